@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Let a trained model go on writing. One process; a checkpoint is enough, its vocabulary is inside."""
+
+import argparse
+from pathlib import Path
+from typing import List, Optional
+
+from lstm_dist.launcher import set_threads
+
+set_threads()  # OpenMP reads its thread count when the lines below load MXNet
+
+import mxnet as mx  # noqa: E402
+
+from lstm_dist.checkpoint import load_checkpoint  # noqa: E402
+from lstm_dist.config import TeachingParser  # noqa: E402
+from lstm_dist.errors import UserError, one_line_errors  # noqa: E402
+from lstm_dist.model import CharLSTM  # noqa: E402
+from lstm_dist.sampling import continue_text  # noqa: E402
+
+
+def parse(argv: Optional[List[str]]) -> argparse.Namespace:
+    """The command line, every value in its range."""
+    parser = TeachingParser(prog="jobs/sample.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("source", type=Path, metavar="RUN_DIR_OR_CHECKPOINT", help="runs/NAME, or a .safetensors file")
+    parser.add_argument("--prefix", default="分开", metavar="TEXT", help="what to continue (default %(default)s)")
+    parser.add_argument("--length", type=int, default=100, metavar="N", help="new characters (default %(default)s)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="0 always takes the likeliest character; 0.8 is livelier, 1 is the model's own distribution (default 0)",
+    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest characters only")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the drawing (default 0)")
+    given = parser.parse(argv)
+    for flag, value, least in (("--length", given.length, 1), ("--top-k", given.top_k, 1), ("--seed", given.seed, 0)):
+        if value is not None and value < least:
+            raise UserError(f"{flag} {value}: should be at least {least}")
+    if not 0 <= given.temperature < float("inf"):
+        raise UserError(f"--temperature {given.temperature:g}: should be 0 or a positive number")
+    if not given.prefix:
+        raise UserError("--prefix: should have at least one character")
+    return given
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    """Print the prefix and exactly `--length` new characters."""
+    given = parse(argv)
+    path = given.source / "checkpoints" / "final.safetensors" if given.source.is_dir() else given.source
+    checkpoint = load_checkpoint(path, "RUN_DIR_OR_CHECKPOINT")
+    if checkpoint.vocabulary is None:
+        raise UserError(f"RUN_DIR_OR_CHECKPOINT {path}: holds no vocabulary; give a file that jobs/train.py wrote")
+    missing = checkpoint.vocabulary.missing(given.prefix)
+    if missing:
+        raise UserError(f"--prefix {given.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on")
+    hidden_size = len(checkpoint.parameters.get("b_i", ()))
+    model = CharLSTM(len(checkpoint.vocabulary), hidden_size, mx.cpu())
+    model.load(checkpoint.parameters, str(path))
+    print(
+        continue_text(
+            model, checkpoint.vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed
+        )
+    )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,98 @@
+"""Tokens to this worker's streams to windows. numpy only; rank and size are arguments.
+
+The corpus is cut into B streams, B being the whole job's. Worker r of N owns a contiguous run of them:
+
+    stream 0   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...        window t of every stream is one global batch, the same
+    stream 1   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...  r=0   characters for every N. Window t+1 continues window t, so
+    ---------------------------------------------          the LSTM's state is carried from one to the next; it is
+    stream 2   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...        zeroed where an epoch starts again at the first window.
+    stream 3   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...  r=1   What does not fill a window of every stream is left out,
+                <-- seq_len -->                            as in the document.
+
+Random sampling draws its B examples of a step from one seeded permutation an epoch instead, and worker r takes the same
+run of rows of each batch. Either way the number of steps depends on the corpus, B and seq_len alone, so that all ranks
+take equally many.
+"""
+
+from typing import Iterator, NamedTuple
+
+import numpy as np
+
+from lstm_dist.errors import UserError
+from lstm_dist.randomness import Purpose, generator
+
+
+class Window(NamedTuple):
+    """One worker's part of one step: `targets` are the characters that follow `inputs`.
+
+    Attributes:
+        inputs: (streams of this worker, seq_len) int32.
+        targets: (streams of this worker, seq_len) int32.
+    """
+
+    inputs: np.ndarray
+    targets: np.ndarray
+
+
+def shard(streams: int, rank: int, size: int) -> slice:
+    """The contiguous run of rows that worker `rank` of `size` owns; sizes differ by at most one.
+
+    Raises:
+        UserError: when there are more workers than streams, so that one would have nothing to do.
+    """
+    if size > streams:
+        raise UserError(
+            f"--global-batch-size {streams}: fewer streams than the {size} workers; give each worker at least one, "
+            f"for example --global-batch-size {size}"
+        )
+    return slice(streams * rank // size, streams * (rank + 1) // size)
+
+
+class ConsecutiveBatches:
+    """The document's `data_iter_consecutive`, sharded: each row walks along one stream and state may be carried."""
+
+    def __init__(self, tokens: np.ndarray, streams: int, seq_len: int, rank: int = 0, size: int = 1) -> None:
+        rows = shard(streams, rank, size)
+        _require(tokens, streams * (seq_len + 1), streams, seq_len)
+        length = len(tokens) // streams
+        self.seq_len = seq_len
+        self.steps_per_epoch = (length - 1) // seq_len
+        self._streams = tokens[: streams * length].reshape(streams, length)[rows]
+
+    def epoch(self, epoch: int) -> Iterator[Window]:  # noqa: ARG002 - one interface with RandomBatches
+        """The windows of one epoch; they are the same in each."""
+        for step in range(self.steps_per_epoch):
+            here = slice(step * self.seq_len, (step + 1) * self.seq_len)
+            after = slice(here.start + 1, here.stop + 1)
+            yield Window(self._streams[:, here], self._streams[:, after])
+
+
+class RandomBatches:
+    """The document's `data_iter_random`, sharded: one permutation of the examples an epoch, the same on every rank."""
+
+    def __init__(
+        self, tokens: np.ndarray, streams: int, seq_len: int, rank: int = 0, size: int = 1, seed: int = 0
+    ) -> None:
+        self._rows = shard(streams, rank, size)
+        _require(tokens, streams * seq_len + 1, streams, seq_len)
+        examples = (len(tokens) - 1) // seq_len
+        self.steps_per_epoch = examples // streams
+        self._streams = streams
+        self._seed = seed
+        self._inputs = tokens[: examples * seq_len].reshape(examples, seq_len)
+        self._targets = tokens[1 : examples * seq_len + 1].reshape(examples, seq_len)
+
+    def epoch(self, epoch: int) -> Iterator[Window]:
+        """The windows of one epoch, in the order that (seed, epoch) gives."""
+        order = generator(self._seed, Purpose.SHUFFLE, epoch).permutation(len(self._inputs))
+        for step in range(self.steps_per_epoch):
+            rows = order[step * self._streams : (step + 1) * self._streams][self._rows]
+            yield Window(self._inputs[rows], self._targets[rows])
+
+
+def _require(tokens: np.ndarray, needed: int, streams: int, seq_len: int) -> None:
+    if len(tokens) < needed:
+        raise UserError(
+            f"--corpus: {len(tokens):,} characters are too few for one window of {seq_len} in each of {streams} streams, "
+            f"{needed:,} are needed: give a longer text, raise --max-chars, or lower --seq-len or --global-batch-size"
+        )

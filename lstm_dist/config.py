@@ -1,0 +1,243 @@
+"""The typed configuration of a run: defaults < `--config FILE.toml` < command line; validated at the door.
+
+One field is one flag, one key of the file and one line of `--help`. pydantic checks types and ranges; what it finds is
+told in the words of the flag.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, List, NoReturn, Optional, Sequence
+
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
+from typing_extensions import Literal
+
+from lstm_dist.errors import UserError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def _field(group: str, default: Any, description: str, **limits: Any) -> Any:
+    return Field(default, title=group, description=description, **limits)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True))
+class RunConfig:
+    """Everything that decides a run. The defaults are the document's hyperparameters on the packaged corpus."""
+
+    corpus: Optional[Path] = _field(
+        "text", None, "a UTF-8 text file, a .zip that holds one .txt file, or a .gz; without it, the packaged songs"
+    )
+    max_chars: int = _field(
+        "text", 20_000, "train on the first so many characters, as the document does; 0 keeps them all", ge=0
+    )
+    max_corpus_bytes: int = _field(
+        "text", 256 * 2**20, "refuse a corpus that expands to more bytes than this (a zip may claim anything)", ge=1
+    )
+    sampling: Literal["consecutive", "random"] = _field(
+        "text",
+        "consecutive",
+        "consecutive: window t+1 of a stream continues window t; random: windows in a new order every epoch",
+    )
+    state_reset: Optional[Literal["epoch", "window"]] = _field(
+        "text",
+        None,
+        "zero the LSTM's state at the start of every epoch (the default of consecutive) or of every window (of random)",
+    )
+    seq_len: int = _field("text", 35, "characters in a window: how far back-propagation through time reaches", ge=1, le=10_000)
+    global_batch_size: Optional[int] = _field(
+        "text",
+        None,
+        "streams in the whole job, shared out to the workers; a property of the experiment, not of the launcher "
+        "(32 if neither this nor --batch-size-per-worker is given)",
+        ge=1,
+        le=2**20,
+    )
+    batch_size_per_worker: Optional[int] = _field(
+        "text", None, "streams of each worker instead: the job has this many times the number of workers", ge=1, le=2**20
+    )
+    hidden_size: int = _field("model", 256, "width of the LSTM's state", ge=1, le=16_384)
+    init: Optional[Path] = _field(
+        "model", None, "start from the weights of this .safetensors file instead of seeded random ones"
+    )
+    epochs: int = _field("optimization", 200, "passes over the text", ge=1)
+    learning_rate: float = _field("optimization", 0.1, "SGD step size", gt=0, allow_inf_nan=False)
+    max_norm: float = _field(
+        "optimization", 5.0, "clip the averaged gradient to this global norm (theta)", gt=0, allow_inf_nan=False
+    )
+    reference_batch_size: int = _field(
+        "optimization",
+        32,
+        "the batch size at which --learning-rate and --max-norm were tuned: gradients are scaled by this over the global "
+        "batch size, so that they mean the same at any batch size",
+        ge=1,
+        le=2**20,
+    )
+    seed: int = _field("optimization", 0, "of the initial weights and of the random sampling's order", ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "gpu"] = _field(
+        "run", "auto", "auto takes the GPU of this worker's local rank where there is one"
+    )
+    run_dir: Optional[Path] = _field("run", None, "where everything is written; without it, a new folder under runs/")
+    overwrite: bool = _field("run", False, "replace the run that --run-dir already holds")
+    log_every: int = _field("run", 20, "epochs between two lines with samples (metrics.jsonl has every epoch)", ge=1)
+    prefix: Optional[List[str]] = _field(
+        "run",
+        None,
+        "continue this text in every sample; repeatable. Without it, the document's three (分开, 不分开, 战争中部队), or the "
+        "beginnings of the corpus's first lines where their characters are missing",
+    )
+    sample_length: int = _field("run", 100, "new characters in every sample", ge=1, le=100_000)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and info.field_name != "overwrite":
+            raise ValueError("Input should not be a truth value")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _no_empty_prefix(cls, value: Optional[List[str]]) -> Optional[List[str]]:
+        if value is not None and "" in value:
+            raise ValueError("Input should have at least one character")
+        return value
+
+    @field_validator("batch_size_per_worker")
+    @classmethod
+    def _one_batch_size(cls, value: Optional[int], info: ValidationInfo) -> Optional[int]:
+        if value is not None and info.data.get("global_batch_size") is not None:
+            raise ValueError("give this or --global-batch-size, not both")
+        return value
+
+    def streams(self, size: int) -> int:
+        """B, the streams in the whole job of `size` workers."""
+        if self.batch_size_per_worker is not None:
+            return self.batch_size_per_worker * size
+        return self.global_batch_size or 32
+
+    @property
+    def resets_every_window(self) -> bool:
+        """Whether the LSTM's state is zeroed before every window, and not only at the start of an epoch."""
+        default = "window" if self.sampling == "random" else "epoch"
+        return (self.state_reset or default) == "window"
+
+    def to_json(self) -> Dict[str, Any]:
+        """The fields as JSON has them, paths as text."""
+        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+
+    def fingerprint(self) -> str:
+        """Equal on two ranks exactly when they were configured alike."""
+        return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+
+
+class TeachingParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are UserErrors, one line each, and which guesses what a misspelt flag meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise UserError(message.replace("argument --", "--"))
+
+    def parse(self, argv: Optional[Sequence[str]]) -> argparse.Namespace:
+        """Parse all of `argv`.
+
+        Raises:
+            UserError: for an unknown flag, with the nearest known one.
+        """
+        known, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            raise UserError(f"{flag}: no such flag{_suggestion(flag, self._option_string_actions)}; --help lists them all")
+        return known
+
+
+def parse_config(argv: Optional[Sequence[str]] = None) -> RunConfig:
+    """The configuration of a command line: its flags over those of its `--config` file over the defaults.
+
+    Raises:
+        UserError: naming the flag or the file's key, for an unknown one or an impossible value.
+        SystemExit: after `--help`.
+    """
+    given = vars(_parser().parse(argv))
+    file = given.pop("config", None)
+    values = _read_toml(file) if file else {}
+    values.update(given)
+    try:
+        return RunConfig(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        where = f" (in {file})" if file and name not in given else ""
+        message = first["msg"].replace("Value error, ", "").replace("Input should", "should")
+        raise UserError(f"{_flag(name)} {_shown(values.get(name))}: {message}{where}") from None
+
+
+def _parser() -> TeachingParser:
+    parser = TeachingParser(
+        prog="jobs/train.py",
+        description=(
+            "Train the hand-written LSTM. Alone this is one worker; under `horovodrun -np N`, `mpirun -np N` or `srun` the "
+            "same command is N workers that share the streams of one batch."
+        ),
+        epilog="Every flag may also stand in the --config file, with underscores: `hidden_size = 512`.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE.toml", help="read settings from this file; flags given here win"
+    )
+    groups: Dict[str, Any] = {}
+    for name, field in RunConfig.__pydantic_fields__.items():
+        group = str(field.title)
+        groups.setdefault(group, parser.add_argument_group(group) if group not in groups else None)
+        default = "" if field.default in (None, False) else f" (default {field.default})"
+        # Some help texts hold a percent sign of their own one day; argparse would read it as a format.
+        text = (str(field.description) + default).replace("%", "%%")
+        if field.annotation is bool:
+            groups[group].add_argument(_flag(name), action="store_true", help=text)
+        else:
+            action = "append" if "List" in str(field.annotation) else "store"
+            groups[group].add_argument(_flag(name), action=action, metavar=_metavar(field.annotation), help=text)
+    return parser
+
+
+def _read_toml(path: Path) -> Dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: cannot be read ({error.strerror})") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {path}: is not TOML ({error})") from None
+    for key in values:
+        if key not in RunConfig.__pydantic_fields__:
+            raise UserError(f"--config {path}: unknown key {key!r}{_suggestion(key, RunConfig.__pydantic_fields__)}")
+    return values
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _metavar(annotation: Any) -> str:
+    text = str(annotation)
+    if "Literal" in text:
+        return text[text.index("Literal[") + 8 : text.index("]")].replace("'", "").replace(", ", "|")
+    for kind, word in (("Path", "PATH"), ("float", "X"), ("int", "N")):
+        if kind in text:
+            return word
+    return "TEXT"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _suggestion(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""

@@ -1,0 +1,169 @@
+"""Text files to characters to a vocabulary to tokens.
+
+A corpus is a `.txt` file, a `.zip` that holds one text file, or a `.gz`. Line ends become spaces and the text is cut to
+its first `max_chars` characters, as in the document.
+"""
+
+import gzip
+import hashlib
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Iterable, Optional, Sequence, cast
+
+import numpy as np
+
+from lstm_dist.errors import UserError
+
+PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
+
+
+class Vocabulary:
+    """The characters that a model knows, sorted by code point, so that any two runs on one text number them alike."""
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = "".join(sorted(set(characters)))
+        self._code_points = _code_points(self.characters)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    def missing(self, text: str) -> str:
+        """The characters of `text` that the vocabulary lacks, each once, in order of appearance."""
+        return "".join(c for c in dict.fromkeys(text) if c not in self.characters)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Characters to int32 tokens in [0, len(self)).
+
+        Raises:
+            UserError: if the vocabulary lacks a character; the message names it.
+        """
+        missing = self.missing(text)
+        if missing:
+            named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise UserError(f"the vocabulary of {len(self):,} characters lacks {named}{more}: use characters of the corpus")
+        return np.searchsorted(self._code_points, _code_points(text)).astype(np.int32)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Tokens back to characters."""
+        return "".join(self.characters[token] for token in tokens)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text that is ready to train on.
+
+    Attributes:
+        source: where it came from, for messages.
+        text: its characters after the cut, line ends as spaces.
+        total_chars: how many there were before the cut.
+        first_lines: the beginnings of its first lines, before line ends were lost; samples may start with them.
+        vocabulary: the sorted set of the characters of `text`.
+        tokens: (len(text),) int32.
+    """
+
+    source: str
+    text: str
+    total_chars: int
+    first_lines: Sequence[str]
+    vocabulary: Vocabulary
+    tokens: np.ndarray
+
+    def digest(self) -> str:
+        """SHA-256 of the text, equal on two ranks exactly when they read the same."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def describe(self) -> str:
+        """One phrase: "first 20,000 of 64,925 characters of lyrics.txt.zip, 1,465 distinct"."""
+        extent = f"all {self.total_chars:,}"
+        if len(self.text) < self.total_chars:
+            extent = f"first {len(self.text):,} of {self.total_chars:,}"
+        return f"{extent} characters of {self.source}, {len(self.vocabulary):,} distinct"
+
+
+def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
+    """Read a corpus; `path` None is the packaged one, `max_chars` 0 keeps every character.
+
+    Raises:
+        UserError: naming `--corpus` or the file, for anything that is not a readable UTF-8 text of at most `max_bytes`.
+    """
+    raw = read_bytes(path or PACKAGED, max_bytes)
+    source = path.name if path else "the packaged songs"
+    try:
+        lines = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"--corpus {path}: not UTF-8, the first bad byte is 0x{raw[error.start]:02x} at offset {error.start}: "
+            "convert it, for example with `iconv -f gb18030 -t utf-8`"
+        ) from None
+    lines = lines.lstrip("\ufeff").replace("\r\n", "\n")
+    whole = lines.replace("\n", " ").replace("\r", " ")
+    if not whole.strip():
+        raise UserError(f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters")
+    text = whole[:max_chars] if max_chars else whole
+    vocabulary = Vocabulary(text)
+    first_lines = [line.strip() for line in lines[: len(text)].splitlines() if line.strip()][:3]
+    return Corpus(source, text, len(whole), first_lines, vocabulary, vocabulary.encode(text))
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a text file, or of the one text file in a `.zip`, or of a `.gz`; never more than `max_bytes`.
+
+    Archives are read in memory and never unpacked to disk.
+
+    Raises:
+        UserError: for a missing, unreadable, damaged or unsafe file.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".zip":
+                return _read_zip(file, path, max_bytes)
+            if path.suffix == ".gz":
+                return _read_capped(cast(IO[bytes], gzip.GzipFile(fileobj=file)), path, max_bytes)
+            return _read_capped(file, path, max_bytes)
+    except FileNotFoundError:
+        raise UserError(f"--corpus {path}: no such file") from None
+    except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, NotImplementedError) as error:
+        raise UserError(f"--corpus {path}: the archive is damaged or of an unknown kind ({error})") from None
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--corpus {path}: cannot be read ({reason})") from None
+
+
+def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+        for member in members:
+            name = PurePosixPath(member.filename.replace("\\", "/"))
+            if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+                raise UserError(f"--corpus {path}: refused, it holds the unsafe name {member.filename!r}")
+        texts = [m for m in members if m.filename.endswith(".txt")]
+        if len(texts) != 1:
+            found = ", ".join(repr(m.filename) for m in texts[:5]) if texts else "none"
+            raise UserError(f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})")
+        if texts[0].flag_bits & 1:
+            raise UserError(f"--corpus {path}: {texts[0].filename!r} is encrypted, give a zip without a password")
+        with archive.open(texts[0]) as member_file:
+            return _read_capped(member_file, path, max_bytes)
+
+
+def _read_capped(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
+    # One byte more than allowed is enough to know, whatever size the archive's own header claims.
+    data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise UserError(
+            f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted"
+        )
+    return data
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)

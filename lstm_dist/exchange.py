@@ -1,0 +1,194 @@
+"""The workers' world: the only file that imports Horovod or mpi4py.
+
+A world of one is the same code with nothing to send. Every collective has a name: Horovod matches the ranks' calls by it.
+"""
+
+import json
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Callable, List, NoReturn, Optional, Sequence, Type, TypeVar
+
+import numpy as np
+
+from lstm_dist.errors import USER_ERROR_STATUS, UserError, print_error
+from lstm_dist.launcher import Launch, detect
+
+if TYPE_CHECKING:
+    from mxnet.nd import NDArray
+
+T = TypeVar("T")
+
+
+class SettledError(UserError):
+    """A UserError that every rank raises at the same moment, so that all can leave in an orderly way."""
+
+
+class World:
+    """All workers of the job, seen from one of them.
+
+    Use it as a context. Leaving by an exception that the other ranks do not share ends them too: under MPI through
+    MPI_Abort, under Gloo by ending this process, on which its peers' connections break and horovodrun stops them.
+
+    Attributes:
+        rank, size: this worker among all.
+        local_rank: this worker among those of its host.
+        is_root: whether this is the one that writes.
+    """
+
+    def __init__(self, hvd: ModuleType, mpi: Optional[ModuleType]) -> None:
+        self._hvd = hvd
+        self._mpi = mpi
+        self.rank: int = hvd.rank()
+        self.size: int = hvd.size()
+        self.local_rank: int = hvd.local_rank()
+        self.is_root = self.rank == 0
+        self.controller = "mpi" if mpi else "gloo"
+
+    @classmethod
+    def open(cls) -> "World":
+        """Join the world that the launcher made; without one, a world of one.
+
+        Raises:
+            UserError: when the launcher started several processes and each of them finds itself alone.
+        """
+        launch = detect()
+        # Without mpirun or srun there is nothing that MPI could connect to; Gloo makes a world of one by itself.
+        controller = os.environ.setdefault("HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi")
+        os.environ.setdefault("HOROVOD_CPU_OPERATIONS", controller)
+        # One buffer is sent at a time, in one order. Fusing whatever is ready would change the order of summation, and
+        # from three ranks on the bits, between two runs of one job.
+        os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
+        if (Path(sys.prefix) / "bin" / "orted").exists():
+            os.environ.setdefault("OPAL_PREFIX", sys.prefix)  # Open MPI from PyPI does not know where it was installed
+
+        mpi = None
+        if controller == "mpi":
+            # Before hvd.init: then mpi4py asks MPI for all the threads that Horovod needs, and it finalizes MPI.
+            from mpi4py import MPI as mpi  # noqa: N811
+        import horovod.mxnet as hvd
+
+        hvd.init()
+        _refuse_lonely(launch, hvd.size())
+        return cls(hvd, mpi)
+
+    def average_(self, array: "NDArray", name: str, scale: float = 1.0) -> None:
+        """Replace `array` by scale times its mean over all ranks; asynchronous, ordered by MXNet's engine.
+
+        Args:
+            array: of one shape and type on all ranks.
+            name: the same on all ranks, and not in flight already.
+            scale: rides along in the same call.
+        """
+        self._hvd.allreduce_(array, op=self._hvd.Average, name=name, postscale_factor=scale)
+
+    def broadcast_(self, array: "NDArray", name: str) -> None:
+        """Replace `array` by the root's, in place."""
+        self._hvd.broadcast_(array, root_rank=0, name=name)
+        array.wait_to_read()
+
+    def sum(self, values: Sequence[float], name: str) -> np.ndarray:
+        """The sums over all ranks, in float64, on every rank."""
+        from mxnet import nd
+
+        total: np.ndarray = self._hvd.allreduce(
+            nd.array(values, dtype="float64"), op=self._hvd.Sum, name=name
+        ).asnumpy()
+        return total
+
+    def gather_text(self, text: str, name: str) -> List[str]:
+        """Every rank's text, in the order of ranks, on every rank."""
+        from mxnet import nd
+
+        data = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
+        lengths = self._hvd.allgather(nd.array([len(data)], dtype="int64"), name=f"{name}.lengths").asnumpy()
+        gathered = self._hvd.allgather(nd.array(data, dtype="uint8"), name=name).asnumpy()
+        parts = np.split(gathered, np.cumsum(lengths)[:-1])
+        return [json.loads(part.tobytes().decode()) for part in parts]
+
+    def settle(self, prepare: Callable[[], T], name: str) -> T:
+        """Run `prepare` on every rank; where the user's mistake stops it on one, it stops on all with that message.
+
+        Raises:
+            SettledError: with the message of the first rank that had one, on every rank.
+        """
+        result, message = None, ""
+        try:
+            result = prepare()
+        except UserError as error:
+            message = str(error)
+        messages = self.gather_text(message, name)
+        failed = [rank for rank, text in enumerate(messages) if text]
+        if failed:
+            everywhere = len(set(messages)) == 1
+            raise SettledError(messages[failed[0]] + ("" if everywhere else f" (rank {failed[0]} of {self.size})"))
+        return result  # type: ignore[return-value]
+
+    def require_equal(self, text: str, what: str) -> None:
+        """Raise SettledError on every rank unless all ranks give the same text.
+
+        Args:
+            text: this rank's.
+            what: names the thing in the message.
+        """
+        hosts = self.gather_text(socket.gethostname(), f"{what}.hosts")
+        texts = self.gather_text(text, what)
+        other = next((rank for rank in range(self.size) if texts[rank] != texts[0]), None)
+        if other is not None:
+            raise SettledError(
+                f"{what}: rank {other} on {hosts[other]} has another {what} than rank 0 on {hosts[0]}: "
+                "start every rank with the same command, files and code"
+            )
+
+    def __enter__(self) -> "World":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        shared = error is None or isinstance(error, (SettledError, SystemExit)) or self.size == 1
+        if not shared:
+            self._abort(error)
+        from mxnet import nd
+
+        nd.waitall()
+        if isinstance(error, SettledError) and self.is_root:
+            print_error(str(error))
+        # Nobody leaves before the root has said why: a launcher kills the rest when the first one ends with an error.
+        self.sum([0.0], "leave")
+        self._hvd.shutdown()
+        if isinstance(error, SettledError):
+            raise SystemExit(USER_ERROR_STATUS) from None
+
+    def _abort(self, error: Optional[BaseException]) -> NoReturn:
+        code = 1
+        if isinstance(error, KeyboardInterrupt):
+            code = 130
+        elif _is_peer_failure(error):
+            print_error(f"rank {self.rank} stopped because another rank failed")
+        else:
+            if not isinstance(error, UserError):
+                traceback.print_exception(type(error), error, error.__traceback__ if error else None)
+            print_error(f"rank {self.rank} on {socket.gethostname()}: {type(error).__name__}: {error}")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if self._mpi:
+            self._mpi.COMM_WORLD.Abort(code)
+        os._exit(code)
+
+
+def _refuse_lonely(launch: Launch, size: int) -> None:
+    if launch.name != "none" and launch.size != size:
+        raise UserError(
+            f"{launch.name} started {launch.size} processes but each of them finds a world of {size}: the launcher and "
+            "Horovod speak different MPIs; use horovodrun, the mpirun that Horovod was built with, or srun --mpi=pmix, and "
+            "look at launch/doctor.py under the same launcher"
+        )
+
+
+def _is_peer_failure(error: Optional[BaseException]) -> bool:
+    """Whether the error only tells that a collective broke, which another rank is the cause of."""
+    return "horovod" in str(error).lower() and "shut" in str(error).lower()

@@ -1,0 +1,66 @@
+"""What the launcher's environment says about this process, before MXNet or any MPI is loaded.
+
+Horovod is the authority on rank and size once it runs; this file is for what has to be known earlier (OpenMP reads its
+thread count when MXNet is loaded) and for the classic mistake, N processes that each believe to be alone.
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Mapping, MutableMapping, Optional
+
+# (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and an
+# mpirun inside a Slurm step inherits that step's.
+_SIGNS = (
+    ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
+    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    # SLURM_NTASKS is also set in a batch script that starts Python without srun; SLURM_STEP_NUM_TASKS only by srun.
+    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One process as its launcher describes it; `name` is "none" for a plain `python jobs/train.py`."""
+
+    name: str = "none"
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
+    """Read the launcher's variables: horovodrun, Open MPI's mpirun, MPICH's or Intel's mpiexec, srun, or none."""
+    environ = os.environ if environ is None else environ
+    for name, rank, size, local_rank, local_size in _SIGNS:
+        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
+            return Launch(
+                name,
+                int(environ[rank]),
+                int(environ[size]),
+                _leading_int(environ.get(local_rank), 0),
+                _leading_int(environ.get(local_size), 1),
+            )
+    return Launch()
+
+
+def _leading_int(value: Optional[str], default: int) -> int:
+    """The first number of "4" or of Slurm's "4(x2),3": nodes of one step may differ, the first is the fullest."""
+    match = re.match(r"\d+", value or "")
+    return int(match.group()) if match else default
+
+
+def set_threads(environ: Optional[MutableMapping[str, str]] = None) -> int:
+    """Default OMP_NUM_THREADS to the node's cores divided by its workers. Call it before MXNet is imported.
+
+    The launcher's own core mask (the parent process) is what the local workers share; this worker's mask is narrower
+    where the launcher binds, and then it is the limit. A value that is already set wins.
+    """
+    environ = os.environ if environ is None else environ
+    if not environ.get("OMP_NUM_THREADS", "").isdigit():
+        shared = len(os.sched_getaffinity(os.getppid()))
+        own = len(os.sched_getaffinity(0))
+        environ["OMP_NUM_THREADS"] = str(max(1, min(own, shared // detect(environ).local_size)))
+    return int(environ["OMP_NUM_THREADS"])

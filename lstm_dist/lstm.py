@@ -1,0 +1,134 @@
+"""The hand-written LSTM: forward and backward through time, as a visible pair.
+
+    i_t = sigmoid(x_t W_xi + h_{t-1} W_hi + b_i)        input gate
+    f_t = sigmoid(x_t W_xf + h_{t-1} W_hf + b_f)        forget gate
+    o_t = sigmoid(x_t W_xo + h_{t-1} W_ho + b_o)        output gate
+    g_t =    tanh(x_t W_xc + h_{t-1} W_hc + b_c)        candidate cell
+    c_t = f_t * c_{t-1} + i_t * g_t
+    h_t = o_t * tanh(c_t)
+
+(Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; the document's formulation.)
+
+Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates live side by side in one matrix of 4H columns
+in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b.
+
+Every function takes F, which is `mxnet.sym` (the trained graph) or `mxnet.nd` (the tests, in float64): the same lines
+are compiled into the static graph and checked by finite differences.
+"""
+
+from types import ModuleType
+from typing import Any, List, NamedTuple, Sequence, Tuple
+
+GATES = ("i", "f", "o", "c")  # the document's order, written once
+
+Array = Any  # mx.nd.NDArray or mx.sym.Symbol, whichever F makes
+
+
+class Step(NamedTuple):
+    """What the backward pass needs from one step of the forward pass; all (B, H) but `ifo`, which is (B, 3H)."""
+
+    ifo: Array  # the three gates after their sigmoid
+    i: Array
+    f: Array
+    o: Array
+    g: Array  # the candidate after its tanh
+    c_prev: Array
+    tanh_c: Array
+
+
+def step_forward(
+    F: ModuleType, x_gates: Array, h: Array, c: Array, w_h_t: Array, b: Array, H: int
+) -> Tuple[Array, Array, Step]:
+    """One step of the formulas above.
+
+    Args:
+        x_gates: (B, 4H), the rows of W_x that the step's characters select: a one-hot row times W_x.
+        h, c: (B, H), the state before the step.
+        w_h_t: (4H, H), W_h transposed, the layout in which FullyConnected takes its weight.
+        b: (4H,).
+
+    Returns:
+        h and c after the step, (B, H) each, and what `step_backward` needs.
+    """
+    z = F.FullyConnected(h, w_h_t, b, num_hidden=4 * H) + x_gates
+    ifo = F.Activation(F.slice_axis(z, axis=1, begin=0, end=3 * H), act_type="sigmoid")
+    g = F.Activation(F.slice_axis(z, axis=1, begin=3 * H, end=4 * H), act_type="tanh")
+    i, f, o = F.SliceChannel(ifo, num_outputs=3, axis=1)
+    c_next = f * c + i * g
+    tanh_c = F.Activation(c_next, act_type="tanh")
+    return o * tanh_c, c_next, Step(ifo, i, f, o, g, c, tanh_c)
+
+
+def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Array, Array]:
+    """The chain rule through one step.
+
+    Args:
+        dh: (B, H), dL/dh_t, from the output layer and from step t+1 together.
+        dc: (B, H), dL/dc_t as far as it comes from step t+1.
+
+    Returns:
+        dz, (B, 4H), dL/dz_t before the gates' activations, and dL/dc_{t-1}, (B, H).
+    """
+    dc = dc + dh * step.o * (1 - F.square(step.tanh_c))
+    difo = F.concat(dc * step.g, dc * step.c_prev, dh * step.tanh_c, dim=1)
+    dz_ifo = difo * step.ifo * (1 - step.ifo)
+    dz_g = dc * step.i * (1 - F.square(step.g))
+    return F.concat(dz_ifo, dz_g, dim=1), dc * step.f
+
+
+def lstm_forward(
+    F: ModuleType, inputs: Array, h: Array, c: Array, w_x: Array, w_h: Array, b: Array, T: int, H: int
+) -> Tuple[List[Array], Array, List[Step]]:
+    """All T steps from a given state.
+
+    Args:
+        inputs: (T, B), the characters' tokens, time first.
+        h, c: (B, H), the state that the window starts from.
+        w_x: (V, 4H).
+        w_h: (H, 4H).
+        b: (4H,).
+
+    Returns:
+        h_0 .. h_T, each (B, H), h_0 being the given one; the last c, (B, H); and the T steps for `lstm_backward`.
+    """
+    w_h_t = F.transpose(w_h)
+    hs, steps = [h], []
+    for x in _unstack(F, inputs, T):
+        h, c, step = step_forward(F, F.take(w_x, x), h, c, w_h_t, b, H)
+        hs.append(h)
+        steps.append(step)
+    return hs, c, steps
+
+
+def lstm_backward(
+    F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Array, H: int
+) -> Array:
+    """Back through all T steps; the state before the window is a constant (truncated back-propagation through time).
+
+    Args:
+        dh_out: (T * B, H), dL/dh_t from the output layer, time first.
+        steps: what `lstm_forward` kept.
+        w_h: (H, 4H).
+
+    Returns:
+        dz, (T * B, 4H). The parameters' gradients are sums over it, so they are taken in one product each:
+        dW_h = [h_0 .. h_{T-1}]^T dz, db = sum of rows, and dW_x adds row t of dz to the row of W_x that x_t selected.
+    """
+    T = len(steps)
+    dhs = F.SliceChannel(dh_out, num_outputs=T, axis=0) if T > 1 else [dh_out]
+    dh_next = dc = F.zeros_like(steps[-1].tanh_c)
+    dzs = []
+    for t in reversed(range(T)):
+        dz, dc = step_backward(F, dhs[t] + dh_next, dc, steps[t])
+        dzs.append(dz)
+        if t > 0:
+            # FullyConnected multiplies by its weight transposed: dz W_h^T.
+            dh_next = F.FullyConnected(dz, w_h, num_hidden=H, no_bias=True)
+    return F.concat(*reversed(dzs), dim=0)
+
+
+def _unstack(F: ModuleType, x: Array, T: int) -> Sequence[Array]:
+    """(T, B) to T arrays of (B,)."""
+    if T == 1:
+        return [F.reshape(x, shape=(-1,))]
+    return list(F.SliceChannel(x, num_outputs=T, axis=0, squeeze_axis=True))

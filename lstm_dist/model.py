@@ -1,0 +1,207 @@
+"""CharLSTM: the parameters under the document's names, their initialisation, and loss and gradients of one window."""
+
+from collections import OrderedDict
+from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from lstm_dist import lstm
+from lstm_dist.errors import UserError
+from lstm_dist.lstm import GATES
+from lstm_dist.randomness import Purpose, generator
+
+INITIAL_STD = 0.01  # the document's N(0, 0.01) weights; biases start at zero
+SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
+
+
+class LSTMState(NamedTuple):
+    """What is carried from one window to the next; both (B, H)."""
+
+    h: mx.nd.NDArray
+    c: mx.nd.NDArray
+
+
+def document_shapes(vocab_size: int, hidden_size: int) -> "OrderedDict[str, Tuple[int, ...]]":
+    """The document's 14 parameter names and shapes, in its order: W_xi (V,H), W_hi (H,H), b_i (H,), ..., b_y (V,)."""
+    V, H = vocab_size, hidden_size
+    shapes: "OrderedDict[str, Tuple[int, ...]]" = OrderedDict()
+    for gate in GATES:
+        shapes[f"W_x{gate}"] = (V, H)
+        shapes[f"W_h{gate}"] = (H, H)
+        shapes[f"b_{gate}"] = (H,)
+    shapes["W_hy"] = (H, V)
+    shapes["b_y"] = (V,)
+    return shapes
+
+
+def initial_parameters(vocab_size: int, hidden_size: int, seed: int) -> Dict[str, np.ndarray]:
+    """The document's start: weights from N(0, 0.01), biases zero; a function of the seed and the sizes alone."""
+    parameters = {}
+    for number, (name, shape) in enumerate(document_shapes(vocab_size, hidden_size).items()):
+        if name.startswith("W"):
+            draw = generator(seed, Purpose.INITIAL_WEIGHTS, number).standard_normal(shape)
+            parameters[name] = (INITIAL_STD * draw).astype(np.float32)
+        else:
+            parameters[name] = np.zeros(shape, np.float32)
+    return parameters
+
+
+class FlatArray:
+    """One vector that holds every parameter (or every gradient), and the fused matrices as views into it.
+
+    One vector is one allreduce, one norm and one update a step, summed in an order that never changes.
+
+    Attributes:
+        flat: (number of parameters,).
+        W_x: (V, 4H), W_h: (H, 4H), b: (4H,), W_hy: (H, V), b_y: (V,), all sharing the memory of `flat`.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32") -> None:
+        V, H = vocab_size, hidden_size
+        shapes = {"W_x": (V, 4 * H), "W_h": (H, 4 * H), "b": (4 * H,), "W_hy": (H, V), "b_y": (V,)}
+        self.flat = mx.nd.zeros(sum(int(np.prod(shape)) for shape in shapes.values()), ctx=ctx, dtype=dtype)
+        self.views: Dict[str, mx.nd.NDArray] = {}
+        start = 0
+        for name, shape in shapes.items():
+            stop = start + int(np.prod(shape))
+            self.views[name] = self.flat[start:stop].reshape(shape)
+            start = stop
+
+    def to_document(self) -> Dict[str, np.ndarray]:
+        """Copies under the document's 14 names and shapes."""
+        fused = {name: view.asnumpy() for name, view in self.views.items()}
+        named = {}
+        for kind in ("W_x", "W_h", "b"):
+            for gate, block in zip(GATES, np.split(fused[kind], len(GATES), axis=-1)):
+                named[f"{kind}_{gate}" if kind == "b" else f"{kind}{gate}"] = np.ascontiguousarray(block)
+        return {**named, "W_hy": fused["W_hy"], "b_y": fused["b_y"]}
+
+    def from_document(self, named: Mapping[str, np.ndarray]) -> None:
+        """Fill from the document's 14 names."""
+        for kind, joint in (("W_x", ""), ("W_h", ""), ("b", "_")):
+            self.views[kind][:] = np.concatenate([named[f"{kind}{joint}{gate}"] for gate in GATES], axis=-1)
+        for name in ("W_hy", "b_y"):
+            self.views[name][:] = named[name]
+
+
+def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[str, Any]:
+    """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
+
+    Args:
+        F: `mxnet.sym` or `mxnet.nd`.
+        **arrays: `inputs` (T, B) and `target_index` (2, T * B), whose rows are the row numbers 0 .. T*B-1 and the target
+            tokens; `h`, `c` (B, H); and the fused parameters `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
+
+    Returns:
+        `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; and the five gradients of `loss`
+        under their parameters' names.
+    """
+    w_h, w_hy = arrays["W_h"], arrays["W_hy"]
+    hs, c, steps = lstm.lstm_forward(F, arrays["inputs"], arrays["h"], arrays["c"], arrays["W_x"], w_h, arrays["b"], T, H)
+
+    h_out = F.concat(*hs[1:], dim=0)  # (T*B, H)
+    logits = F.FullyConnected(h_out, F.transpose(w_hy), arrays["b_y"], num_hidden=V)
+    probabilities = F.softmax(logits)
+    targets = F.reshape(F.slice_axis(arrays["target_index"], axis=0, begin=1, end=2), shape=(-1,))
+    # The smallest normal float32 keeps log finite where a probability underflowed, and lets NaN through.
+    loss = F.sum(-F.log(F.pick(probabilities, targets) + SMALLEST_NORMAL))
+
+    dlogits = F.elemwise_add(probabilities, F.one_hot(targets, depth=V, on_value=-1.0, off_value=0.0))
+    dh_out = F.FullyConnected(dlogits, w_hy, num_hidden=H, no_bias=True)
+    dz = lstm.lstm_backward(F, dh_out, steps, w_h, H)
+    return {
+        "loss": loss,
+        "h": hs[-1],
+        "c": c,
+        "W_x": scatter_add(F, dz, F.reshape(arrays["inputs"], shape=(1, -1)), shape=(V, 4 * H)),
+        "W_h": F.dot(F.concat(*hs[:-1], dim=0), dz, transpose_a=True),
+        "b": column_sums(F, dz),
+        "W_hy": F.dot(h_out, dlogits, transpose_a=True),
+        "b_y": column_sums(F, dlogits),
+    }
+
+
+def scatter_add(F: Any, rows: Any, index: Any, shape: Tuple[int, int]) -> Any:
+    """Zeros of `shape` with row k of `rows` added at row index[0, k]: the gradient of a row lookup."""
+    # MXNet files its accumulating scatter under this name; the public scatter_nd overwrites where an index repeats.
+    return F._internal._backward_gather_nd(rows, index, shape=shape)
+
+
+def column_sums(F: Any, x: Any) -> Any:
+    """Sums over the rows of (rows, columns), as a product with ones: MXNet's sum(axis=0) is forty times slower."""
+    ones = F.ones_like(F.slice_axis(x, axis=1, begin=0, end=1))
+    return F.reshape(F.dot(ones, x, transpose_a=True), shape=(-1,))
+
+
+class CharLSTM:
+    """The model of one worker: parameters, gradients, and the compiled graph that computes the latter.
+
+    Attributes:
+        parameters: what is trained.
+        gradients: what `loss_and_gradients` fills, of the same layout.
+    """
+
+    def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context) -> None:
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.ctx = ctx
+        self.parameters = FlatArray(vocab_size, hidden_size, ctx)
+        self.gradients = FlatArray(vocab_size, hidden_size, ctx)
+        self._compiled: Dict[Tuple[int, int], Tuple[Any, List[str]]] = {}
+
+    def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
+        """Take parameters under the document's names.
+
+        Raises:
+            UserError: naming `source` and the parameter, when a name is missing, unknown or of another shape.
+        """
+        shapes = document_shapes(self.vocab_size, self.hidden_size)
+        for name in [*shapes, *named]:
+            found = named[name].shape if name in named else None
+            if found != shapes.get(name):
+                raise UserError(
+                    f"{source}: parameter {name} has shape {found}, this model needs {shapes.get(name)}: "
+                    "give weights of the same vocabulary and --hidden-size"
+                )
+        self.parameters.from_document(named)
+
+    def zero_state(self, streams: int) -> LSTMState:
+        """The state before any character."""
+        shape = (streams, self.hidden_size)
+        return LSTMState(mx.nd.zeros(shape, ctx=self.ctx), mx.nd.zeros(shape, ctx=self.ctx))
+
+    def loss_and_gradients(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[Any, LSTMState]:
+        """Forward and backward through one window; overwrites `self.gradients`.
+
+        Args:
+            inputs, targets: (B, T) tokens, as `batches` makes them.
+            state: of B streams.
+
+        Returns:
+            The loss summed over the B * T characters, in nats, (1,), still on the device; and the state after it.
+        """
+        B, T = inputs.shape
+        graph, order = self._compiled.get((B, T)) or self._compile(B, T)
+        loss = mx.nd.empty((1,), ctx=self.ctx)
+        after = LSTMState(mx.nd.empty(state.h.shape, ctx=self.ctx), mx.nd.empty(state.c.shape, ctx=self.ctx))
+        target_index = np.stack([np.arange(B * T), targets.T.reshape(-1)])
+        arrays = {
+            "inputs": mx.nd.array(inputs.T, ctx=self.ctx, dtype="int32"),
+            "target_index": mx.nd.array(target_index, ctx=self.ctx, dtype="int32"),
+            **state._asdict(),
+            **self.parameters.views,
+        }
+        graph(*(arrays[name] for name in order), out=[loss, *after, *self.gradients.views.values()])
+        return loss, after
+
+    def _compile(self, B: int, T: int) -> Tuple[Any, List[str]]:
+        """One static graph for windows of (B, T), its memory planned once; and the order of its arguments."""
+        names = ["inputs", "target_index", "h", "c", *self.parameters.views]
+        arrays = {name: mx.sym.var(name) for name in names}
+        outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
+        # The gradient is written out above: BlockGrad keeps MXNet from deriving one of its own.
+        graph = mx.sym.Group([mx.sym.BlockGrad(outputs[name]) for name in ("loss", "h", "c", *self.gradients.views)])
+        compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
+        self._compiled[B, T] = compiled, graph.list_arguments()
+        return self._compiled[B, T]

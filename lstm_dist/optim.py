@@ -1,0 +1,39 @@
+"""Clip by the global norm, then step: on the averaged gradient, on the device, without a trip to the host."""
+
+from typing import Tuple
+
+import mxnet as mx
+
+
+def clip_by_global_norm(gradient: mx.nd.NDArray, max_norm: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+    """The norm of the whole gradient and the factor that clips it: min(max_norm / norm, 1) (Pascanu et al. 2013).
+
+    The factor is left for `sgd_update_` to apply in the pass that it makes anyway.
+
+    Args:
+        gradient: all gradients as one vector, (n,).
+        max_norm: theta.
+
+    Returns:
+        The norm before clipping and the factor, (1,) each, on the device; nothing waits for them.
+    """
+    norm = mx.nd.sqrt(mx.nd.dot(gradient, gradient))
+    return norm, mx.nd.minimum(max_norm / norm, 1.0)
+
+
+def sgd_update_(
+    parameters: mx.nd.NDArray, gradient: mx.nd.NDArray, learning_rate: float, factor: mx.nd.NDArray
+) -> None:
+    """parameters -= learning_rate * factor * gradient, in place and in one pass.
+
+    Args:
+        parameters: (n,).
+        gradient: (n,), not changed.
+        learning_rate: the step size.
+        factor: (1,), from `clip_by_global_norm`.
+    """
+    no_decay = mx.nd.zeros_like(factor)
+    # The one SGD of MXNet's that takes its rate from the device.
+    mx.nd.preloaded_multi_sgd_update(
+        parameters, gradient, learning_rate * factor, no_decay, num_weights=1, out=parameters
+    )

@@ -1,0 +1,126 @@
+"""The training loop.
+
+Each worker takes its shard of the batch streams, runs the hand-written LSTM forward and backward on it, Horovod averages
+the gradients, every worker clips the average by its global norm and takes the same SGD step, and rank 0 writes perplexity
+and samples.
+"""
+
+import math
+import time
+from typing import Callable, List, NamedTuple, Tuple, Union
+
+import mxnet as mx
+import numpy as np
+
+from lstm_dist.batches import ConsecutiveBatches, RandomBatches, Window
+from lstm_dist.evaluation import bits_per_char, perplexity
+from lstm_dist.exchange import SettledError, World
+from lstm_dist.model import CharLSTM, LSTMState
+from lstm_dist.optim import clip_by_global_norm, sgd_update_
+from lstm_dist.runlog import EpochMetrics, RunLog
+
+Batches = Union[ConsecutiveBatches, RandomBatches]
+
+
+class Schedule(NamedTuple):
+    """The numbers of the loop.
+
+    Attributes:
+        epochs: passes over the text.
+        learning_rate: of SGD.
+        max_norm: theta of the clipping.
+        gradient_scale: N * B_ref / B, which turns the workers' average of sums over their own streams into the one scale
+            that gradients have at every N and B.
+        resets_every_window: whether state is zeroed before every window, and not only at the start of an epoch.
+        chars_per_step: B * T of the whole job.
+        log_every: epochs between two human lines.
+    """
+
+    epochs: int
+    learning_rate: float
+    max_norm: float
+    gradient_scale: float
+    resets_every_window: bool
+    chars_per_step: int
+    log_every: int
+
+
+class StepStats(NamedTuple):
+    """What a step leaves on the device; both (1,). Reading one waits for the step."""
+
+    loss: mx.nd.NDArray
+    grad_norm: mx.nd.NDArray
+
+
+def train_step(
+    model: CharLSTM, window: Window, state: LSTMState, world: World, schedule: Schedule
+) -> Tuple[LSTMState, StepStats]:
+    """One step of every worker: loss and gradients of its own streams, the average, the clip, the update.
+
+    The clip comes after the average: clipping each worker's own gradient would be another algorithm for every N.
+    """
+    loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
+    world.average_(model.gradients.flat, "gradients", scale=schedule.gradient_scale)
+    grad_norm, factor = clip_by_global_norm(model.gradients.flat, schedule.max_norm)
+    sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate, factor)
+    return state, StepStats(loss, grad_norm)
+
+
+def train(
+    model: CharLSTM,
+    batches: Batches,
+    world: World,
+    schedule: Schedule,
+    log: RunLog,
+    write_samples: Callable[[int], None],
+) -> None:
+    """All epochs, from weights that are made equal first.
+
+    Raises:
+        SettledError: on every rank, when the loss of an epoch is not finite.
+    """
+    world.broadcast_(model.parameters.flat, "initial_parameters")
+    started = time.monotonic()
+    for epoch in range(1, schedule.epochs + 1):
+        epoch_started = time.monotonic()
+        loss, grad_norm = train_epoch(model, batches, epoch, world, schedule, log)
+        chars = batches.steps_per_epoch * schedule.chars_per_step
+        now = time.monotonic()
+        metrics = EpochMetrics(
+            epoch=epoch,
+            step=epoch * batches.steps_per_epoch,
+            loss=loss,
+            perplexity=perplexity(loss),
+            bits_per_char=bits_per_char(loss),
+            grad_norm=grad_norm,
+            chars_per_sec=chars / (now - epoch_started),
+            seconds=now - started,
+        )
+        if not math.isfinite(loss + grad_norm):
+            raise SettledError(
+                f"epoch {epoch}: the loss is {loss:g} and the gradient's norm {grad_norm:g}, training has diverged: lower "
+                f"--learning-rate {schedule.learning_rate:g} or --max-norm {schedule.max_norm:g}"
+            )
+        show = epoch % schedule.log_every == 0 or epoch == schedule.epochs
+        log.epoch(metrics, show)
+        if show:
+            write_samples(epoch)
+
+
+def train_epoch(
+    model: CharLSTM, batches: Batches, epoch: int, world: World, schedule: Schedule, log: RunLog
+) -> Tuple[float, float]:
+    """One pass over the text; the mean loss of all workers' characters (nats) and the mean gradient norm."""
+    steps: List[StepStats] = []
+    for window in batches.epoch(epoch):
+        if not steps or schedule.resets_every_window:
+            state = model.zero_state(len(window.inputs))
+        state, stats = train_step(model, window, state, world, schedule)
+        if steps:
+            steps[-1].loss.wait_to_read()  # the engine always has the next step to go on with, and never a whole epoch
+        steps.append(stats)
+        log.advance(schedule.chars_per_step)
+    losses, norms = (mx.nd.concat(*values, dim=0).asnumpy().astype(np.float64) for values in zip(*steps))
+    # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
+    (total_loss,) = world.sum([losses.sum()], "epoch_loss")
+    return total_loss / (len(steps) * schedule.chars_per_step), float(norms.mean())
