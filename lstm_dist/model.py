@@ -85,11 +85,14 @@ class FlatArray:
             self.views[name][:] = named[name]
 
 
-def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[str, Any]:
+def window_graph(
+    F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32", **arrays: Any
+) -> Dict[str, Any]:
     """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
+        dtype: of the parameters.
         **arrays: `inputs` (T, B) and `target_index` (2, T * B), whose rows are the row numbers 0 .. T*B-1 and the target
             tokens; `h`, `c` (B, H); and the fused parameters `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
 
@@ -104,10 +107,11 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[
     logits = F.FullyConnected(h_out, F.transpose(w_hy), arrays["b_y"], num_hidden=V)
     probabilities = F.softmax(logits)
     targets = F.reshape(F.slice_axis(arrays["target_index"], axis=0, begin=1, end=2), shape=(-1,))
-    # The smallest normal float32 keeps log finite where a probability underflowed, and lets NaN through.
+    # The smallest normal float32 keeps log finite where a probability underflowed: a character costs 87 nats at most.
     loss = F.sum(-F.log(F.pick(probabilities, targets) + SMALLEST_NORMAL))
 
-    dlogits = F.elemwise_add(probabilities, F.one_hot(targets, depth=V, on_value=-1.0, off_value=0.0))
+    minus_one_hot = F.one_hot(targets, depth=V, on_value=-1.0, off_value=0.0, dtype=dtype)
+    dlogits = F.elemwise_add(probabilities, minus_one_hot)
     dh_out = F.FullyConnected(dlogits, w_hy, num_hidden=H, no_bias=True)
     dz = lstm.lstm_backward(F, dh_out, steps, w_h, H)
     return {

@@ -5,7 +5,6 @@ the gradients, every worker clips the average by its global norm and takes the s
 and samples.
 """
 
-import math
 import time
 from typing import Callable, List, NamedTuple, Tuple, Union
 
@@ -84,6 +83,7 @@ def train(
     for epoch in range(1, schedule.epochs + 1):
         epoch_started = time.monotonic()
         loss, grad_norm = train_epoch(model, batches, epoch, world, schedule, log)
+        refuse_divergence(model, epoch, loss, grad_norm, schedule)
         chars = batches.steps_per_epoch * schedule.chars_per_step
         now = time.monotonic()
         metrics = EpochMetrics(
@@ -96,11 +96,6 @@ def train(
             chars_per_sec=chars / (now - epoch_started),
             seconds=now - started,
         )
-        if not math.isfinite(loss + grad_norm):
-            raise SettledError(
-                f"epoch {epoch}: the loss is {loss:g} and the gradient's norm {grad_norm:g}, training has diverged: lower "
-                f"--learning-rate {schedule.learning_rate:g} or --max-norm {schedule.max_norm:g}"
-            )
         show = epoch % schedule.log_every == 0 or epoch == schedule.epochs
         log.epoch(metrics, show)
         if show:
@@ -124,3 +119,16 @@ def train_epoch(
     # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
     (total_loss,) = world.sum([losses.sum()], "epoch_loss")
     return total_loss / (len(steps) * schedule.chars_per_step), float(norms.mean())
+
+
+def refuse_divergence(model: CharLSTM, epoch: int, loss: float, grad_norm: float, schedule: Schedule) -> None:
+    """Stop on every rank, at the same epoch, when a number is no longer finite.
+
+    The parameters are asked too: a softmax over NaN may well give zeros and with them a finite loss.
+    """
+    parameter_norm = clip_by_global_norm(model.parameters.flat, 1.0)[0].asscalar()
+    if not np.isfinite([loss, grad_norm, parameter_norm]).all():
+        raise SettledError(
+            f"epoch {epoch}: training has diverged (loss {loss:g}, gradient norm {grad_norm:g}, parameter norm "
+            f"{parameter_norm:g}): lower --learning-rate {schedule.learning_rate:g} or --max-norm {schedule.max_norm:g}"
+        )

@@ -1,0 +1,25 @@
+"""One world for the whole session: `mpirun -np N python -m pytest tests/parallel`, or plain pytest for a world of one."""
+
+import sys
+from typing import Iterator
+
+import pytest
+
+from lstm_dist.exchange import World
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    world = World.open()
+    yield world
+    world.__exit__(None, None, None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_makereport(item, call):
+    # A rank that fails while the others wait in a collective would leave them there until the time limit.
+    failed = call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception)
+    world = item.funcargs.get("world") if failed and hasattr(item, "funcargs") else None
+    if world is not None and world.size > 1:
+        sys.stderr.write(f"rank {world.rank}: {item.nodeid}: {call.excinfo.exconly()}\n{call.excinfo.getrepr()}\n")
+        world._abort(call.excinfo.value)

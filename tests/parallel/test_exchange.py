@@ -1,0 +1,89 @@
+"""Every collective with inputs that depend on the rank and answers in closed form, at any number of ranks."""
+
+import numpy as np
+import pytest
+from mxnet import nd
+
+from lstm_dist.errors import UserError
+from lstm_dist.exchange import SettledError
+
+
+def test_average_is_the_mean_times_the_scale(world):
+    n = world.size
+    array = nd.array([world.rank + 1.0, 10.0 * world.rank, 7.0])
+    world.average_(array, "average", scale=3.0)
+    np.testing.assert_allclose(array.asnumpy(), [3 * (n + 1) / 2, 3 * 10 * (n - 1) / 2, 21.0], rtol=1e-6)
+
+
+def test_average_without_a_scale_is_the_mean(world):
+    array = nd.array([2.0**world.rank])
+    world.average_(array, "average_plain")
+    np.testing.assert_allclose(array.asnumpy(), [(2.0**world.size - 1) / world.size], rtol=1e-6)
+
+
+def test_average_of_a_large_vector_repeats_to_the_bit(world):
+    # The summation order is fixed, so the same inputs give the same bits, and every rank the same.
+    values = np.random.default_rng(world.rank).normal(size=300_001).astype(np.float32)
+    results = []
+    for repeat in range(3):
+        array = nd.array(values)
+        world.average_(array, f"repeat{repeat}")
+        results.append(array.asnumpy().tobytes())
+    assert results[0] == results[1] == results[2]
+    expected = sum(np.random.default_rng(r).normal(size=300_001) for r in range(world.size)) / world.size
+    np.testing.assert_allclose(np.frombuffer(results[0], np.float32), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_broadcast_gives_the_roots(world):
+    array = nd.array([5.0 + world.rank, -float(world.rank)])
+    world.broadcast_(array, "broadcast")
+    np.testing.assert_array_equal(array.asnumpy(), [5.0, 0.0])
+
+
+def test_sum_is_in_float64(world):
+    n = world.size
+    total = world.sum([1e9 + world.rank, 1e-7], "sum")
+    np.testing.assert_allclose(total, [n * 1e9 + n * (n - 1) / 2, n * 1e-7], rtol=1e-15)
+
+
+def test_gather_text_keeps_order_length_and_characters(world):
+    texts = world.gather_text("字" * world.rank + '"\n\\', "gather")
+    assert texts == ["字" * rank + '"\n\\' for rank in range(world.size)]
+    assert world.gather_text("", "gather_nothing") == [""] * world.size
+
+
+def test_rank_facts(world):
+    assert world.sum([world.rank], "ranks")[0] == world.size * (world.size - 1) / 2
+    assert world.is_root == (world.rank == 0)
+    assert 0 <= world.local_rank < world.size
+
+
+def test_settle_returns_each_ranks_own_result(world):
+    assert world.settle(lambda: world.rank * 2, "settle") == world.rank * 2
+
+
+def test_a_mistake_of_all_ranks_is_told_once(world):
+    def prepare() -> None:
+        raise UserError("--corpus x: no such file")
+
+    with pytest.raises(SettledError, match="^--corpus x: no such file$"):
+        world.settle(prepare, "settle_all")
+
+
+def test_a_mistake_of_the_last_rank_stops_every_rank(world):
+    def prepare() -> None:
+        if world.rank == world.size - 1:
+            raise UserError("--corpus x: no such file")
+
+    suffix = "" if world.size == 1 else rf" \(rank {world.size - 1} of {world.size}\)"
+    with pytest.raises(SettledError, match=f"^--corpus x: no such file{suffix}$"):
+        world.settle(prepare, "settle_last")
+
+
+def test_ranks_that_differ_are_refused(world):
+    world.require_equal("same", "equal")
+    if world.size == 1:
+        world.require_equal(f"rank {world.rank}", "configuration")
+    else:
+        with pytest.raises(SettledError, match="rank 1 on .* has another configuration than rank 0"):
+            world.require_equal(f"rank {world.rank}", "configuration")

@@ -1,0 +1,101 @@
+"""The invariant: any number of workers, dividing the streams or not, walks the same trajectory."""
+
+import hashlib
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from lstm_dist.batches import ConsecutiveBatches, RandomBatches
+from lstm_dist.model import CharLSTM, initial_parameters
+from lstm_dist.runlog import RunLog
+from lstm_dist.trainer import Schedule, train
+
+V, H, T = 29, 11, 6
+STREAMS = 7  # a prime, so that neither 2 nor 3 workers divide it
+EPOCHS = 4
+TOKENS = np.random.default_rng(5).integers(0, V, STREAMS * (T * 9 + 1)).astype(np.int32)
+
+
+class Alone:
+    """A world of one that cannot reach the others, for the trajectory that they all have to match."""
+
+    size, rank, is_root = 1, 0, True
+
+    def average_(self, array, name, scale=1.0):  # noqa: ARG002
+        array *= scale
+
+    def broadcast_(self, array, name):
+        pass
+
+    def sum(self, values, name):  # noqa: ARG002
+        return np.asarray(values)
+
+
+class Record(RunLog):
+    def __init__(self):
+        self.losses, self.norms = [], []
+
+    def epoch(self, metrics, show):  # noqa: ARG002
+        self.losses.append(metrics.loss)
+        self.norms.append(metrics.grad_norm)
+
+
+def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0):
+    """Train; returns the parameters under the document's names and the log."""
+    kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
+    model = CharLSTM(V, H, mx.cpu())
+    named = {k: 20 * v for k, v in initial_parameters(V, H, seed=seed_of_rank).items()}
+    model.load(named, "test")
+    batches = kind(TOKENS, STREAMS, T, world.rank, world.size)
+    assert EPOCHS * batches.steps_per_epoch >= 30
+    schedule = Schedule(
+        epochs=EPOCHS,
+        learning_rate=0.3,
+        max_norm=max_norm,
+        gradient_scale=world.size * reference_batch_size / STREAMS,
+        resets_every_window=sampling == "random",
+        chars_per_step=STREAMS * T,
+        log_every=100,
+    )
+    log = Record()
+    train(model, batches, world, schedule, log, lambda epoch: None)
+    return model.parameters.to_document(), log
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "random"])
+@pytest.mark.parametrize("reference_batch_size", [STREAMS, 32])
+def test_every_world_walks_the_trajectory_of_one(world, sampling, reference_batch_size):
+    ours, log = walk(world, sampling, reference_batch_size)
+    alone, log_alone = walk(Alone(), sampling, reference_batch_size)
+    for name, expected in alone.items():
+        # Relative to the parameter's own size: an element near zero has no relative error of its own.
+        difference = np.abs(ours[name] - expected).max() / np.abs(expected).max()
+        assert difference < 1e-4, name
+    np.testing.assert_allclose(log.losses, log_alone.losses, rtol=5e-6)
+    np.testing.assert_allclose(log.norms, log_alone.norms, rtol=1e-4)
+    assert log.losses[-1] < log.losses[0]
+    assert max(log.norms) > 5.0, "the clip has to be active, or its place would not matter"
+
+
+def test_without_the_clip_it_is_another_trajectory(world):
+    clipped, _ = walk(world, "consecutive")
+    free, _ = walk(world, "consecutive", max_norm=1e6)
+    assert np.abs(clipped["W_hy"] - free["W_hy"]).max() > 1e-3
+
+
+def test_all_ranks_hold_the_same_bits_even_when_they_start_apart(world):
+    ours, _ = walk(world, "consecutive", seed_of_rank=world.rank)
+    digest = hashlib.sha256(b"".join(ours[name].tobytes() for name in sorted(ours))).hexdigest()
+    assert len(set(world.gather_text(digest, "digests"))) == 1
+    roots, _ = walk(world, "consecutive", seed_of_rank=0)
+    np.testing.assert_array_equal(ours["W_xi"], roots["W_xi"])
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "random"])
+def test_a_repeated_run_is_bit_identical(world, sampling):
+    first, log = walk(world, sampling)
+    second, log_again = walk(world, sampling)
+    assert log.losses == log_again.losses
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)

@@ -1,0 +1,79 @@
+"""The document's 0..29 example, and the shards of every world size put together again."""
+
+import numpy as np
+import pytest
+
+from lstm_dist.batches import ConsecutiveBatches, RandomBatches, shard
+from lstm_dist.errors import UserError
+
+THIRTY = np.arange(30, dtype=np.int32)
+
+
+def test_consecutive_gives_the_documents_windows():
+    windows = list(ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1))
+    starts = [(0, 15), (3, 18), (6, 21), (9, 24)]
+    assert len(windows) == len(starts)
+    for window, (first, second) in zip(windows, starts):
+        expected = np.array([[first, first + 1, first + 2], [second, second + 1, second + 2]])
+        np.testing.assert_array_equal(window.inputs, expected)
+        np.testing.assert_array_equal(window.targets, expected + 1)
+
+
+def test_random_gives_the_documents_windows_in_some_order():
+    # The document's printed example: 9 examples of 3 characters, 8 of them in 4 batches of 2.
+    windows = list(RandomBatches(THIRTY, streams=2, seq_len=3).epoch(1))
+    assert [w.inputs.shape for w in windows] == [(2, 3)] * 4
+    rows = np.concatenate([w.inputs for w in windows])
+    np.testing.assert_array_equal(np.concatenate([w.targets for w in windows]), rows + 1)
+    assert len(set(rows[:, 0])) == 8
+    assert set(rows[:, 0]) <= set(range(0, 27, 3))
+    assert list(rows[:, 0]) != sorted(rows[:, 0])
+
+
+def test_random_order_changes_with_the_epoch_and_the_seed_only():
+    def order(epoch: int, seed: int) -> list:
+        batches = RandomBatches(np.arange(400), streams=4, seq_len=5, seed=seed)
+        return [w.inputs[:, 0].tolist() for w in batches.epoch(epoch)]
+
+    assert order(3, 7) == order(3, 7)
+    assert order(3, 7) != order(4, 7)
+    assert order(3, 7) != order(3, 8)
+
+
+@pytest.mark.parametrize("kind", [ConsecutiveBatches, RandomBatches])
+@pytest.mark.parametrize("streams", [1, 5, 8])
+@pytest.mark.parametrize("extra", range(7))
+def test_the_shards_of_any_world_make_up_the_global_batch(kind, streams, extra):
+    tokens = np.arange(streams * 17 + extra, dtype=np.int32)
+    whole = kind(tokens, streams, 3)
+    for size in range(1, streams + 1):
+        parts = [kind(tokens, streams, 3, rank, size) for rank in range(size)]
+        assert {part.steps_per_epoch for part in parts} == {whole.steps_per_epoch}
+        for window, *shards in zip(whole.epoch(2), *(part.epoch(2) for part in parts)):
+            np.testing.assert_array_equal(np.concatenate([s.inputs for s in shards]), window.inputs)
+            np.testing.assert_array_equal(np.concatenate([s.targets for s in shards]), window.targets)
+            sizes = [len(s.inputs) for s in shards]
+            assert min(sizes) >= 1
+            assert max(sizes) - min(sizes) <= 1
+
+
+def test_consecutive_windows_continue_each_stream():
+    tokens = np.arange(5 * 23)
+    windows = list(ConsecutiveBatches(tokens, streams=5, seq_len=4).epoch(1))
+    for before, after in zip(windows, windows[1:]):
+        np.testing.assert_array_equal(before.inputs[:, -1] + 1, after.inputs[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"), [(ConsecutiveBatches, 32 * 36), (RandomBatches, 32 * 35 + 1)], ids=["consecutive", "random"]
+)
+def test_the_shortest_text_that_will_do(kind, needed):
+    assert kind(np.zeros(needed, np.int32), 32, 35).steps_per_epoch == 1
+    with pytest.raises(UserError, match=rf"--corpus: {needed - 1:,} characters are too few.* {needed:,} are needed"):
+        kind(np.zeros(needed - 1, np.int32), 32, 35)
+
+
+def test_more_workers_than_streams_is_refused():
+    assert [shard(3, r, 3) for r in range(3)] == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    with pytest.raises(UserError, match="--global-batch-size 3: fewer streams than the 4 workers"):
+        shard(3, 0, 4)

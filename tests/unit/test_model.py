@@ -1,0 +1,111 @@
+"""Names, shapes, memory layout and the start of training."""
+
+import math
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from lstm_dist.errors import UserError
+from lstm_dist.model import CharLSTM, FlatArray, document_shapes, initial_parameters
+
+V, H = 7, 5
+
+
+def test_the_documents_names_and_shapes():
+    assert {name: shape for name, shape in document_shapes(1465, 256).items()} == {
+        "W_xi": (1465, 256), "W_hi": (256, 256), "b_i": (256,),
+        "W_xf": (1465, 256), "W_hf": (256, 256), "b_f": (256,),
+        "W_xo": (1465, 256), "W_ho": (256, 256), "b_o": (256,),
+        "W_xc": (1465, 256), "W_hc": (256, 256), "b_c": (256,),
+        "W_hy": (256, 1465), "b_y": (1465,),
+    }  # fmt: skip
+    assert len(document_shapes(V, H)) == 14
+
+
+def test_fused_memory_and_the_documents_names_are_the_same_numbers():
+    flat = FlatArray(V, H, mx.cpu())
+    named = {
+        name: np.random.default_rng(k).normal(size=shape).astype(np.float32)
+        for k, (name, shape) in enumerate(document_shapes(V, H).items())
+    }
+    flat.from_document(named)
+    for name, value in flat.to_document().items():
+        np.testing.assert_array_equal(value, named[name], err_msg=name)
+    assert flat.flat.size == sum(v.size for v in named.values())
+    flat.flat[:] = 0
+    assert not any(value.any() for value in flat.to_document().values())
+    np.testing.assert_array_equal(flat.views["W_h"].shape, (H, 4 * H))
+
+
+def test_initial_parameters_depend_on_the_seed_alone():
+    first, again, other = (initial_parameters(V, H, seed) for seed in (3, 3, 4))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name])
+        assert value.dtype == np.float32
+        if name.startswith("b"):
+            assert not value.any()
+        else:
+            assert not np.array_equal(value, other[name])
+    assert not np.array_equal(first["W_xi"], first["W_xf"])
+    wide = initial_parameters(400, 50, 0)["W_xo"]
+    assert abs(wide.mean()) < 3e-4
+    assert wide.std() == pytest.approx(0.01, rel=0.02)
+
+
+def test_an_untrained_model_is_as_surprised_as_a_uniform_one():
+    model = CharLSTM(V, H, mx.cpu())
+    model.load(initial_parameters(V, H, 0), "test")
+    text = np.random.default_rng(0).integers(0, V, (3, 5))
+    loss, _ = model.loss_and_gradients(text[:, :-1], text[:, 1:], model.zero_state(3))
+    assert loss.asscalar() / 12 == pytest.approx(math.log(V), rel=1e-3)
+
+
+def test_gradients_are_overwritten_not_added():
+    model = CharLSTM(V, H, mx.cpu())
+    model.load(initial_parameters(V, H, 0), "test")
+    text = np.random.default_rng(0).integers(0, V, (3, 5))
+    grads = []
+    for _ in range(2):
+        model.loss_and_gradients(text[:, :-1], text[:, 1:], model.zero_state(3))
+        grads.append(model.gradients.flat.asnumpy())
+    np.testing.assert_array_equal(*grads)
+    assert grads[0].any()
+
+
+def test_windows_of_two_shapes_alternate():
+    model = CharLSTM(V, H, mx.cpu())
+    model.load(initial_parameters(V, H, 0), "test")
+    text = np.random.default_rng(0).integers(0, V, (3, 5))
+
+    def loss(rows: int) -> float:
+        return model.loss_and_gradients(text[:rows, :-1], text[:rows, 1:], model.zero_state(rows))[0].asscalar()
+
+    three, two = loss(3), loss(2)
+    assert (loss(3), loss(2)) == (three, two)
+    assert three > two
+
+
+def test_an_impossible_target_costs_much_but_stays_finite():
+    model = CharLSTM(V, H, mx.cpu())
+    named = initial_parameters(V, H, 0)
+    named["b_y"][1] = 500.0
+    model.load(named, "test")
+    text = np.full((2, 4), 2)
+    loss, _ = model.loss_and_gradients(text[:, :-1], text[:, 1:], model.zero_state(2))
+    assert loss.asscalar() == pytest.approx(6 * 87.336, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.pop("W_ho"), r"weights.st: parameter W_ho has shape None, this model needs \(5, 5\)"),
+        (lambda p: p.update(extra=np.zeros(3)), r"parameter extra has shape \(3,\), this model needs None"),
+        (lambda p: p.update(W_xi=p["W_xi"].T), r"parameter W_xi has shape \(5, 7\), this model needs \(7, 5\)"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(change, message):
+    named = initial_parameters(V, H, 0)
+    change(named)
+    with pytest.raises(UserError, match=message):
+        CharLSTM(V, H, mx.cpu()).load(named, "weights.st")
