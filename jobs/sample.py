@@ -2,6 +2,8 @@
 """Let a trained model go on writing. One process; a checkpoint is enough, its vocabulary is inside."""
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import List, Optional
 
@@ -10,10 +12,11 @@ from lstm_dist.launcher import set_threads
 set_threads()  # OpenMP reads its thread count when the lines below load MXNet
 
 import mxnet as mx  # noqa: E402
+import numpy as np  # noqa: E402
 
 from lstm_dist.checkpoint import load_checkpoint  # noqa: E402
 from lstm_dist.config import TeachingParser  # noqa: E402
-from lstm_dist.errors import UserError, one_line_errors  # noqa: E402
+from lstm_dist.errors import UserError, one_line_errors, printable  # noqa: E402
 from lstm_dist.model import CharLSTM  # noqa: E402
 from lstm_dist.sampling import continue_text  # noqa: E402
 
@@ -47,21 +50,26 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> None:
     """Print the prefix and exactly `--length` new characters."""
     given = parse(argv)
-    path = given.source / "checkpoints" / "final.safetensors" if given.source.is_dir() else given.source
+    path = given.source / "checkpoints" / "final.safetensors" if os.path.isdir(given.source) else given.source
     checkpoint = load_checkpoint(path, "RUN_DIR_OR_CHECKPOINT")
     if checkpoint.vocabulary is None:
         raise UserError(f"RUN_DIR_OR_CHECKPOINT {path}: holds no vocabulary; give a file that jobs/train.py wrote")
     missing = checkpoint.vocabulary.missing(given.prefix)
     if missing:
-        raise UserError(f"--prefix {given.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on")
-    hidden_size = len(checkpoint.parameters.get("b_i", ()))
-    model = CharLSTM(len(checkpoint.vocabulary), hidden_size, mx.cpu())
-    model.load(checkpoint.parameters, str(path))
-    print(
-        continue_text(
-            model, checkpoint.vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed
+        raise UserError(
+            f"--prefix {given.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on"
         )
+    shape = np.shape(checkpoint.parameters.get("W_hi", 0))
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        raise UserError(
+            f"RUN_DIR_OR_CHECKPOINT {path}: parameter W_hi has shape {shape}; give a file that jobs/train.py wrote"
+        )
+    model = CharLSTM(len(checkpoint.vocabulary), shape[0], mx.cpu())
+    model.load(checkpoint.parameters, str(path))
+    text = continue_text(
+        model, checkpoint.vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed
     )
+    print(printable(text) if sys.stdout.isatty() else text)
 
 
 if __name__ == "__main__":

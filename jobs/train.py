@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Train the hand-written LSTM with as many workers as the launcher starts. This file is wiring only.
 
-    python jobs/train.py                                one worker, no launcher
-    horovodrun -np 4 --gloo python jobs/train.py        four on this node; --mpi instead of --gloo sends over MPI
-    mpirun -np 4 python jobs/train.py                   four, wherever MPI puts them
+python jobs/train.py                                one worker, no launcher
+horovodrun -np 4 --gloo python jobs/train.py        four on this node; --mpi instead of --gloo sends over MPI
+mpirun -np 4 python jobs/train.py                   four, wherever MPI puts them
 """
 
 import json
@@ -51,18 +51,22 @@ def prepare(argv: Optional[List[str]], world: World) -> Job:
     else:
         start = load_checkpoint(settings.init, "--init")
         if start.vocabulary not in (None, text.vocabulary):
-            raise UserError(f"--init {settings.init}: was trained on other characters than --corpus has; use that corpus")
+            raise UserError(
+                f"--init {settings.init}: was trained on other characters than --corpus has; use that corpus"
+            )
         model.load(start.parameters, f"--init {settings.init}")
     return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text))
 
 
 def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str]:
-    """The given ones, or the document's, or the beginnings of the first lines where the corpus lacks their characters."""
+    """The given ones, or the document's, or the first lines' beginnings where the corpus lacks their characters."""
     if given:
         for prefix in given:
             missing = text.vocabulary.missing(prefix)
             if missing:
-                raise UserError(f"--prefix {prefix}: {missing!r} does not occur in {text.describe()}; use its characters")
+                raise UserError(
+                    f"--prefix {prefix}: {missing!r} does not occur in {text.describe()}; use its characters"
+                )
         return given
     if text.vocabulary.missing("".join(DOCUMENT_PREFIXES)):
         return [line[:5] for line in text.first_lines]
@@ -88,7 +92,9 @@ def make_schedule(job: Job, size: int) -> Schedule:
     )
 
 
-def introduce(log: runlog.RunLog, job: Job, schedule: Schedule, world: World, process: Dict[str, Any]) -> Dict[str, Any]:
+def introduce(
+    log: runlog.RunLog, job: Job, schedule: Schedule, world: World, process: Dict[str, Any]
+) -> Dict[str, Any]:
     """Write the run card and the first lines; returns the configuration as it was resolved."""
     settings, steps = job.settings, job.batches.steps_per_epoch
     streams = settings.streams(world.size)
@@ -133,7 +139,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         train(job.model, job.batches, world, schedule, log, write_samples)
         if world.is_root:
             weights = job.model.parameters.to_document()
-            save_checkpoint(run_dir / "checkpoints" / "final.safetensors", weights, job.text.vocabulary, config=resolved)
+            save_checkpoint(
+                run_dir / "checkpoints" / "final.safetensors", weights, job.text.vocabulary, config=resolved
+            )
         log.finish()
 
 

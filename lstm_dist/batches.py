@@ -93,6 +93,7 @@ class RandomBatches:
 def _require(tokens: np.ndarray, needed: int, streams: int, seq_len: int) -> None:
     if len(tokens) < needed:
         raise UserError(
-            f"--corpus: {len(tokens):,} characters are too few for one window of {seq_len} in each of {streams} streams, "
-            f"{needed:,} are needed: give a longer text, raise --max-chars, or lower --seq-len or --global-batch-size"
+            f"--corpus: {len(tokens):,} characters are too few for one window of {seq_len} in each of {streams} "
+            f"streams, {needed:,} are needed: give a longer text, raise --max-chars, or lower --seq-len or "
+            "--global-batch-size"
         )

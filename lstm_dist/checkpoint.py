@@ -1,4 +1,4 @@
-"""Weights in a file, whole or absent: `.safetensors` with the document's 14 names, and the vocabulary they were made for."""
+"""Weights in a file, whole or absent: `.safetensors` with the document's 14 names, and the vocabulary inside."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def save_checkpoint(path: Path, parameters: Mapping[str, np.ndarray], vocabulary
         vocabulary: travels with the weights, so that a checkpoint is enough to sample from.
         **facts: anything else worth keeping, written as JSON.
     """
-    metadata = {"vocabulary": vocabulary.characters, **{k: json.dumps(v, ensure_ascii=False) for k, v in facts.items()}}
+    metadata = {"vocabulary": vocabulary.characters, **{k: json.dumps(v) for k, v in facts.items()}}
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("wb") as file:
@@ -49,12 +49,15 @@ def load_checkpoint(path: Path, flag: str) -> Checkpoint:
     Raises:
         UserError: when the file is missing or is not a whole safetensors file.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file lets some errors through, a name that is too long among them
         raise UserError(f"{flag} {path}: no such file")
     try:
         with safe_open(str(path), framework="numpy") as file:
             characters = (file.metadata() or {}).get("vocabulary")
             parameters = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16 is a type that numpy does not have
         raise UserError(f"{flag} {path}: is not a whole .safetensors file ({error})") from None
-    return Checkpoint(parameters, Vocabulary(characters) if characters else None)
+    vocabulary = Vocabulary(characters) if characters else None
+    if vocabulary and vocabulary.characters != characters:
+        raise UserError(f"{flag} {path}: is damaged, the vocabulary in it is not sorted")
+    return Checkpoint(parameters, vocabulary)

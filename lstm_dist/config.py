@@ -14,6 +14,7 @@ from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
+from pydantic.fields import FieldInfo
 from typing_extensions import Literal
 
 from lstm_dist.errors import UserError
@@ -51,7 +52,9 @@ class RunConfig:
         None,
         "zero the LSTM's state at the start of every epoch (the default of consecutive) or of every window (of random)",
     )
-    seq_len: int = _field("text", 35, "characters in a window: how far back-propagation through time reaches", ge=1, le=10_000)
+    seq_len: int = _field(
+        "text", 35, "characters in a window: how far back-propagation through time reaches", ge=1, le=10_000
+    )
     global_batch_size: Optional[int] = _field(
         "text",
         None,
@@ -61,13 +64,17 @@ class RunConfig:
         le=2**20,
     )
     batch_size_per_worker: Optional[int] = _field(
-        "text", None, "streams of each worker instead: the job has this many times the number of workers", ge=1, le=2**20
+        "text",
+        None,
+        "streams of each worker instead: the job has this many times the number of workers",
+        ge=1,
+        le=2**20,
     )
     hidden_size: int = _field("model", 256, "width of the LSTM's state", ge=1, le=16_384)
     init: Optional[Path] = _field(
         "model", None, "start from the weights of this .safetensors file instead of seeded random ones"
     )
-    epochs: int = _field("optimization", 200, "passes over the text", ge=1)
+    epochs: int = _field("optimization", 200, "passes over the text", ge=1, le=10**9)
     learning_rate: float = _field("optimization", 0.1, "SGD step size", gt=0, allow_inf_nan=False)
     max_norm: float = _field(
         "optimization", 5.0, "clip the averaged gradient to this global norm (theta)", gt=0, allow_inf_nan=False
@@ -75,8 +82,8 @@ class RunConfig:
     reference_batch_size: int = _field(
         "optimization",
         32,
-        "the batch size at which --learning-rate and --max-norm were tuned: gradients are scaled by this over the global "
-        "batch size, so that they mean the same at any batch size",
+        "the batch size at which --learning-rate and --max-norm were tuned: gradients are scaled by this over the "
+        "global batch size, so that they mean the same at any batch size",
         ge=1,
         le=2**20,
     )
@@ -90,8 +97,8 @@ class RunConfig:
     prefix: Optional[List[str]] = _field(
         "run",
         None,
-        "continue this text in every sample; repeatable. Without it, the document's three (分开, 不分开, 战争中部队), or the "
-        "beginnings of the corpus's first lines where their characters are missing",
+        "continue this text in every sample; repeatable. Without it, the document's three (分开, 不分开, "
+        "战争中部队), or the beginnings of the corpus's first lines where their characters are missing",
     )
     sample_length: int = _field("run", 100, "new characters in every sample", ge=1, le=100_000)
 
@@ -100,6 +107,13 @@ class RunConfig:
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         if isinstance(value, bool) and info.field_name != "overwrite":
             raise ValueError("Input should not be a truth value")
+        return value
+
+    @field_validator("corpus", "init", "run_dir")
+    @classmethod
+    def _no_null_byte(cls, value: Optional[Path]) -> Optional[Path]:
+        if value is not None and "\0" in str(value):
+            raise ValueError("Input should not hold a null byte")
         return value
 
     @field_validator("prefix")
@@ -137,6 +151,9 @@ class RunConfig:
         return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
 
 
+FIELDS: Dict[str, FieldInfo] = RunConfig.__pydantic_fields__  # type: ignore[attr-defined]
+
+
 class TeachingParser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are UserErrors, one line each, and which guesses what a misspelt flag meant."""
 
@@ -153,7 +170,9 @@ class TeachingParser(argparse.ArgumentParser):
         known, unknown = self.parse_known_args(argv)
         if unknown:
             flag = unknown[0].split("=")[0]
-            raise UserError(f"{flag}: no such flag{_suggestion(flag, self._option_string_actions)}; --help lists them all")
+            raise UserError(
+                f"{flag}: no such flag{_suggestion(flag, self._option_string_actions)}; --help lists them all"
+            )
         return known
 
 
@@ -182,8 +201,8 @@ def _parser() -> TeachingParser:
     parser = TeachingParser(
         prog="jobs/train.py",
         description=(
-            "Train the hand-written LSTM. Alone this is one worker; under `horovodrun -np N`, `mpirun -np N` or `srun` the "
-            "same command is N workers that share the streams of one batch."
+            "Train the hand-written LSTM. Alone this is one worker; under `horovodrun -np N`, `mpirun -np N` or `srun` "
+            "the same command is N workers that share the streams of one batch."
         ),
         epilog="Every flag may also stand in the --config file, with underscores: `hidden_size = 512`.",
         allow_abbrev=False,
@@ -193,7 +212,7 @@ def _parser() -> TeachingParser:
         "--config", type=Path, metavar="FILE.toml", help="read settings from this file; flags given here win"
     )
     groups: Dict[str, Any] = {}
-    for name, field in RunConfig.__pydantic_fields__.items():
+    for name, field in FIELDS.items():
         group = str(field.title)
         groups.setdefault(group, parser.add_argument_group(group) if group not in groups else None)
         default = "" if field.default in (None, False) else f" (default {field.default})"
@@ -215,8 +234,8 @@ def _read_toml(path: Path) -> Dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"--config {path}: is not TOML ({error})") from None
     for key in values:
-        if key not in RunConfig.__pydantic_fields__:
-            raise UserError(f"--config {path}: unknown key {key!r}{_suggestion(key, RunConfig.__pydantic_fields__)}")
+        if key not in FIELDS:
+            raise UserError(f"--config {path}: unknown key {key!r}{_suggestion(key, FIELDS)}")
     return values
 
 

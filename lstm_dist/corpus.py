@@ -6,6 +6,7 @@ its first `max_chars` characters, as in the document.
 
 import gzip
 import hashlib
+import lzma
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 from lstm_dist.errors import UserError
 
 PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
+
+_DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 class Vocabulary:
@@ -49,7 +52,9 @@ class Vocabulary:
         if missing:
             named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing[:5])
             more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise UserError(f"the vocabulary of {len(self):,} characters lacks {named}{more}: use characters of the corpus")
+            raise UserError(
+                f"the vocabulary of {len(self):,} characters lacks {named}{more}: use characters of the corpus"
+            )
         return np.searchsorted(self._code_points, _code_points(text)).astype(np.int32)
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -106,9 +111,9 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
         ) from None
     lines = lines.lstrip("\ufeff").replace("\r\n", "\n")
     whole = lines.replace("\n", " ").replace("\r", " ")
-    if not whole.strip():
-        raise UserError(f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters")
     text = whole[:max_chars] if max_chars else whole
+    if not text.strip():
+        raise UserError(f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters")
     vocabulary = Vocabulary(text)
     first_lines = [line.strip() for line in lines[: len(text)].splitlines() if line.strip()][:3]
     return Corpus(source, text, len(whole), first_lines, vocabulary, vocabulary.encode(text))
@@ -131,7 +136,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
             return _read_capped(file, path, max_bytes)
     except FileNotFoundError:
         raise UserError(f"--corpus {path}: no such file") from None
-    except (zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, NotImplementedError) as error:
+    except (*_DAMAGED, EOFError, NotImplementedError, ValueError, IndexError) as error:
         raise UserError(f"--corpus {path}: the archive is damaged or of an unknown kind ({error})") from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -140,15 +145,17 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
 
 def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
     with zipfile.ZipFile(file) as archive:
-        members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+        members = archive.infolist()
         for member in members:
             name = PurePosixPath(member.filename.replace("\\", "/"))
-            if name.is_absolute() or ".." in name.parts or ":" in name.parts[0]:
+            if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
                 raise UserError(f"--corpus {path}: refused, it holds the unsafe name {member.filename!r}")
-        texts = [m for m in members if m.filename.endswith(".txt")]
+        texts = [m for m in members if m.filename.endswith(".txt") and not m.filename.startswith("__MACOSX/")]
         if len(texts) != 1:
             found = ", ".join(repr(m.filename) for m in texts[:5]) if texts else "none"
-            raise UserError(f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})")
+            raise UserError(
+                f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})"
+            )
         if texts[0].flag_bits & 1:
             raise UserError(f"--corpus {path}: {texts[0].filename!r} is encrypted, give a zip without a password")
         with archive.open(texts[0]) as member_file:
@@ -156,13 +163,16 @@ def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
 
 
 def _read_capped(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
-    # One byte more than allowed is enough to know, whatever size the archive's own header claims.
-    data = file.read(max_bytes + 1)
-    if len(data) > max_bytes:
-        raise UserError(
-            f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted"
-        )
-    return data
+    # Piece by piece, because reading N bytes at once allocates N, and whatever size the archive's own header claims.
+    data = bytearray()
+    while len(data) <= max_bytes:
+        piece = file.read(2**20)
+        if not piece:
+            return bytes(data)
+        data += piece
+    raise UserError(
+        f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted"
+    )
 
 
 def _code_points(text: str) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Mistakes of the user, and how a program ends on one: with one line, not with a traceback."""
 
+import io
 import sys
+import unicodedata
 from contextlib import contextmanager
 from typing import Iterator
 
@@ -13,7 +15,13 @@ class UserError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a whole program: a UserError becomes its line and status 2, Ctrl-C becomes status 130."""
+    """Around a whole program: a UserError becomes its line and status 2, Ctrl-C becomes status 130.
+
+    The text is Chinese and the locale of a batch job may be C: both outputs are UTF-8, as all files are.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     try:
         yield
     except UserError as error:
@@ -26,5 +34,10 @@ def one_line_errors() -> Iterator[None]:
 
 def print_error(message: str) -> None:
     """One write a line, because the ranks of a job share their launcher's stderr."""
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {printable(message)}\n")
     sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """The text with its control characters escaped: a terminal would obey them, and a line end would make two lines."""
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)

@@ -1,6 +1,7 @@
 """The workers' world: the only file that imports Horovod or mpi4py.
 
-A world of one is the same code with nothing to send. Every collective has a name: Horovod matches the ranks' calls by it.
+A world of one is the same code with nothing to send. Every collective has a name, by which Horovod matches the calls of
+the ranks.
 """
 
 import json
@@ -57,7 +58,9 @@ class World:
         """
         launch = detect()
         # Without mpirun or srun there is nothing that MPI could connect to; Gloo makes a world of one by itself.
-        controller = os.environ.setdefault("HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi")
+        controller = os.environ.setdefault(
+            "HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi"
+        )
         os.environ.setdefault("HOROVOD_CPU_OPERATIONS", controller)
         # One buffer is sent at a time, in one order. Fusing whatever is ready would change the order of summation, and
         # from three ranks on the bits, between two runs of one job.
@@ -65,10 +68,12 @@ class World:
         if (Path(sys.prefix) / "bin" / "orted").exists():
             os.environ.setdefault("OPAL_PREFIX", sys.prefix)  # Open MPI from PyPI does not know where it was installed
 
-        mpi = None
+        mpi: Optional[ModuleType] = None
         if controller == "mpi":
             # Before hvd.init: then mpi4py asks MPI for all the threads that Horovod needs, and it finalizes MPI.
-            from mpi4py import MPI as mpi  # noqa: N811
+            from mpi4py import MPI
+
+            mpi = MPI
         import horovod.mxnet as hvd
 
         hvd.init()
@@ -171,7 +176,7 @@ class World:
             print_error(f"rank {self.rank} stopped because another rank failed")
         else:
             if not isinstance(error, UserError):
-                traceback.print_exception(type(error), error, error.__traceback__ if error else None)
+                traceback.print_exc()
             print_error(f"rank {self.rank} on {socket.gethostname()}: {type(error).__name__}: {error}")
         sys.stdout.flush()
         sys.stderr.flush()
@@ -184,8 +189,8 @@ def _refuse_lonely(launch: Launch, size: int) -> None:
     if launch.name != "none" and launch.size != size:
         raise UserError(
             f"{launch.name} started {launch.size} processes but each of them finds a world of {size}: the launcher and "
-            "Horovod speak different MPIs; use horovodrun, the mpirun that Horovod was built with, or srun --mpi=pmix, and "
-            "look at launch/doctor.py under the same launcher"
+            "Horovod speak different MPIs; use horovodrun, the mpirun that Horovod was built with, or srun --mpi=pmix; "
+            "run launch/doctor.py under the same launcher"
         )
 
 

@@ -9,11 +9,17 @@ import re
 from dataclasses import dataclass
 from typing import Mapping, MutableMapping, Optional
 
-# (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and an
-# mpirun inside a Slurm step inherits that step's.
+# (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and
+# an mpirun inside a Slurm step inherits that step's.
 _SIGNS = (
     ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
-    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    (
+        "mpirun",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
     ("mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     # SLURM_NTASKS is also set in a batch script that starts Python without srun; SLURM_STEP_NUM_TASKS only by srun.
     ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),

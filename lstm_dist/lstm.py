@@ -9,8 +9,8 @@
 
 (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; the document's formulation.)
 
-Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates live side by side in one matrix of 4H columns
-in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b.
+Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates live side by side in one matrix of 4H
+columns in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b.
 
 Every function takes F, which is `mxnet.sym` (the trained graph) or `mxnet.nd` (the tests, in float64): the same lines
 are compiled into the static graph and checked by finite differences.
@@ -100,9 +100,7 @@ def lstm_forward(
     return hs, c, steps
 
 
-def lstm_backward(
-    F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Array, H: int
-) -> Array:
+def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Array, H: int) -> Array:
     """Back through all T steps; the state before the window is a constant (truncated back-propagation through time).
 
     Args:

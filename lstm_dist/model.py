@@ -1,6 +1,5 @@
 """CharLSTM: the parameters under the document's names, their initialisation, and loss and gradients of one window."""
 
-from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import mxnet as mx
@@ -22,10 +21,10 @@ class LSTMState(NamedTuple):
     c: mx.nd.NDArray
 
 
-def document_shapes(vocab_size: int, hidden_size: int) -> "OrderedDict[str, Tuple[int, ...]]":
+def document_shapes(vocab_size: int, hidden_size: int) -> Dict[str, Tuple[int, ...]]:
     """The document's 14 parameter names and shapes, in its order: W_xi (V,H), W_hi (H,H), b_i (H,), ..., b_y (V,)."""
     V, H = vocab_size, hidden_size
-    shapes: "OrderedDict[str, Tuple[int, ...]]" = OrderedDict()
+    shapes: Dict[str, Tuple[int, ...]] = {}
     for gate in GATES:
         shapes[f"W_x{gate}"] = (V, H)
         shapes[f"W_h{gate}"] = (H, H)
@@ -85,28 +84,28 @@ class FlatArray:
             self.views[name][:] = named[name]
 
 
-def window_graph(
-    F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32", **arrays: Any
-) -> Dict[str, Any]:
+def window_graph(F: Any, T: int, H: int, V: int, dtype: str = "float32", **arrays: Any) -> Dict[str, Any]:
     """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
         dtype: of the parameters.
-        **arrays: `inputs` (T, B) and `target_index` (2, T * B), whose rows are the row numbers 0 .. T*B-1 and the target
-            tokens; `h`, `c` (B, H); and the fused parameters `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
+        **arrays: `inputs` and `targets`, (T, B) tokens each; `h`, `c` (B, H); and the fused parameters
+            `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
 
     Returns:
         `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; and the five gradients of `loss`
         under their parameters' names.
     """
     w_h, w_hy = arrays["W_h"], arrays["W_hy"]
-    hs, c, steps = lstm.lstm_forward(F, arrays["inputs"], arrays["h"], arrays["c"], arrays["W_x"], w_h, arrays["b"], T, H)
+    hs, c, steps = lstm.lstm_forward(
+        F, arrays["inputs"], arrays["h"], arrays["c"], arrays["W_x"], w_h, arrays["b"], T, H
+    )
 
     h_out = F.concat(*hs[1:], dim=0)  # (T*B, H)
     logits = F.FullyConnected(h_out, F.transpose(w_hy), arrays["b_y"], num_hidden=V)
     probabilities = F.softmax(logits)
-    targets = F.reshape(F.slice_axis(arrays["target_index"], axis=0, begin=1, end=2), shape=(-1,))
+    targets = F.reshape(arrays["targets"], shape=(-1,))
     # The smallest normal float32 keeps log finite where a probability underflowed: a character costs 87 nats at most.
     loss = F.sum(-F.log(F.pick(probabilities, targets) + SMALLEST_NORMAL))
 
@@ -189,10 +188,9 @@ class CharLSTM:
         graph, order = self._compiled.get((B, T)) or self._compile(B, T)
         loss = mx.nd.empty((1,), ctx=self.ctx)
         after = LSTMState(mx.nd.empty(state.h.shape, ctx=self.ctx), mx.nd.empty(state.c.shape, ctx=self.ctx))
-        target_index = np.stack([np.arange(B * T), targets.T.reshape(-1)])
         arrays = {
             "inputs": mx.nd.array(inputs.T, ctx=self.ctx, dtype="int32"),
-            "target_index": mx.nd.array(target_index, ctx=self.ctx, dtype="int32"),
+            "targets": mx.nd.array(targets.T, ctx=self.ctx, dtype="int32"),
             **state._asdict(),
             **self.parameters.views,
         }
@@ -201,9 +199,9 @@ class CharLSTM:
 
     def _compile(self, B: int, T: int) -> Tuple[Any, List[str]]:
         """One static graph for windows of (B, T), its memory planned once; and the order of its arguments."""
-        names = ["inputs", "target_index", "h", "c", *self.parameters.views]
+        names = ["inputs", "targets", "h", "c", *self.parameters.views]
         arrays = {name: mx.sym.var(name) for name in names}
-        outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
+        outputs = window_graph(mx.sym, T, self.hidden_size, self.vocab_size, **arrays)
         # The gradient is written out above: BlockGrad keeps MXNet from deriving one of its own.
         graph = mx.sym.Group([mx.sym.BlockGrad(outputs[name]) for name in ("loss", "h", "c", *self.gradients.views)])
         compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])

@@ -24,7 +24,7 @@ def clip_by_global_norm(gradient: mx.nd.NDArray, max_norm: float) -> Tuple[mx.nd
 def sgd_update_(
     parameters: mx.nd.NDArray, gradient: mx.nd.NDArray, learning_rate: float, factor: mx.nd.NDArray
 ) -> None:
-    """parameters -= learning_rate * factor * gradient, in place and in one pass.
+    """Subtract learning_rate * factor * gradient from the parameters, in place and in one pass.
 
     Args:
         parameters: (n,).

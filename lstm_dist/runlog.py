@@ -7,7 +7,6 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import IO, Any, Dict, List, NamedTuple, Optional
 
 from tqdm import tqdm
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import UserError, printable
 
-# What a run directory may hold; --overwrite deletes these and nothing else.
+# What a run directory may hold, besides checkpoints/*.safetensors; --overwrite deletes these and nothing else.
 RUN_FILES = ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png")
 
 
@@ -79,11 +78,17 @@ class RootLog(RunLog):
         self.run_dir = run_dir
         try:
             run_dir.mkdir(parents=True, exist_ok=True)
-            held = [name for name in os.listdir(run_dir) if name in (*RUN_FILES, "checkpoints")]
+            known = [*(run_dir / name for name in RUN_FILES), *(run_dir / "checkpoints").glob("*.safetensors*")]
+            held = [path for path in known if os.path.lexists(path)]
             if held and not overwrite:
                 raise UserError(f"--run-dir {run_dir}: holds a run already; give another, or --overwrite to replace it")
-            for name in held:
-                _delete(run_dir / name)
+            # Whatever can fail comes first: what is refused has not lost half of the old run.
+            (run_dir / "checkpoints").mkdir(exist_ok=True)
+            for path in held:
+                if path.is_dir():
+                    raise UserError(f"--run-dir {run_dir}: cannot be written ({path.name} in it is a folder)")
+            for path in held:
+                path.unlink()
             self._log = (run_dir / "log.txt").open("w", encoding="utf-8")
             self._metrics = (run_dir / "metrics.jsonl").open("w", encoding="utf-8")
             self._samples = (run_dir / "samples.jsonl").open("w", encoding="utf-8")
@@ -98,17 +103,23 @@ class RootLog(RunLog):
     def start(self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int) -> None:  # noqa: D102
         for name, facts in (("config.json", config), ("run.json", card)):
             text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-            (self.run_dir / name).write_text(text, encoding="utf-8")
+            # A path that is not UTF-8 comes as lone surrogates, and leaves as their JSON escapes.
+            (self.run_dir / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         self._epochs = epochs
         if self._interactive:
             self._bar = tqdm(
-                total=epochs * chars_per_epoch, unit="char", unit_scale=True, file=self._console, dynamic_ncols=True, leave=False
+                total=epochs * chars_per_epoch,
+                unit="char",
+                unit_scale=True,
+                file=self._console,
+                dynamic_ncols=True,
+                leave=False,
             )
 
     def say(self, line: str) -> None:  # noqa: D102
         self._bar.clear()
         for stream in (self._console, self._log):
-            stream.write(line + "\n")
+            stream.write(printable(line) + "\n")
             stream.flush()
         self._bar.refresh()
 
@@ -129,13 +140,14 @@ class RootLog(RunLog):
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:  # noqa: D102
         _append(self._samples, {"epoch": epoch, "prefix": prefix, "text": text})
-        # A corpus may hold control characters, and a terminal would obey them.
-        self.say(" - " + "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
+        self.say(f" - {text}")
 
     def finish(self) -> None:  # noqa: D102
         self._bar.close()
         draw_perplexity(self._history, self.run_dir / "perplexity.png")
         self.say(f"everything is in {self.run_dir}")
+        for file in (self._log, self._metrics, self._samples):
+            file.close()
 
 
 def new_run_dir() -> Path:
@@ -193,9 +205,14 @@ def _console() -> "tuple[IO[str], bool]":
     terminal = os.environ.get("LSTM_DIST_TERMINAL")
     if terminal:
         try:
-            return open(terminal, "w", encoding="utf-8", errors="backslashreplace"), True
+            # Not O_TRUNC and not as the controlling terminal: it may be a file, and it is the caller's.
+            number = os.open(terminal, os.O_WRONLY | os.O_NOCTTY)
         except OSError:
             pass  # another host than the launcher's
+        else:
+            if os.isatty(number):
+                return open(number, "w", encoding="utf-8", errors="backslashreplace"), True
+            os.close(number)
     return sys.stdout, sys.stdout.isatty()
 
 
@@ -204,21 +221,15 @@ def _append(file: IO[str], record: Dict[str, Any]) -> None:
     file.flush()
 
 
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        for child in path.glob("*.safetensors*"):
-            child.unlink()
-        path.rmdir()
-    else:
-        path.unlink()
-
-
 def _git_commit() -> Optional[str]:
     root = Path(__file__).resolve().parent.parent
     try:
         described = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True, text=True, timeout=5, check=True,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -50,11 +50,13 @@ def choose(logits: np.ndarray, temperature: float, top_k: Optional[int], random:
     """One token from (V,) logits; ties of the likeliest go to the smaller token."""
     if temperature == 0:
         return int(logits.argmax())
-    scores = logits.astype(np.float64) / temperature
+    # The best score is 0, so that no temperature, however small, makes two infinities of which to take the difference.
+    with np.errstate(over="ignore"):
+        scores = (logits - logits.max()).astype(np.float64) / temperature
     if top_k is not None and top_k < len(scores):
         # By rank, not by value, so that ties cannot make it more than k.
         scores[np.argsort(-scores, kind="stable")[top_k:]] = -np.inf
-    weights = np.exp(scores - scores.max())
+    weights = np.exp(scores)
     return int(random.choice(len(weights), p=weights / weights.sum()))
 
 

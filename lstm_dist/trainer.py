@@ -1,12 +1,12 @@
 """The training loop.
 
-Each worker takes its shard of the batch streams, runs the hand-written LSTM forward and backward on it, Horovod averages
-the gradients, every worker clips the average by its global norm and takes the same SGD step, and rank 0 writes perplexity
-and samples.
+Each worker takes its shard of the batch streams, runs the hand-written LSTM forward and backward on it, Horovod
+averages the gradients, every worker clips the average by its global norm and takes the same SGD step, and rank 0 writes
+perplexity and samples.
 """
 
 import time
-from typing import Callable, List, NamedTuple, Tuple, Union
+from typing import Callable, List, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -28,8 +28,8 @@ class Schedule(NamedTuple):
         epochs: passes over the text.
         learning_rate: of SGD.
         max_norm: theta of the clipping.
-        gradient_scale: N * B_ref / B, which turns the workers' average of sums over their own streams into the one scale
-            that gradients have at every N and B.
+        gradient_scale: N * B_ref / B, which turns the workers' average of sums over their own streams into the one
+            scale that gradients have at every N and B.
         resets_every_window: whether state is zeroed before every window, and not only at the start of an epoch.
         chars_per_step: B * T of the whole job.
         log_every: epochs between two human lines.
@@ -83,7 +83,7 @@ def train(
     for epoch in range(1, schedule.epochs + 1):
         epoch_started = time.monotonic()
         loss, grad_norm = train_epoch(model, batches, epoch, world, schedule, log)
-        refuse_divergence(model, epoch, loss, grad_norm, schedule)
+        refuse_divergence(model, world, epoch, (loss, grad_norm))
         chars = batches.steps_per_epoch * schedule.chars_per_step
         now = time.monotonic()
         metrics = EpochMetrics(
@@ -121,14 +121,16 @@ def train_epoch(
     return total_loss / (len(steps) * schedule.chars_per_step), float(norms.mean())
 
 
-def refuse_divergence(model: CharLSTM, epoch: int, loss: float, grad_norm: float, schedule: Schedule) -> None:
-    """Stop on every rank, at the same epoch, when a number is no longer finite.
+def refuse_divergence(model: CharLSTM, world: World, epoch: int, metrics: Sequence[float]) -> None:
+    """Stop on every rank, at the same epoch, when a number is not finite on any.
 
     The parameters are asked too: a softmax over NaN may well give zeros and with them a finite loss.
     """
-    parameter_norm = clip_by_global_norm(model.parameters.flat, 1.0)[0].asscalar()
-    if not np.isfinite([loss, grad_norm, parameter_norm]).all():
+    parameter_norm, _ = clip_by_global_norm(model.parameters.flat, 1.0)
+    numbers = world.sum([*metrics, parameter_norm.asscalar()], "finite") / world.size
+    if not np.isfinite(numbers).all():
+        loss, grad_norm, norm = numbers
         raise SettledError(
             f"epoch {epoch}: training has diverged (loss {loss:g}, gradient norm {grad_norm:g}, parameter norm "
-            f"{parameter_norm:g}): lower --learning-rate {schedule.learning_rate:g} or --max-norm {schedule.max_norm:g}"
+            f"{norm:g}): lower --learning-rate or --max-norm"
         )

@@ -1,4 +1,4 @@
-"""One world for the whole session: `mpirun -np N python -m pytest tests/parallel`, or plain pytest for a world of one."""
+"""One world for the whole session: under `mpirun -np N` one of N ranks, under plain pytest a world of one."""
 
 import sys
 from typing import Iterator

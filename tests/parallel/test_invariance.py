@@ -59,7 +59,7 @@ def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0)
         log_every=100,
     )
     log = Record()
-    train(model, batches, world, schedule, log, lambda epoch: None)
+    train(model, batches, world, schedule, log, lambda _: None)
     return model.parameters.to_document(), log
 
 

@@ -26,10 +26,9 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     flat = FlatArray(V, H, mx.cpu(), dtype)
     flat.from_document(parameters)
     steps = inputs.shape[1]
-    index = np.stack([np.arange(B * steps), targets.T.reshape(-1)])
     outputs = window_graph(
-        nd, B, steps, H, V, dtype,
-        inputs=nd.array(inputs.T, dtype="int32"), target_index=nd.array(index, dtype="int32"),
+        nd, steps, H, V, dtype,
+        inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
     gradients = FlatArray(V, H, mx.cpu(), dtype)
@@ -129,7 +128,9 @@ def test_gluon_with_copied_weights_over_three_windows_of_carried_state():
         loss, state = model.loss_and_gradients(inputs, targets, state)
         with autograd.record():
             out, twin_state = layer(nd.one_hot(nd.array(inputs.T), V), [s.detach() for s in twin_state])
-            twin_loss = gluon.loss.SoftmaxCrossEntropyLoss()(head(out).reshape((-1, V)), nd.array(targets.T.reshape(-1)))
+            twin_loss = gluon.loss.SoftmaxCrossEntropyLoss()(
+                head(out).reshape((-1, V)), nd.array(targets.T.reshape(-1))
+            )
             twin_loss = twin_loss.sum()
         twin_loss.backward()
         np.testing.assert_allclose(loss.asscalar(), twin_loss.asscalar(), rtol=1e-5)

@@ -13,7 +13,7 @@ V, H = 7, 5
 
 
 def test_the_documents_names_and_shapes():
-    assert {name: shape for name, shape in document_shapes(1465, 256).items()} == {
+    assert dict(document_shapes(1465, 256)) == {
         "W_xi": (1465, 256), "W_hi": (256, 256), "b_i": (256,),
         "W_xf": (1465, 256), "W_hf": (256, 256), "b_f": (256,),
         "W_xo": (1465, 256), "W_ho": (256, 256), "b_o": (256,),

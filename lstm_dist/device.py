@@ -1,0 +1,82 @@
+"""Where a worker computes: the GPUs that the driver shows, and the choice of one by the worker's local rank."""
+
+import ctypes
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
+
+from lstm_dist.errors import UserError
+
+if TYPE_CHECKING:
+    import mxnet as mx
+
+DRIVER = "libcuda.so.1"
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
+
+# MXNet 1.9.1's CUDA wheels hold machine code for capabilities 5.0, 6.0, 7.0, 8.0 and 8.6, which runs on every minor
+# version from there on, and no PTX, from which the driver could make code for later ones.
+_FIRST, _AFTER_LAST = (5, 0), (9, 0)
+
+
+class Gpu(NamedTuple):
+    """One GPU, numbered as MXNet numbers it: among those that CUDA_VISIBLE_DEVICES lets through."""
+
+    index: int
+    name: str
+    capability: Tuple[int, int]
+
+
+def visible_gpus(driver: str = DRIVER) -> List[Gpu]:
+    """The GPUs that this process may use, asked of the driver itself; none where there is no driver or it is broken."""
+    try:
+        cuda = ctypes.CDLL(driver)
+    except OSError:
+        return []
+    count = ctypes.c_int()
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    return [_describe(cuda, index) for index in range(count.value)]
+
+
+def _describe(cuda: ctypes.CDLL, index: int) -> Gpu:
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    major, minor = ctypes.c_int(), ctypes.c_int()
+    cuda.cuDeviceGet(ctypes.byref(device), index)
+    cuda.cuDeviceGetName(name, len(name), device)
+    cuda.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
+    cuda.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
+    return Gpu(index, name.value.decode(errors="replace"), (major.value, minor.value))
+
+
+def unsupported(gpu: Gpu) -> Optional[str]:
+    """Why MXNet 1.9.1 cannot compute on this GPU, by its name; None if it can."""
+    if _FIRST <= gpu.capability < _AFTER_LAST:
+        return None
+    major, minor = gpu.capability
+    return (
+        f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 holds code for "
+        f"{_FIRST[0]}.x to {_AFTER_LAST[0] - 1}.x"
+    )
+
+
+def choose(device: str, local_rank: int) -> "mx.Context":
+    """The MXNet context for `--device`, "auto", "cpu" or "gpu"; local workers take the visible GPUs in turn.
+
+    "auto" is a GPU where MXNet was built for them and one is visible.
+
+    Raises:
+        UserError: if there is no GPU for "gpu", or MXNet has no code for the one that is this worker's.
+    """
+    import mxnet as mx
+
+    with_cuda = mx.runtime.Features().is_enabled("CUDA")
+    gpus = visible_gpus() if device != "cpu" and with_cuda else []
+    if device == "gpu" and not with_cuda:
+        raise UserError("--device gpu: this MXNet was built without CUDA, use --device cpu")
+    if device == "gpu" and not gpus:
+        raise UserError("--device gpu: no GPU is visible, see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu")
+    if not gpus:
+        return mx.cpu()
+    gpu = gpus[local_rank % len(gpus)]
+    reason = unsupported(gpu)
+    if reason:
+        raise UserError(f"--device {device}: {reason}; use --device cpu, or another GPU through CUDA_VISIBLE_DEVICES")
+    return mx.gpu(gpu.index)

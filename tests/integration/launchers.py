@@ -1,0 +1,25 @@
+"""The launchers that a job runs under, each with its own way of saying how many ranks."""
+
+import os
+
+import pytest
+
+# Root is refused by mpirun unless it insists; and the ranks of a test may well be more than the machine's cores.
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+if os.geteuid() == 0:
+    ENVIRONMENT.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+
+
+def horovodrun(controller: str, ranks: int) -> list:
+    return ["horovodrun", "-np", str(ranks), "-H", f"localhost:{ranks}", f"--{controller}", "--disable-cache"]
+
+
+def mpirun(ranks: int) -> list:
+    return ["mpirun", "-np", str(ranks)]
+
+
+EVERY_LAUNCHER = pytest.mark.parametrize(
+    "launcher",
+    [lambda n: horovodrun("gloo", n), lambda n: horovodrun("mpi", n), mpirun],
+    ids=["horovodrun-gloo", "horovodrun-mpi", "mpirun"],
+)
