@@ -1,0 +1,71 @@
+"""The real program at the document's sizes: one, two and three workers walk the same trajectory.
+
+`pytest -s` prints the figures that README quotes.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
+from tests.integration.programs import TRAIN, run
+
+EPOCHS, STEPS = 2, 34
+
+
+def train(launcher: list, run_dir: Path, *flags: str) -> Path:
+    """Two epochs on the packaged corpus with the document's hyperparameters."""
+    quick = [f"--epochs={EPOCHS}", "--sample-length=1", f"--run-dir={run_dir}"]
+    done = run([*launcher, *TRAIN, *quick, *flags], timeout=110, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run_dir
+
+
+def metrics(run_dir: Path) -> list:
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights_file(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "final.safetensors"
+
+
+@pytest.fixture(scope="module", params=["consecutive", "random"])
+def alone(request, tmp_path_factory):
+    """The run of one worker that the others are held against, and its sampling."""
+    return request.param, train([], tmp_path_factory.mktemp("alone") / "run", f"--sampling={request.param}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_the_trajectory_does_not_depend_on_the_number_of_workers(alone, ranks, tmp_path):
+    sampling, reference = alone
+    other = train(mpirun(ranks), tmp_path / "run", f"--sampling={sampling}")
+    ours, theirs = load_file(str(weights_file(reference))), load_file(str(weights_file(other)))
+    worst = {name: np.abs(ours[name] - theirs[name]).max() / np.abs(ours[name]).max() for name in ours}
+    losses = [[m["loss"] for m in metrics(run_dir)] for run_dir in (reference, other)]
+    gap = np.abs(np.subtract(*losses) / losses[0]).max()
+    name = max(worst, key=lambda key: worst[key])
+    print(
+        f"\n{sampling}, {ranks} workers against 1 after {STEPS} steps: largest relative difference of a parameter "
+        f"{worst[name]:.1e} ({name}), of an epoch's loss {gap:.1e}"
+    )
+    assert metrics(other)[-1]["step"] == STEPS
+    assert worst[name] < 1e-4
+    assert gap < 5e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], horovodrun("gloo", 2), mpirun(3)], ids=["alone", "gloo-2", "mpi-3"])
+def test_a_repeated_run_is_bit_identical(launcher, tmp_path):
+    small = ("--hidden-size=32", "--max-chars=5000")
+    first, second = (train(launcher, tmp_path / name, *small) for name in ("first", "second"))
+    ours, again = load_file(str(weights_file(first))), load_file(str(weights_file(second)))
+    assert len(ours) == 14
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, again[name], err_msg=name)
+    timeless = [{k: v for k, v in m.items() if k not in ("chars_per_sec", "seconds")} for m in metrics(first)]
+    timeless_again = [{k: v for k, v in m.items() if k not in ("chars_per_sec", "seconds")} for m in metrics(second)]
+    assert timeless == timeless_again

@@ -1,0 +1,301 @@
+"""Defaults < file < command line; one field is one flag; what is impossible is told in the words of the flag."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from lstm_dist.config import FIELDS, RunConfig, parse_config
+from lstm_dist.errors import UserError
+
+FLAGS = ["--" + name.replace("_", "-") for name in FIELDS]
+
+
+def toml(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "run.toml"
+    path.write_text(text, encoding="utf-8")
+    return f"--config={path}"
+
+
+def test_the_defaults_are_the_documents_hyperparameters():
+    settings = parse_config([])
+    assert settings == RunConfig()
+    assert settings.to_json() == {
+        "corpus": None,
+        "max_chars": 20_000,
+        "max_corpus_bytes": 2**28,
+        "sampling": "consecutive",
+        "state_reset": None,
+        "seq_len": 35,
+        "global_batch_size": None,
+        "batch_size_per_worker": None,
+        "hidden_size": 256,
+        "init": None,
+        "epochs": 200,
+        "learning_rate": 0.1,
+        "max_norm": 5.0,
+        "reference_batch_size": 32,
+        "seed": 0,
+        "device": "auto",
+        "run_dir": None,
+        "overwrite": False,
+        "log_every": 20,
+        "prefix": None,
+        "sample_length": 100,
+    }
+    assert settings.streams(1) == settings.streams(4) == 32
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
+    file = toml(tmp_path, 'epochs = 7\nhidden_size = 64\nprefix = ["天"]\ncorpus = "歌.txt"\nlearning_rate = 1')
+    settings = parse_config(["--epochs=9", file, "--prefix", "地", "--prefix=人和", "--max-chars", "0"])
+    assert (settings.epochs, settings.hidden_size, settings.max_chars, settings.seq_len) == (9, 64, 0, 35)
+    assert settings.prefix == ["地", "人和"]
+    assert settings.corpus == Path("歌.txt")
+    assert settings.learning_rate == 1.0
+    assert parse_config([file]).prefix == ["天"]
+
+
+EVERY_FIELD: Dict[str, Any] = {
+    "corpus": "a.txt",
+    "max_chars": 1,
+    "max_corpus_bytes": 2,
+    "sampling": "random",
+    "state_reset": "window",
+    "seq_len": 3,
+    "global_batch_size": 4,
+    "batch_size_per_worker": 5,
+    "hidden_size": 6,
+    "init": "b.safetensors",
+    "epochs": 7,
+    "learning_rate": 0.25,
+    "max_norm": 8.5,
+    "reference_batch_size": 9,
+    "seed": 10,
+    "device": "cpu",
+    "run_dir": "c",
+    "overwrite": True,
+    "log_every": 11,
+    "prefix": ["天"],
+    "sample_length": 12,
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
+    value = EVERY_FIELD[name]
+    assert value != RunConfig().to_json()[name]
+    flag = "--" + name.replace("_", "-")
+    argv = [flag] if value is True else [flag, str(value[0] if name == "prefix" else value)]
+    from_flag = parse_config(argv)
+    from_file = parse_config([toml(tmp_path, f"{name} = {json.dumps(value, ensure_ascii=False)}")])
+    assert from_flag == from_file
+    assert from_flag.to_json() == {**RunConfig().to_json(), name: value}
+    assert json.loads(json.dumps(from_flag.to_json())) == from_flag.to_json()
+    assert from_flag.fingerprint() != RunConfig().fingerprint()
+    assert from_flag.fingerprint() == from_file.fingerprint()
+
+
+def test_help_lists_every_field_with_its_help(capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit) as caught:
+        parse_config(["--help"])
+    assert caught.value.code == 0
+    shown = re.sub(r"\s+", "", capsys.readouterr().out)
+    for flag, field in zip(FLAGS, FIELDS.values()):
+        assert len(str(field.description)) > 10
+        entry = shown.index(f"{flag}", shown.index("--configFILE.tomlread"))
+        described = re.sub(r"\s+", "", str(field.description))
+        assert shown.startswith(described, shown.index(described, entry)), flag
+        assert shown.index(described, entry) - entry < 80, flag  # beside its own flag
+        if field.default not in (None, False):
+            assert shown.startswith(f"(default{field.default})", shown.index(described, entry) + len(described)), flag
+
+
+def test_the_state_is_reset_as_the_sampling_wants_unless_told():
+    cases = {
+        (): False,
+        ("--sampling=consecutive",): False,
+        ("--sampling=random",): True,
+        ("--sampling=random", "--state-reset=epoch"): False,
+        ("--sampling=random", "--state-reset=window"): True,
+        ("--state-reset=window",): True,
+        ("--state-reset=epoch",): False,
+    }
+    for argv, expected in cases.items():
+        assert parse_config(argv).resets_every_window is expected, argv
+
+
+def test_streams_are_the_jobs_or_each_workers():
+    assert parse_config(["--global-batch-size=6"]).streams(4) == 6
+    assert parse_config(["--batch-size-per-worker=6"]).streams(4) == 24
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["--max-chars=0", "--seq-len=1", "--seq-len=10000", "--global-batch-size=1", "--hidden-size=1", "--epochs=1",
+     "--learning-rate=1e-300", "--max-norm=1e300", "--seed=0", f"--seed={2**63 - 1}", "--log-every=1",
+     "--log-every=1000000", "--sample-length=1", "--max-corpus-bytes=1", f"--max-corpus-bytes={10**30}",
+     f"--max-chars={10**30}", "--prefix= "],
+)  # fmt: skip
+def test_the_ends_of_the_ranges_are_taken(flag: str):
+    name, value = flag[2:].split("=")
+    taken = getattr(parse_config([flag]), name.replace("-", "_"))
+    assert taken == ([value] if name == "prefix" else type(taken)(value))
+
+
+def test_a_configuration_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        parse_config([]).epochs = 3  # type: ignore[misc]
+
+
+# What is refused
+
+# Command lines: what is given, the flag that the line names first, and a part of what it says.
+BAD_FLAGS = [
+    ("--max-chars=-1", "--max-chars -1", "greater than or equal to 0"),
+    ("--max-chars=2e4", "--max-chars 2e4", "valid integer"),
+    ("--max-chars=", "--max-chars ", "valid integer"),
+    ("--max-corpus-bytes=0", "--max-corpus-bytes 0", "greater than or equal to 1"),
+    ("--max-corpus-bytes=1.5", "--max-corpus-bytes 1.5", "valid integer"),
+    ("--sampling=sequential", "--sampling sequential", "'consecutive' or 'random'"),
+    ("--sampling=", "--sampling ", "'consecutive' or 'random'"),
+    ("--sampling=Random", "--sampling Random", "'consecutive' or 'random'"),
+    ("--state-reset=never", "--state-reset never", "'epoch' or 'window'"),
+    ("--seq-len=0", "--seq-len 0", "greater than or equal to 1"),
+    ("--seq-len=10001", "--seq-len 10001", "less than or equal to 10000"),
+    ("--seq-len=nan", "--seq-len nan", "valid integer"),
+    ("--global-batch-size=0", "--global-batch-size 0", "greater than or equal to 1"),
+    ("--global-batch-size=-4", "--global-batch-size -4", "greater than or equal to 1"),
+    ("--global-batch-size=1048577", "--global-batch-size 1048577", "less than or equal to 1048576"),
+    ("--batch-size-per-worker=0", "--batch-size-per-worker 0", "greater than or equal to 1"),
+    ("--global-batch-size=4 --batch-size-per-worker=4", "--batch-size-per-worker 4", "--global-batch-size, not both"),
+    ("--hidden-size=0", "--hidden-size 0", "greater than or equal to 1"),
+    ("--hidden-size=16385", "--hidden-size 16385", "less than or equal to 16384"),
+    ("--hidden-size=big", "--hidden-size big", "valid integer"),
+    ("--hidden-size=True", "--hidden-size True", "valid integer"),
+    ("--epochs=0", "--epochs 0", "greater than or equal to 1"),
+    ("--epochs=-1", "--epochs -1", "greater than or equal to 1"),
+    ("--epochs -1", "--epochs -1", "greater than or equal to 1"),
+    ("--epochs=1000000001", "--epochs 1000000001", "less than or equal to 1000000000"),
+    (f"--epochs={10**400}", "--epochs 1000", "less than or equal to 1000000000"),
+    (f"--epochs=1{'0' * 5000}", "--epochs 1000", "valid integer|integer as a string|maximum size"),
+    ("--epochs=three", "--epochs three", "valid integer"),
+    ("--epochs", "--epochs", "expected one argument"),
+    ("--learning-rate=0", "--learning-rate 0", "greater than 0"),
+    ("--learning-rate=-0.1", "--learning-rate -0.1", "greater than 0"),
+    ("--learning-rate=nan", "--learning-rate nan", "finite number|greater than 0"),
+    ("--learning-rate=inf", "--learning-rate inf", "finite number"),
+    ("--learning-rate=-inf", "--learning-rate -inf", "finite number|greater than 0"),
+    ("--learning-rate=1e400", "--learning-rate 1e400", "finite number"),
+    ("--learning-rate=0,1", "--learning-rate 0,1", "valid number"),
+    ("--learning-rate=true", "--learning-rate true", "valid number"),
+    ("--max-norm=0", "--max-norm 0", "greater than 0"),
+    ("--max-norm=NaN", "--max-norm NaN", "finite number|greater than 0"),
+    ("--max-norm=infinity", "--max-norm infinity", "finite number"),
+    ("--reference-batch-size=0", "--reference-batch-size 0", "greater than or equal to 1"),
+    ("--seed=-1", "--seed -1", "greater than or equal to 0"),
+    ("--seed=9223372036854775808", "--seed 9223372036854775808", "less than 9223372036854775808"),
+    ("--seed=0x10", "--seed 0x10", "valid integer"),
+    ("--device=cuda", "--device cuda", "'auto', 'cpu' or 'gpu'"),
+    ("--log-every=0", "--log-every 0", "greater than or equal to 1"),
+    ("--prefix=", "--prefix", "at least one character"),
+    ("--prefix=天 --prefix=", "--prefix", "at least one character"),
+    ("--sample-length=0", "--sample-length 0", "greater than or equal to 1"),
+    ("--sample-length=100001", "--sample-length 100001", "less than or equal to 100000"),
+    ("--overwrite=yes", "--overwrite", "ignored explicit argument 'yes'"),
+    ("--config=nowhere.toml", "--config nowhere.toml", "cannot be read (No such file or directory)"),
+    ("--config=.", "--config .", "cannot be read (Is a directory)"),
+    ("--config", "--config", "expected one argument"),
+    ("--hiden-size=8", "--hiden-size", "no such flag, did you mean --hidden-size?; --help lists them all"),
+    ("--learning_rate=1", "--learning_rate", "did you mean --learning-rate?"),
+    ("--epoch=3", "--epoch", "did you mean --epochs?"),
+    ("--lr=3", "--lr", "no such flag"),
+    ("--batch-size=3", "--batch-size", "no such flag, did you mean --"),
+    ("-e3", "-e3", "no such flag"),
+    ("runs/a", "runs/a", "no such flag"),
+    ("--epochs=3 4", "4", "no such flag"),
+    ("--sampling=a\x1b[2Jb", "--sampling a", "'consecutive' or 'random'"),
+]
+
+# Files: what they hold, what the line begins with after "--config FILE: " or else the flag, and a part of what it says.
+BAD_FILES = [
+    ("hiden_size = 8", "--config {}", "unknown key 'hiden_size', did you mean hidden_size?"),
+    ("[run]\nepochs = 3", "--config {}", "unknown key 'run', did you mean run_dir?"),
+    ("hidden-size = 8", "--config {}", "unknown key 'hidden-size', did you mean hidden_size?"),
+    ('config = "b.toml"', "--config {}", "unknown key 'config'"),
+    ("zzz = 1", "--config {}", "unknown key 'zzz'"),
+    ("epochs = ", "--config {}", "is not TOML ("),
+    ("epochs = 1\nepochs = 2", "--config {}", "is not TOML ("),
+    ("epochs = true", "--epochs true", "should not be a truth value (in {})"),
+    ("hidden_size = false", "--hidden-size false", "should not be a truth value (in {})"),
+    ("learning_rate = true", "--learning-rate true", "should not be a truth value (in {})"),
+    ("seed = false", "--seed false", "should not be a truth value (in {})"),
+    ("max_chars = true", "--max-chars true", "should not be a truth value (in {})"),
+    ("prefix = true", "--prefix true", "should not be a truth value (in {})"),
+    ("sampling = true", "--sampling true", "should not be a truth value (in {})"),
+    ("corpus = true", "--corpus true", "should not be a truth value (in {})"),
+    ("learning_rate = nan", "--learning-rate NaN", "(in {})"),
+    ("max_norm = -inf", "--max-norm -Infinity", "(in {})"),
+    ("epochs = 2.5", "--epochs 2.5", "valid integer"),
+    ("epochs = [3]", "--epochs [3]", "valid integer (in {})"),
+    ("epochs = 1979-05-27", '--epochs "1979-05-27"', "valid integer (in {})"),
+    ('prefix = "分开"', "--prefix 分开", "valid list (in {})"),
+    ("prefix = [1]", "--prefix [1]", "valid string (in {})"),
+    ('prefix = ["天", ""]', '--prefix ["天", ""]', "at least one character (in {})"),
+    ("corpus = 5", "--corpus 5", "valid path"),
+    ('corpus = "a\\u0000b"', "--corpus a", "null byte (in {})"),
+    ('init = "a\\u0000b"', "--init a", "null byte (in {})"),
+    ('run_dir = "a\\u0000b"', "--run-dir a", "null byte (in {})"),
+    ("overwrite = 7", "--overwrite 7", "valid boolean"),
+    ("global_batch_size = 4\nbatch_size_per_worker = 4", "--batch-size-per-worker 4", "--global-batch-size, not both"),
+]
+
+
+def refusal(argv: List[str]) -> str:
+    with pytest.raises(UserError) as caught:
+        parse_config(argv)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def says(message: str, parts: str) -> bool:
+    return any(part in message for part in parts.split("|"))
+
+
+@pytest.mark.parametrize(("given", "start", "part"), BAD_FLAGS, ids=[given[:40] for given, _, _ in BAD_FLAGS])
+def test_a_bad_command_line_is_told_by_its_flag(given: str, start: str, part: str):
+    message = refusal(given.split(" "))
+    assert message.startswith(start)
+    assert says(message, part), message
+
+
+@pytest.mark.parametrize(("text", "start", "part"), BAD_FILES, ids=[text[:40] for text, _, _ in BAD_FILES])
+def test_a_bad_file_is_told_by_its_key_and_name(tmp_path: Path, text: str, start: str, part: str):
+    argv = toml(tmp_path, text)
+    path = argv[len("--config=") :]
+    message = refusal([argv])
+    assert message.startswith(start.replace("{}", path))
+    assert says(message, part.replace("{}", path)), message
+
+
+def test_a_file_that_is_not_utf_8_is_not_toml(tmp_path: Path):
+    path = tmp_path / "run.toml"
+    path.write_bytes('prefix = ["分"]'.encode("gb18030"))
+    assert refusal([f"--config={path}"]).startswith(f"--config {path}: is not TOML (")
+
+
+def test_the_file_is_not_blamed_for_the_command_line(tmp_path: Path):
+    argv = [toml(tmp_path, "epochs = 0\nseed = 1"), "--epochs=-5"]
+    assert refusal(argv).startswith("--epochs -5: ")
+    assert "(in " not in refusal(argv)
+    assert parse_config([argv[0], "--epochs=5"]).epochs == 5
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_no_flag_may_be_abbreviated_and_every_slip_is_guessed(flag: str):
+    shortened = flag[:-1]
+    message = refusal([f"{shortened}=1"])
+    assert message.startswith(f"{shortened}: no such flag, did you mean {flag}?")
