@@ -13,7 +13,8 @@ Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates live
 columns in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b.
 
 Every function takes F, which is `mxnet.sym` (the trained graph) or `mxnet.nd` (the tests, in float64): the same lines
-are compiled into the static graph and checked by finite differences.
+are compiled into the static graph and checked by finite differences. Blocks are cut out by slice_axis throughout:
+MXNet's SliceChannel takes several times as long.
 """
 
 from types import ModuleType
@@ -53,7 +54,7 @@ def step_forward(
     z = F.FullyConnected(h, w_h_t, b, num_hidden=4 * H) + x_gates
     ifo = F.Activation(F.slice_axis(z, axis=1, begin=0, end=3 * H), act_type="sigmoid")
     g = F.Activation(F.slice_axis(z, axis=1, begin=3 * H, end=4 * H), act_type="tanh")
-    i, f, o = F.SliceChannel(ifo, num_outputs=3, axis=1)
+    i, f, o = (F.slice_axis(ifo, axis=1, begin=k * H, end=(k + 1) * H) for k in range(3))
     c_next = f * c + i * g
     tanh_c = F.Activation(c_next, act_type="tanh")
     return o * tanh_c, c_next, Step(ifo, i, f, o, g, c, tanh_c)
@@ -93,14 +94,15 @@ def lstm_forward(
     """
     w_h_t = F.transpose(w_h)
     hs, steps = [h], []
-    for x in _unstack(F, inputs, T):
+    for t in range(T):
+        x = F.reshape(F.slice_axis(inputs, axis=0, begin=t, end=t + 1), shape=(-1,))
         h, c, step = step_forward(F, F.take(w_x, x), h, c, w_h_t, b, H)
         hs.append(h)
         steps.append(step)
     return hs, c, steps
 
 
-def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Array, H: int) -> Array:
+def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Array, B: int, H: int) -> Array:
     """Back through all T steps; the state before the window is a constant (truncated back-propagation through time).
 
     Args:
@@ -113,20 +115,13 @@ def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Arra
         dW_h = [h_0 .. h_{T-1}]^T dz, db = sum of rows, and dW_x adds row t of dz to the row of W_x that x_t selected.
     """
     T = len(steps)
-    dhs = F.SliceChannel(dh_out, num_outputs=T, axis=0) if T > 1 else [dh_out]
     dh_next = dc = F.zeros_like(steps[-1].tanh_c)
     dzs = []
     for t in reversed(range(T)):
-        dz, dc = step_backward(F, dhs[t] + dh_next, dc, steps[t])
+        dh = F.slice_axis(dh_out, axis=0, begin=t * B, end=(t + 1) * B) + dh_next
+        dz, dc = step_backward(F, dh, dc, steps[t])
         dzs.append(dz)
         if t > 0:
             # FullyConnected multiplies by its weight transposed: dz W_h^T.
             dh_next = F.FullyConnected(dz, w_h, num_hidden=H, no_bias=True)
     return F.concat(*reversed(dzs), dim=0)
-
-
-def _unstack(F: ModuleType, x: Array, T: int) -> Sequence[Array]:
-    """(T, B) to T arrays of (B,)."""
-    if T == 1:
-        return [F.reshape(x, shape=(-1,))]
-    return list(F.SliceChannel(x, num_outputs=T, axis=0, squeeze_axis=True))

@@ -53,19 +53,27 @@ class FlatArray:
 
     Attributes:
         flat: (number of parameters,).
-        W_x: (V, 4H), W_h: (H, 4H), b: (4H,), W_hy: (H, V), b_y: (V,), all sharing the memory of `flat`.
+        views: W_x (V, 4H), W_h (H, 4H), b (4H,), W_hy (H, V), b_y (V,), all sharing the memory of `flat`.
+        joint: W_x again, and the other matrices with their biases as last rows: "W_h, b" (H + 1, 4H) and "W_hy, b_y"
+            (H + 1, V).
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32") -> None:
         V, H = vocab_size, hidden_size
-        shapes = {"W_x": (V, 4 * H), "W_h": (H, 4 * H), "b": (4 * H,), "W_hy": (H, V), "b_y": (V,)}
-        self.flat = mx.nd.zeros(sum(int(np.prod(shape)) for shape in shapes.values()), ctx=ctx, dtype=dtype)
-        self.views: Dict[str, mx.nd.NDArray] = {}
-        start = 0
+        matrices = {"W_x": (V, 4 * H), "W_h": (H, 4 * H), "b": (4 * H,), "W_hy": (H, V), "b_y": (V,)}
+        joint = {"W_x": (V, 4 * H), "W_h, b": (H + 1, 4 * H), "W_hy, b_y": (H + 1, V)}
+        self.flat = mx.nd.zeros(sum(int(np.prod(shape)) for shape in matrices.values()), ctx=ctx, dtype=dtype)
+        self.views = self._cut(matrices)
+        self.joint = self._cut(joint)
+
+    def _cut(self, shapes: Mapping[str, Tuple[int, ...]]) -> Dict[str, mx.nd.NDArray]:
+        """Views of these shapes, one behind the other, that cover `flat`."""
+        views, start = {}, 0
         for name, shape in shapes.items():
             stop = start + int(np.prod(shape))
-            self.views[name] = self.flat[start:stop].reshape(shape)
+            views[name] = self.flat[start:stop].reshape(shape)
             start = stop
+        return views
 
     def to_document(self) -> Dict[str, np.ndarray]:
         """Copies under the document's 14 names and shapes."""
@@ -84,7 +92,7 @@ class FlatArray:
             self.views[name][:] = named[name]
 
 
-def window_graph(F: Any, T: int, H: int, V: int, dtype: str = "float32", **arrays: Any) -> Dict[str, Any]:
+def window_graph(F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32", **arrays: Any) -> Dict[str, Any]:
     """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
 
     Args:
@@ -94,8 +102,8 @@ def window_graph(F: Any, T: int, H: int, V: int, dtype: str = "float32", **array
             `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
 
     Returns:
-        `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; and the five gradients of `loss`
-        under their parameters' names.
+        `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; and the gradients of `loss` under
+        the names of `FlatArray.joint`.
     """
     w_h, w_hy = arrays["W_h"], arrays["W_hy"]
     hs, c, steps = lstm.lstm_forward(
@@ -112,16 +120,16 @@ def window_graph(F: Any, T: int, H: int, V: int, dtype: str = "float32", **array
     minus_one_hot = F.one_hot(targets, depth=V, on_value=-1.0, off_value=0.0, dtype=dtype)
     dlogits = F.elemwise_add(probabilities, minus_one_hot)
     dh_out = F.FullyConnected(dlogits, w_hy, num_hidden=H, no_bias=True)
-    dz = lstm.lstm_backward(F, dh_out, steps, w_h, H)
+    # A bias is the weight of an input that is always one, so its gradient is one more row of the same product.
+    ones = F.ones_like(F.slice_axis(h_out, axis=1, begin=0, end=1))
+    dz = lstm.lstm_backward(F, dh_out, steps, w_h, B, H)
     return {
         "loss": loss,
         "h": hs[-1],
         "c": c,
         "W_x": scatter_add(F, dz, F.reshape(arrays["inputs"], shape=(1, -1)), shape=(V, 4 * H)),
-        "W_h": F.dot(F.concat(*hs[:-1], dim=0), dz, transpose_a=True),
-        "b": column_sums(F, dz),
-        "W_hy": F.dot(h_out, dlogits, transpose_a=True),
-        "b_y": column_sums(F, dlogits),
+        "W_h, b": F.dot(F.concat(F.concat(*hs[:-1], dim=0), ones, dim=1), dz, transpose_a=True),
+        "W_hy, b_y": F.dot(F.concat(h_out, ones, dim=1), dlogits, transpose_a=True),
     }
 
 
@@ -129,12 +137,6 @@ def scatter_add(F: Any, rows: Any, index: Any, shape: Tuple[int, int]) -> Any:
     """Zeros of `shape` with row k of `rows` added at row index[0, k]: the gradient of a row lookup."""
     # MXNet files its accumulating scatter under this name; the public scatter_nd overwrites where an index repeats.
     return F._internal._backward_gather_nd(rows, index, shape=shape)
-
-
-def column_sums(F: Any, x: Any) -> Any:
-    """Sums over the rows of (rows, columns), as a product with ones: MXNet's sum(axis=0) is forty times slower."""
-    ones = F.ones_like(F.slice_axis(x, axis=1, begin=0, end=1))
-    return F.reshape(F.dot(ones, x, transpose_a=True), shape=(-1,))
 
 
 class CharLSTM:
@@ -194,16 +196,15 @@ class CharLSTM:
             **state._asdict(),
             **self.parameters.views,
         }
-        graph(*(arrays[name] for name in order), out=[loss, *after, *self.gradients.views.values()])
+        graph(*(arrays[name] for name in order), out=[loss, *after, *self.gradients.joint.values()])
         return loss, after
 
     def _compile(self, B: int, T: int) -> Tuple[Any, List[str]]:
         """One static graph for windows of (B, T), its memory planned once; and the order of its arguments."""
         names = ["inputs", "targets", "h", "c", *self.parameters.views]
         arrays = {name: mx.sym.var(name) for name in names}
-        outputs = window_graph(mx.sym, T, self.hidden_size, self.vocab_size, **arrays)
-        # The gradient is written out above: BlockGrad keeps MXNet from deriving one of its own.
-        graph = mx.sym.Group([mx.sym.BlockGrad(outputs[name]) for name in ("loss", "h", "c", *self.gradients.views)])
+        outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
+        graph = mx.sym.Group([outputs[name] for name in ("loss", "h", "c", *self.gradients.joint)])
         compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
         self._compiled[B, T] = compiled, graph.list_arguments()
         return self._compiled[B, T]

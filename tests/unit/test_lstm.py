@@ -27,12 +27,12 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     flat.from_document(parameters)
     steps = inputs.shape[1]
     outputs = window_graph(
-        nd, steps, H, V, dtype,
+        nd, B, steps, H, V, dtype,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
     gradients = FlatArray(V, H, mx.cpu(), dtype)
-    for name, view in gradients.views.items():
+    for name, view in gradients.joint.items():
         view[:] = outputs[name]
     return outputs, gradients.to_document()
 
