@@ -1,7 +1,8 @@
 """Where a worker computes: the GPUs that the driver shows, and the choice of one by the worker's local rank."""
 
 import ctypes
-from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from lstm_dist.errors import UserError
 
@@ -16,7 +17,8 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAP
 _FIRST, _AFTER_LAST = (5, 0), (9, 0)
 
 
-class Gpu(NamedTuple):
+@dataclass(frozen=True)
+class Gpu:
     """One GPU, numbered as MXNet numbers it: among those that CUDA_VISIBLE_DEVICES lets through."""
 
     index: int

@@ -65,8 +65,11 @@ def set_threads(environ: Optional[MutableMapping[str, str]] = None) -> int:
     where the launcher binds, and then it is the limit. A value that is already set wins.
     """
     environ = os.environ if environ is None else environ
-    if not environ.get("OMP_NUM_THREADS", "").isdigit():
-        shared = len(os.sched_getaffinity(os.getppid()))
-        own = len(os.sched_getaffinity(0))
-        environ["OMP_NUM_THREADS"] = str(max(1, min(own, shared // detect(environ).local_size)))
-    return int(environ["OMP_NUM_THREADS"])
+    given = re.fullmatch(r"([1-9]\d*)(,\d+)*", environ.get("OMP_NUM_THREADS", ""))  # "4,2" is 4, and 2 inside of each
+    if given:
+        return int(given[1])
+    shared = len(os.sched_getaffinity(os.getppid()))
+    own = len(os.sched_getaffinity(0))
+    threads = max(1, min(own, shared // detect(environ).local_size))
+    environ["OMP_NUM_THREADS"] = str(threads)
+    return threads

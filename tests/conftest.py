@@ -31,7 +31,8 @@ ENDS = (
 def verses(count: int = 150) -> List[str]:
     """Lines of some 22 characters; the first hold 分开, 不分开 and 战争中部队, no two are alike."""
     return [
-        f"{OPENINGS[k % len(OPENINGS)]} {MIDDLES[k % len(MIDDLES)]} {ENDS[(k + k // 48) % len(ENDS)]}" for k in range(count)
+        f"{OPENINGS[k % len(OPENINGS)]} {MIDDLES[k % len(MIDDLES)]} {ENDS[(k + k // 48) % len(ENDS)]}"
+        for k in range(count)
     ]
 
 

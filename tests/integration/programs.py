@@ -5,10 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence
+from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("python", str(ROOT / "jobs" / "train.py"))
@@ -25,6 +26,7 @@ def run(
     timeout: float = 60,
     cwd: Optional[Path] = None,
     env: Optional[Mapping[str, Optional[str]]] = None,
+    interrupt_when: Optional[Callable[[], bool]] = None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program to its end.
 
@@ -33,6 +35,7 @@ def run(
         timeout: seconds until the program and everything that it started are killed.
         cwd: where it runs.
         env: variables on top of this process's own; None takes one away.
+        interrupt_when: press Ctrl-C as soon as this holds: SIGINT to the program's process group, as a terminal does.
 
     Returns:
         Its status, stdout and stderr.
@@ -47,6 +50,8 @@ def run(
         command, cwd=cwd, env={**environ, _MARK: mark}, start_new_session=True, text=True, encoding="utf-8",
         errors="backslashreplace", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    if interrupt_when:
+        threading.Thread(target=_interrupt, args=(process, interrupt_when), daemon=True).start()
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except BaseException as error:
@@ -85,6 +90,14 @@ def started_by(mark: str) -> List[int]:
             if f"{_MARK}={mark}".encode() in variables:
                 found.append(int(entry.name))
     return found
+
+
+def _interrupt(process: "subprocess.Popen[str]", when: Callable[[], bool]) -> None:
+    while process.poll() is None:
+        if when():
+            os.killpg(process.pid, signal.SIGINT)
+            return
+        time.sleep(0.05)
 
 
 def _wait_for_end(mark: str, seconds: float) -> List[int]:

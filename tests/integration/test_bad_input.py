@@ -1,0 +1,260 @@
+"""Every mistake gets one line that names its flag, status 2, and costs nothing: nothing is written, nothing is lost."""
+
+import gzip
+import re
+import struct
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save, save_file
+
+from jobs import train
+from lstm_dist.errors import UserError
+from tests.conftest import Trained
+from tests.integration.programs import TINY, TRAIN, run
+
+
+class Place(NamedTuple):
+    """Of a worker among others, without the others."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    is_root: bool = True
+
+
+def refusal(*flags: str, place: Place = Place()) -> str:  # noqa: B008 - a tuple
+    """The line that these flags get before anything is written."""
+    with pytest.raises(UserError) as caught:
+        train.prepare([*TINY, *flags], place)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def snapshot(folder: Path) -> Dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
+
+
+# The text
+
+
+def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
+    path = tmp_path / "short.txt"
+    for sampling, needed in (("consecutive", 4 * (5 + 1)), ("random", 4 * 5 + 1)):
+        path.write_text("天" * (needed - 1), encoding="utf-8")
+        message = refusal(f"--corpus={path}", f"--sampling={sampling}")
+        assert message.startswith(
+            f"--corpus: {needed - 1} characters are too few for one window of 5 in each of 4 streams"
+        )
+        assert f", {needed} are needed: " in message
+        path.write_text("天" * needed, encoding="utf-8")
+        job = train.prepare([*TINY, f"--corpus={path}", f"--sampling={sampling}"], Place())
+        assert job.batches.steps_per_epoch == 1
+
+
+def test_max_chars_may_be_what_makes_it_too_short(song_file: Path):
+    assert "10 characters are too few" in refusal(f"--corpus={song_file}", "--max-chars=10")
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "random"])
+def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sampling: str):
+    messages = {
+        refusal(f"--corpus={song_file}", f"--sampling={sampling}", place=Place(rank=rank, size=5)) for rank in range(5)
+    }
+    (message,) = messages
+    assert message.startswith("--global-batch-size 4: fewer streams than the 5 workers; ")
+    train.prepare([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"], Place(rank=3, size=4))
+
+
+# The prefixes
+
+
+def test_a_prefix_has_to_occur_in_the_text_that_is_read(song_file: Path):
+    message = refusal(f"--corpus={song_file}", "--prefix=分开", "--prefix=雨☃雨☂")
+    assert message.startswith("--prefix 雨☃雨☂: '☃☂' does not occur in first 600 of 3,65")
+    late = song_file.read_text(encoding="utf-8")[-1000:].replace("\n", "")
+    early = song_file.read_text(encoding="utf-8")[:50].replace("\n", " ")
+    missing = next(c for c in late if c not in early)
+    assert f"--prefix {missing}: " in refusal(f"--corpus={song_file}", "--max-chars=50", f"--prefix={missing}")
+
+
+# Given weights
+
+
+@pytest.fixture
+def weights(trained: Trained) -> Path:
+    return trained.run_dir / "checkpoints" / "final.safetensors"
+
+
+def reshaped(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    return {**good, "W_xi": np.ascontiguousarray(good["W_xi"].T)}
+
+
+def without_one(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    return {name: value for name, value in good.items() if name != "b_f"}
+
+
+def with_one_more(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    return {**good, "W_q": good["b_f"]}
+
+
+def renamed(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
+    return {name.replace("W_hy", "W_hq"): value for name, value in good.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (reshaped, "parameter W_xi has shape (8, "),
+        (without_one, "parameter b_f has shape None, this model needs (8,)"),
+        (with_one_more, "parameter W_q has shape (8,), this model needs None"),
+        (renamed, "parameter W_hy has shape None"),
+    ],
+)
+def test_given_weights_have_to_be_this_models(
+    song_file: Path, weights: Path, tmp_path: Path, change: Callable[[Dict], Dict], expected: str
+):
+    path = tmp_path / "a.safetensors"
+    save_file(change(load_file(str(weights))), str(path))
+    message = refusal(f"--corpus={song_file}", f"--init={path}")
+    assert message.startswith(f"--init {path}: {expected}")
+    assert message.endswith("give weights of the same vocabulary and --hidden-size")
+
+
+@pytest.mark.slow
+def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weights: Path, tmp_path: Path):
+    corpus = f"--corpus={song_file}"
+    assert train.prepare([*TINY, corpus, f"--init={weights}"], Place()).model.parameters.flat.size > 1000
+    assert refusal(corpus, f"--init={weights}", "--hidden-size=9").startswith(
+        f"--init {weights}: parameter W_xi has shape"
+    )
+    other = f"--init {weights}: was trained on other characters than --corpus has; use that corpus"
+    assert refusal(corpus, f"--init={weights}", "--max-chars=100") == other
+    assert refusal(corpus, f"--init={tmp_path}/a") == f"--init {tmp_path}/a: no such file"
+    assert refusal(corpus, f"--init={tmp_path}") == f"--init {tmp_path}: no such file"
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(weights.read_bytes()[:-1])
+    assert refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not a whole .safetensors file (")
+    swapped = "".join(chr(0x4E00 + k) for k in range(len(load_file(str(weights))["b_y"])))  # as many, but others
+    path.write_bytes(save(load_file(str(weights)), {"vocabulary": swapped}))
+    assert "was trained on other characters" in refusal(corpus, f"--init={path}")
+
+
+# The real program
+
+
+def bad_program(tmp_path: Path, *flags: str, launcher: Sequence[str] = ()) -> str:
+    """Run in `tmp_path`; returns the one line, after the checks that all bad input has in common."""
+    before = snapshot(tmp_path)
+    started = time.monotonic()
+    result = run([*launcher, *TRAIN, *TINY, *flags], cwd=tmp_path)
+    assert time.monotonic() - started < 30
+    assert snapshot(tmp_path) == before  # nothing is written, nothing is lost
+    assert result.returncode == 2, result.stderr
+    assert result.stdout == ""
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    assert launcher or result.stderr == lines[0] + "\n"
+    assert "Traceback" not in result.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    """tmp_path/run, which holds a run."""
+    run_dir = tmp_path / "run"
+    (run_dir / "checkpoints").mkdir(parents=True)
+    for name in ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png"):
+        (run_dir / name).write_text(f"old {name}")
+    (run_dir / "checkpoints" / "final.safetensors").write_text("old weights")
+    return run_dir
+
+
+@pytest.mark.slow
+def test_a_directory_that_holds_a_run_is_refused(song_file: Path, tmp_path: Path, held: Path):
+    line = bad_program(tmp_path, f"--corpus={song_file}", f"--run-dir={held}")
+    assert line == f"error: --run-dir {held}: holds a run already; give another, or --overwrite to replace it"
+
+
+def bad_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../a.txt", "天地" * 999)
+
+
+def bomb(path: Path) -> None:
+    path.write_bytes(gzip.compress(b"\0" * 2**27, 1))
+
+
+def not_utf_8(path: Path) -> None:
+    path.write_bytes(b"abc\n" + "分开".encode("gb18030"))
+
+
+# Each of these asks to overwrite a run as well, and must not. {0} is a file that the function, if any, makes.
+BAD: Dict[str, "tuple[str, Optional[Callable[[Path], object]], str]"] = {
+    "missing": ("--corpus={0}", None, r"--corpus {0}: no such file"),
+    "gb18030": ("--corpus={0}", not_utf_8, r"--corpus {0}: not UTF-8, the first bad byte is 0xb7 at offset 4: .*"),
+    "zip": (
+        "--corpus={0}.zip",
+        lambda p: bad_zip(p.with_name(p.name + ".zip")),
+        r"--corpus {0}\.zip: refused, .*unsafe.*",
+    ),
+    "bomb": (
+        "--corpus={0}.gz",
+        lambda p: bomb(p.with_name(p.name + ".gz")),
+        r"--corpus {0}\.gz: .* --max-corpus-bytes .*",
+    ),
+    "short": (
+        "--corpus={0}",
+        lambda path: path.write_text("天"),
+        r"--corpus: 1 characters are too few .* 24 are needed: .*",
+    ),
+    "value": ("--epochs=0", None, r"--epochs 0: should be greater than or equal to 1"),
+    "flag": ("--epoch=1", None, r"--epoch: no such flag, did you mean --epochs\?; --help lists them all"),
+    "init": ("--init={0}", lambda path: path.write_bytes(struct.pack("<Q", 99)), r"--init {0}: is not a whole .*"),
+    "prefix": ("--prefix=☃", None, r"--prefix ☃: '☃' does not occur in .*"),
+    "escape": (
+        "--sampling=\x1b[2J\n",
+        None,
+        r"--sampling \\x1b\[2J\\n: should be 'consecutive' or 'random'",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", BAD)
+def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
+    song_file: Path, tmp_path: Path, held: Path, case: str
+):
+    flag, make, expected = BAD[case]
+    path = tmp_path / "given"
+    if make:
+        make(path)
+    flags: List[str] = [flag.replace("{0}", str(path)), f"--run-dir={held}", "--overwrite", "--max-corpus-bytes=100000"]
+    if "--corpus" not in flag:
+        flags.append(f"--corpus={song_file}")
+    line = bad_program(tmp_path, *flags)
+    assert re.fullmatch("error: " + expected.replace("{0}", re.escape(str(path))), line), line
+
+
+@pytest.mark.slow
+def test_more_workers_than_streams_end_together_with_one_line(song_file: Path, tmp_path: Path, held: Path):
+    flags = [f"--corpus={song_file}", f"--run-dir={held}", "--overwrite", "--global-batch-size=1"]
+    line = bad_program(tmp_path, *flags, launcher=["mpirun", "-np", "2", "--oversubscribe"])
+    assert line.startswith(
+        "error: --global-batch-size 1: fewer streams than the 2 workers; give each worker at least one"
+    )
+
+
+def test_a_program_that_hangs_or_leaves_something_running_is_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("tests.integration.programs._GRACE", 0.5)
+    with pytest.raises(TimeoutError, match="not at its end after 0.5 s"):
+        run(["python", "-c", "import time; time.sleep(60)"], timeout=0.5)
+    with pytest.raises(AssertionError, match="outlived"):
+        run(["python", "-c", "import subprocess as s; s.Popen(['sleep', '60'], stdout=s.DEVNULL, stderr=s.DEVNULL)"])
+    assert isinstance(run(["python", "-c", "raise SystemExit(3)"]), subprocess.CompletedProcess)

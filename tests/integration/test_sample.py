@@ -1,0 +1,147 @@
+"""The real jobs/sample.py: exactly so many characters, of which a checkpoint alone is the source."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import List
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from jobs import sample
+from lstm_dist.errors import UserError
+from tests.conftest import Trained
+from tests.integration.programs import SAMPLE, run
+
+pytestmark = pytest.mark.slow
+
+
+def written(capsys: pytest.CaptureFixture, *argv: object) -> str:
+    """What the program prints, run inside this process."""
+    sample.main([str(word) for word in argv])
+    printed = capsys.readouterr().out
+    assert printed.endswith("\n")
+    return printed[:-1]
+
+
+def test_greedy_text_is_what_training_wrote(trained: Trained, capsys: pytest.CaptureFixture):
+    lines = (trained.run_dir / "samples.jsonl").read_bytes().splitlines()
+    last = [record for record in map(json.loads, lines) if record["epoch"] == 3]
+    assert len(last) == 3
+    for record in last:
+        assert written(capsys, trained.run_dir, "--prefix", record["prefix"], "--length", 30) == record["text"]
+
+
+def test_the_real_program_needs_nothing_but_the_checkpoint(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    alone = tmp_path / "weights.safetensors"
+    shutil.copy(trained.run_dir / "checkpoints" / "final.safetensors", alone)
+    env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
+    result = run([*SAMPLE, str(alone)], cwd=tmp_path, env=env)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == written(capsys, trained.run_dir, "--prefix=分开", "--length=100") + "\n"
+    assert len(result.stdout) == len("分开") + 100 + 1
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+@pytest.mark.parametrize("flags", [(), ("--temperature=0.8", "--top-k=40", "--seed=1"), ("--temperature=1",)])
+@pytest.mark.parametrize("length", [1, 2, 57])
+def test_exactly_so_many_new_characters(trained: Trained, capsys: pytest.CaptureFixture, length: int, flags: List[str]):
+    text = written(capsys, trained.run_dir, "--prefix=不分开", f"--length={length}", *flags)
+    assert text.startswith("不分开")
+    assert len(text) == 3 + length
+
+
+def test_draws_repeat_with_their_seed(trained: Trained, capsys: pytest.CaptureFixture):
+    def drawn(*flags: str) -> str:
+        return written(capsys, trained.run_dir, "--prefix=分开", "--temperature=0.8", *flags)
+
+    assert drawn("--seed=1", "--top-k=40") == drawn("--seed=1", "--top-k=40")
+    assert drawn("--seed=1") != drawn("--seed=2")
+    assert drawn("--seed=1") != drawn("--seed=1", "--top-k=3")
+    assert drawn() == drawn("--seed=0")
+    assert drawn("--top-k=1") == written(capsys, trained.run_dir, "--prefix=分开")
+
+
+def test_control_characters_reach_a_file_but_no_terminal(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    path = tmp_path / "a.safetensors"
+    weights = load_file(str(trained.run_dir / "checkpoints" / "final.safetensors"))
+    size = len(weights["b_y"])
+    weights["b_y"] = np.where(np.arange(size) == 27, 1e3, 0).astype(np.float32)  # always the escape character
+    save_file(weights, str(path), {"vocabulary": "".join(map(chr, range(size)))})
+    assert written(capsys, path, "--prefix=a", "--length=3") == "a\x1b\x1b\x1b"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert written(capsys, path, "--prefix=a", "--length=3") == "a\\x1b\\x1b\\x1b"
+
+
+BAD = [
+    (("--prefix=分開",), "--prefix 分開: the model's vocabulary lacks '開'; use characters it was trained on"),
+    (("--prefix=a分b",), "--prefix a分b: the model's vocabulary lacks 'ab'; use characters it was trained on"),
+    (("--prefix=",), "--prefix: should have at least one character"),
+    (("--length=0",), "--length 0: should be at least 1"),
+    (("--length=-3",), "--length -3: should be at least 1"),
+    (("--length=many",), "--length: invalid int value: 'many'"),
+    (("--temperature=-1",), "--temperature -1: should be 0 or a positive number"),
+    (("--temperature=nan",), "--temperature nan: should be 0 or a positive number"),
+    (("--temperature=inf",), "--temperature inf: should be 0 or a positive number"),
+    (("--top-k=0",), "--top-k 0: should be at least 1"),
+    (("--seed=-1",), "--seed -1: should be at least 0"),
+    (("--temprature=1",), "--temprature: no such flag, did you mean --temperature?; --help lists them all"),
+    (("--temp=1",), "--temp: no such flag"),
+    (("--len=1",), "--len: no such flag, did you mean --length?"),
+    (("more",), "more: no such flag"),
+]
+
+
+@pytest.mark.parametrize(("flags", "expected"), BAD, ids=[flags[0] for flags, _ in BAD])
+def test_a_mistake_is_told_by_its_flag(
+    trained: Trained, capsys: pytest.CaptureFixture, flags: List[str], expected: str
+):
+    with pytest.raises(UserError) as caught:
+        sample.main([str(trained.run_dir), *flags])
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
+    weights = load_file(str(trained.run_dir / "checkpoints" / "final.safetensors"))
+    vocabulary = {"vocabulary": "".join(map(chr, range(len(weights["b_y"]))))}
+    path = tmp_path / "a.safetensors"
+
+    def refusal(source: object = path) -> str:
+        with pytest.raises(UserError) as caught:
+            sample.main([str(source), "--prefix=a"])
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "no such file" in refusal()
+    assert "no such file" in refusal("a" * 3000)
+    assert refusal(tmp_path) == f"RUN_DIR_OR_CHECKPOINT {tmp_path}/checkpoints/final.safetensors: no such file"
+    path.write_bytes(b"PK\3\4 no safetensors")
+    assert "is not a whole .safetensors file" in refusal()
+    save_file(weights, str(path))
+    assert "holds no vocabulary; give a file that jobs/train.py wrote" in refusal()
+    save_file(weights, str(path), {"vocabulary": "abc"})
+    assert "parameter W_xi has shape" in refusal()
+    for odd in (np.zeros(()), np.zeros(8), np.zeros((8, 9)), np.zeros((0, 0))):
+        save_file({**weights, "W_hi": odd.astype(np.float32)}, str(path), vocabulary)
+        assert "parameter W_hi has shape" in refusal()
+    for missing in ("W_hi", "b_y"):
+        save_file({name: value for name, value in weights.items() if name != missing}, str(path), vocabulary)
+        assert f"parameter {missing} has shape" in refusal()
+    save_file({**weights, "W_extra": weights["b_y"]}, str(path), vocabulary)
+    assert "parameter W_extra has shape" in refusal()
+
+
+def test_the_real_program_ends_with_one_line_and_status_2(trained: Trained):
+    result = run([*SAMPLE, str(trained.run_dir), "--prefix", "雨☃"])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: --prefix 雨☃: the model's vocabulary lacks '☃'; use characters it was trained on\n"
+    result = run(SAMPLE)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "error: the following arguments are required: RUN_DIR_OR_CHECKPOINT\n"

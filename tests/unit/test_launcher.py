@@ -1,0 +1,111 @@
+"""What each launcher's environment means, and how many threads a worker takes."""
+
+import os
+from typing import Dict
+
+import pytest
+
+from lstm_dist.launcher import Launch, detect, set_threads
+
+HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
+MPIRUN = {
+    "OMPI_COMM_WORLD_RANK": "5",
+    "OMPI_COMM_WORLD_SIZE": "6",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "2",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "3",
+}
+MPIEXEC = {"PMI_RANK": "1", "PMI_SIZE": "8", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "4"}
+BATCH_SCRIPT = {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_LOCALID": "0", "SLURM_TASKS_PER_NODE": "2(x2)"}
+SRUN = {**BATCH_SCRIPT, "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"}
+SRUN["SLURM_STEP_TASKS_PER_NODE"] = "2(x2)"
+
+
+@pytest.mark.parametrize(
+    ("environ", "launch"),
+    [
+        pytest.param({}, Launch("none", 0, 1, 0, 1), id="none"),
+        pytest.param(HOROVODRUN, Launch("horovodrun", 3, 4, 1, 2), id="horovodrun"),
+        pytest.param(MPIRUN, Launch("mpirun", 5, 6, 2, 3), id="mpirun"),
+        pytest.param(MPIEXEC, Launch("mpiexec", 1, 8, 1, 4), id="mpiexec"),
+        pytest.param(SRUN, Launch("srun", 3, 4, 1, 2), id="srun"),
+        pytest.param(BATCH_SCRIPT, Launch("none", 0, 1, 0, 1), id="batch-script-without-srun"),
+        pytest.param({**SRUN, **MPIRUN}, Launch("mpirun", 5, 6, 2, 3), id="mpirun-in-a-slurm-step"),
+        pytest.param({**SRUN, **HOROVODRUN}, Launch("horovodrun", 3, 4, 1, 2), id="horovodrun-in-a-slurm-step"),
+        pytest.param({**SRUN, **MPIEXEC}, Launch("mpiexec", 1, 8, 1, 4), id="mpiexec-in-a-slurm-step"),
+    ],
+)
+def test_detect(environ: Dict[str, str], launch: Launch) -> None:
+    assert detect(environ) == launch
+
+
+@pytest.mark.parametrize(("per_node", "local_size"), [("4", 4), ("4(x2)", 4), ("3,2", 3), ("", 1), ("x", 1)])
+def test_detect_reads_slurms_counts(per_node: str, local_size: int) -> None:
+    assert detect({**SRUN, "SLURM_STEP_TASKS_PER_NODE": per_node}).local_size == local_size
+
+
+@pytest.mark.parametrize("name", list(MPIRUN)[:2])
+def test_detect_needs_rank_and_size(name: str) -> None:
+    assert detect({**MPIRUN, name: ""}).name == "none"
+    assert detect({key: value for key, value in MPIRUN.items() if key != name}).name == "none"
+
+
+def test_detect_does_without_the_local_ones() -> None:
+    assert detect({name: MPIRUN[name] for name in list(MPIRUN)[:2]}) == Launch("mpirun", 5, 6, 0, 1)
+
+
+def test_detect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for signs in (HOROVODRUN, MPIRUN, MPIEXEC, SRUN):
+        for name in signs:
+            monkeypatch.delenv(name, raising=False)
+    assert detect() == Launch()
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert detect().rank == 1
+
+
+def cores(monkeypatch: pytest.MonkeyPatch, shared: int, own: int) -> None:
+    """A launcher that has `shared` cores gives this worker `own` of them."""
+    masks = {0: set(range(own)), os.getppid(): set(range(shared))}
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: masks[pid])
+
+
+@pytest.mark.parametrize(
+    ("shared", "own", "local_size", "threads"),
+    [
+        (8, 8, 1, 8),
+        (8, 8, 3, 2),  # 3 workers share 8 cores
+        (8, 2, 3, 2),
+        (8, 1, 2, 1),  # bound to one core by mpirun
+        (2, 2, 4, 1),  # more workers than cores
+    ],
+)
+def test_set_threads_shares_the_cores(
+    monkeypatch: pytest.MonkeyPatch, shared: int, own: int, local_size: int, threads: int
+) -> None:
+    cores(monkeypatch, shared, own)
+    environ = {**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size)}
+    assert set_threads(environ) == threads
+    assert environ["OMP_NUM_THREADS"] == str(threads)
+
+
+def test_set_threads_respects_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 8, 8)
+    environ = {"OMP_NUM_THREADS": "5"}
+    assert set_threads(environ) == 5
+    assert environ == {"OMP_NUM_THREADS": "5"}
+
+
+def test_set_threads_understands_nested_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 8, 8)
+    environ = {"OMP_NUM_THREADS": "4,2"}
+    assert set_threads(environ) == 4
+    assert environ == {"OMP_NUM_THREADS": "4,2"}
+
+
+@pytest.mark.parametrize("nonsense", ["", "many", "-1", "0", "4.5"])
+def test_set_threads_replaces_nonsense(monkeypatch: pytest.MonkeyPatch, nonsense: str) -> None:
+    """OpenMP ignores it and takes every core for every worker."""
+    cores(monkeypatch, 8, 8)
+    environ = {"OMP_NUM_THREADS": nonsense}
+    assert set_threads(environ) == 8
+    assert environ == {"OMP_NUM_THREADS": "8"}

@@ -1,0 +1,258 @@
+"""What a run leaves, what a person sees, and that nothing is lost that was not meant to be replaced."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import select
+import struct
+import termios
+from pathlib import Path
+from typing import Dict, Iterator, List
+
+import pytest
+
+from lstm_dist import runlog
+from lstm_dist.errors import UserError
+from lstm_dist.runlog import RUN_FILES, EpochMetrics, RootLog, RunLog
+
+
+def metrics(epoch: int, perplexity: float = 12.5) -> EpochMetrics:
+    return EpochMetrics(epoch, 10 * epoch, 2.5, perplexity, 3.6, 0.25, 12345.6, 30.0 * epoch)
+
+
+def contents(folder: Path) -> Dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def records(path: Path) -> List[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Path:
+    """A directory that holds a run, and things that are not the run's."""
+    run_dir = tmp_path / "run"
+    (run_dir / "checkpoints" / "mine").mkdir(parents=True)
+    for name in (*RUN_FILES, "checkpoints/final.safetensors", "checkpoints/final.safetensors.partial"):
+        (run_dir / name).write_text(f"old {name}")
+    for name in ("notes.md", "checkpoints/notes.md", "checkpoints/mine/final.safetensors"):
+        (run_dir / name).write_text(f"my {name}")
+    return run_dir
+
+
+@contextlib.contextmanager
+def root_log(run_dir: Path, overwrite: bool = False, epochs: int = 100) -> Iterator[RootLog]:
+    log = RootLog(run_dir, overwrite)
+    log.start({}, {}, epochs, 1000)
+    log.epoch(metrics(1), show=False)
+    yield log
+    log.finish()
+
+
+# The directory
+
+
+def test_a_run_is_not_overwritten_unasked(held: Path):
+    before = contents(held)
+    with pytest.raises(UserError, match=f"--run-dir {re.escape(str(held))}: holds a run already; .* --overwrite"):
+        RootLog(held, overwrite=False)
+    assert contents(held) == before
+
+
+@pytest.mark.parametrize("name", [*RUN_FILES, "checkpoints/final.safetensors", "checkpoints/old.safetensors.partial"])
+def test_any_one_file_of_a_run_is_a_run(tmp_path: Path, name: str):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / name).write_text("old")
+    with pytest.raises(UserError, match="holds a run already"):
+        RootLog(tmp_path, overwrite=False)
+    assert contents(tmp_path) == {name: b"old"}
+
+
+def test_overwriting_takes_the_run_and_nothing_else(held: Path):
+    with root_log(held, overwrite=True):
+        after = contents(held)
+    assert set(after) == {
+        "config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt",
+        "notes.md", "checkpoints/notes.md", "checkpoints/mine/final.safetensors",
+    }  # fmt: skip
+    assert all(data == f"my {name}".encode() for name, data in after.items() if "notes" in name or "mine" in name)
+    assert not any(data.startswith(b"old") for data in after.values())
+
+
+def test_a_new_or_foreign_directory_needs_no_permission(tmp_path: Path):
+    (tmp_path / "notes.md").write_text("mine")
+    for run_dir in (tmp_path, tmp_path / "a" / "b"):
+        with root_log(run_dir):
+            pass
+        assert (run_dir / "perplexity.png").exists()
+
+
+@pytest.mark.parametrize("obstacle", ["a folder", "a file for checkpoints", "a file", "a file above"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_cannot_be_replaced_costs_nothing(held: Path, obstacle: str, overwrite: bool):
+    run_dir = held
+    if obstacle == "a folder":
+        (held / "log.txt").unlink()
+        (held / "log.txt").mkdir()
+    elif obstacle == "a file for checkpoints":
+        (held / "checkpoints").rename(held.parent / "elsewhere")
+        (held / "checkpoints").write_text("a file")
+    elif obstacle == "a file":
+        run_dir = held / "notes.md"
+    else:
+        run_dir = held / "notes.md" / "run"
+    before = contents(held)
+    with pytest.raises(UserError, match=f"^--run-dir {re.escape(str(run_dir))}: [^\n]*$"):
+        RootLog(run_dir, overwrite)
+    assert contents(held) == before
+
+
+def test_a_new_directory_is_named_after_the_moment():
+    assert re.fullmatch(r"runs/\d{8}-\d{6}", runlog.new_run_dir().as_posix())
+
+
+# The files
+
+
+def test_every_epoch_is_a_line_of_json(tmp_path: Path):
+    with root_log(tmp_path) as log:
+        log.epoch(metrics(2), show=True)
+        log.epoch(metrics(3), show=False)
+        assert len(records(tmp_path / "metrics.jsonl")) == 3  # at once, not at the end
+    lines = records(tmp_path / "metrics.jsonl")
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+    assert list(lines[0]) == "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds".split()
+    assert lines[2] == metrics(3)._asdict()
+
+
+def test_configuration_and_run_card_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture):
+    log = RootLog(tmp_path, overwrite=False)
+    log.start({"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}, {"workers": 2}, epochs=1, chars_per_epoch=10)
+    assert json.loads((tmp_path / "config.json").read_bytes()) == {"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}
+    assert "分开" in (tmp_path / "config.json").read_text(encoding="utf-8")
+    assert json.loads((tmp_path / "run.json").read_bytes()) == {"workers": 2}
+    log.say("corpus: 歌\udcff.txt")
+    log.epoch(metrics(1), show=False)
+    log.finish()
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").startswith("corpus: 歌\\udcff.txt\n")
+    assert capsys.readouterr().out.startswith("corpus: 歌\\udcff.txt\n")
+
+
+def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_PASSWORD", "squeamish ossifrage")
+    monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
+    card = {**runlog.describe_process(), **runlog.describe_rank("cpu(0)")}
+    assert set(card) == {
+        "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads",
+    }  # fmt: skip
+    assert "ossifrage" not in json.dumps(card)
+    assert card["command"].endswith(" jobs/train.py --prefix '分 开'")
+    assert card["directory"] == os.getcwd()
+    assert card["versions"]["mxnet"] == "1.9.1"
+    assert card["versions"]["horovod"] == "0.28.1"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card["started"])
+
+
+def test_perplexity_is_drawn(tmp_path: Path):
+    for history in ([metrics(1)], [metrics(k, 2000.0 / k) for k in range(1, 200)], [metrics(1, 1.0), metrics(2, 1e38)]):
+        runlog.draw_perplexity(history, tmp_path / "perplexity.png")
+        data = (tmp_path / "perplexity.png").read_bytes()
+        assert data[:8] == b"\x89PNG\r\n\x1a\n"
+        width, height = struct.unpack(">II", data[16:24])
+        assert width > 600
+        assert height > 400
+
+
+def test_everything_is_closed_at_the_end(tmp_path: Path):
+    before = set(os.listdir("/proc/self/fd"))
+    with root_log(tmp_path):
+        assert len(set(os.listdir("/proc/self/fd")) - before) == 3
+    assert set(os.listdir("/proc/self/fd")) <= before
+
+
+# What a person sees
+
+
+def test_a_file_gets_lines_and_no_progress_bar(tmp_path: Path, capfd: pytest.CaptureFixture):
+    with root_log(tmp_path) as log:
+        log.advance(1000)
+        log.epoch(metrics(40), show=True)
+        log.sample(40, "分开", "分开不分开")
+    shown, errors = capfd.readouterr()
+    assert errors == ""
+    assert shown.splitlines() == [
+        "epoch  40/100 | perplexity   12.50 |  3.600 bits/char | grad norm   0.25 |    12,346 chars/s | 30:00 left",
+        " - 分开不分开",
+        f"everything is in {tmp_path}",
+    ]
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8") == shown
+
+
+def test_a_terminal_does_not_have_to_obey_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture):
+    text = "分\x1b[2J\a\r\n\t\0\x7f\x9b\u202e\u2028\u3000开\\"
+    with root_log(tmp_path) as log:
+        log.sample(7, "分", text)
+    escaped = " - 分\\x1b[2J\\x07\\r\\n\\t\\x00\\x7f\\x9b\\u202e\\u2028\u3000开\\\n"
+    assert capsys.readouterr().out.startswith(escaped)
+    assert (tmp_path / "log.txt").read_bytes().startswith(escaped.encode())
+    assert records(tmp_path / "samples.jsonl") == [{"epoch": 7, "prefix": "分", "text": text}]
+
+
+def drain(number: int) -> str:
+    data = b""
+    while select.select([number], [], [], 0.2)[0]:
+        data += os.read(number, 65536)
+    return data.decode()
+
+
+def test_a_named_terminal_gets_the_bar_and_the_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+):
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    try:
+        monkeypatch.setenv("LSTM_DIST_TERMINAL", os.ttyname(theirs))
+        with root_log(tmp_path) as log:
+            log.advance(50_000)
+            log.sample(1, "分开", "分开不分开")
+        log._console.close()
+        shown = drain(ours)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert re.search(r"\r[^\r\n]*50%[^\r\n]*char/s", shown)
+    assert " - 分开不分开\r\n" in shown
+    assert capfd.readouterr() == ("", "")
+    assert "%" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["a file", "nothing", "a folder"])
+def test_what_is_no_terminal_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, kind: str
+):
+    target = tmp_path / "terminal"
+    if kind == "a file":
+        target.write_text("precious")
+    elif kind == "a folder":
+        target.mkdir()
+    monkeypatch.setenv("LSTM_DIST_TERMINAL", str(target))
+    with root_log(tmp_path / "run") as log:
+        log.say("hello")
+    assert "hello\n" in capsys.readouterr().out
+    assert kind != "a file" or target.read_text() == "precious"
+    assert target.exists() == (kind != "nothing")
+
+
+def test_the_other_ranks_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+    monkeypatch.chdir(tmp_path)
+    log = RunLog()
+    log.start({}, {}, 1, 1)
+    log.say("hello")
+    log.advance(1)
+    log.epoch(metrics(1), show=True)
+    log.sample(1, "分", "分开")
+    log.finish()
+    assert capfd.readouterr() == ("", "")
+    assert list(tmp_path.iterdir()) == []
