@@ -8,37 +8,13 @@ import pytest
 
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.model import CharLSTM, initial_parameters
-from lstm_dist.runlog import RunLog
 from lstm_dist.trainer import Schedule, train
+from tests.alone import Alone, Record
 
 V, H, T = 29, 11, 6
 STREAMS = 7  # a prime, so that neither 2 nor 3 workers divide it
 EPOCHS = 4
 TOKENS = np.random.default_rng(5).integers(0, V, STREAMS * (T * 9 + 1)).astype(np.int32)
-
-
-class Alone:
-    """A world of one that cannot reach the others, for the trajectory that they all have to match."""
-
-    size, rank, is_root = 1, 0, True
-
-    def average_(self, array, name, scale=1.0):  # noqa: ARG002
-        array *= scale
-
-    def broadcast_(self, array, name):
-        pass
-
-    def sum(self, values, name):  # noqa: ARG002
-        return np.asarray(values)
-
-
-class Record(RunLog):
-    def __init__(self):
-        self.losses, self.norms = [], []
-
-    def epoch(self, metrics, show):  # noqa: ARG002
-        self.losses.append(metrics.loss)
-        self.norms.append(metrics.grad_norm)
 
 
 def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0):

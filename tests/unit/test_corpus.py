@@ -245,7 +245,7 @@ def test_the_limit_of_bytes_is_exact(tmp_path: Path, pack: Callable[[bytes], byt
 
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.gz"])
 def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path, name: str):
-    data = b"\0" * (128 * 2**20)
+    data = b"\0" * (64 * 2**20)
     buffer = io.BytesIO()
     if name.endswith("zip"):
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
@@ -255,14 +255,14 @@ def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path, name: str):
     del data
     path = write(tmp_path / name, buffer.getvalue())
     tracemalloc.start()
-    started = time.monotonic()
+    started = time.process_time()
     try:
         assert "--max-corpus-bytes 1,000,000" in refusal(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 16 * 2**20
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("method", [*METHODS, "gz"])

@@ -87,28 +87,28 @@ LOGITS = np.log(np.array([0.1, 0.4, 0.2, 0.25, 0.05], np.float32))
 
 def frequencies(temperature: float, top_k: "int | None" = None, logits: np.ndarray = LOGITS) -> np.ndarray:
     random = np.random.default_rng(0)
-    drawn = [choose(logits, temperature, top_k, random) for _ in range(4000)]
+    drawn = [choose(logits, temperature, top_k, random) for _ in range(2000)]
     return np.bincount(drawn, minlength=len(logits)) / len(drawn)
 
 
 def test_temperature_one_is_the_models_own_distribution():
-    np.testing.assert_allclose(frequencies(1.0), np.exp(LOGITS), atol=0.025)
+    np.testing.assert_allclose(frequencies(1.0), np.exp(LOGITS), atol=0.03)
 
 
 def test_temperature_sharpens_and_flattens():
-    np.testing.assert_allclose(frequencies(0.5), np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(), atol=0.025)
-    np.testing.assert_allclose(frequencies(2.0), np.exp(LOGITS / 2) / np.exp(LOGITS / 2).sum(), atol=0.025)
+    np.testing.assert_allclose(frequencies(0.5), np.exp(2 * LOGITS) / np.exp(2 * LOGITS).sum(), atol=0.03)
+    np.testing.assert_allclose(frequencies(2.0), np.exp(LOGITS / 2) / np.exp(LOGITS / 2).sum(), atol=0.03)
 
 
 def test_only_the_best_k_are_drawn():
-    np.testing.assert_allclose(frequencies(1.0, top_k=3), np.array([0, 0.4, 0.2, 0.25, 0]) / 0.85, atol=0.025)
+    np.testing.assert_allclose(frequencies(1.0, top_k=3), np.array([0, 0.4, 0.2, 0.25, 0]) / 0.85, atol=0.03)
     np.testing.assert_array_equal(frequencies(1.0, top_k=1), [0, 1, 0, 0, 0])
     for more in (5, 6, 10**30):
         np.testing.assert_array_equal(frequencies(1.0, top_k=more), frequencies(1.0))
 
 
 def test_ties_do_not_make_k_more():
-    np.testing.assert_allclose(frequencies(1.0, top_k=2, logits=np.zeros(4, np.float32)), [0.5, 0.5, 0, 0], atol=0.025)
+    np.testing.assert_allclose(frequencies(1.0, top_k=2, logits=np.zeros(4, np.float32)), [0.5, 0.5, 0, 0], atol=0.03)
 
 
 def test_the_likeliest_of_equals_is_the_first():
