@@ -60,6 +60,16 @@ if [[ -t 2 ]]; then
     export LSTM_DIST_TERMINAL
 fi
 
+# horovodrun ends a failed job with a traceback of its own, under which the workers' message would be lost to view.
+without_its_traceback() {
+    local line held='' holding=false
+    while IFS= read -r line || [[ $line ]]; do
+        if [[ $line == 'Traceback (most recent call last):' ]]; then holding=true; fi
+        if $holding; then held+=$line$'\n'; else printf '%s\n' "$line"; fi
+    done
+    if [[ $held != *'RuntimeError: Horovod detected that one or more processes exited'* ]]; then printf '%s' "$held"; fi
+}
+
 # Without --disable-cache, horovodrun believes for an hour what it found out about a machine.
 exec horovodrun --disable-cache "--$controller" -np "$workers" \
-    "$repo/.venv/bin/python" "$repo/jobs/train.py" ${arguments[@]+"${arguments[@]}"}
+    "$repo/.venv/bin/python" "$repo/jobs/train.py" ${arguments[@]+"${arguments[@]}"} 2> >(without_its_traceback >&2)

@@ -370,7 +370,7 @@ step mxnet "$mxnet_key" "MXNet and what this package needs" install_mxnet
 step mpi "$mpi_key" "MPI and mpi4py${mpicxx:+, which is compiled: 1 to 4 minutes}" install_mpi
 horovod_key="$python_key, mpi $mpi, ${horovod_options[*]}, $(horovod_ingredients)"
 if done_before horovod "$horovod_key" && ! horovod_is_whole; then rm "$state/horovod.stamp"; fi
-step horovod "$horovod_key" "Horovod, which is compiled: 2 to 5 minutes" compile_horovod
+step horovod "$horovod_key" "Horovod, which is compiled: about 3 minutes on 2 free cores" compile_horovod
 if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
 rm -f "$state/mpi-unproved"
 step ready "$ready_key" "two workers over Gloo and over MPI" prove_all
