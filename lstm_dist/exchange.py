@@ -9,7 +9,6 @@ import os
 import socket
 import sys
 import traceback
-from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Callable, List, NoReturn, Optional, Sequence, Type, TypeVar
 
@@ -65,8 +64,6 @@ class World:
         # One buffer is sent at a time, in one order. Fusing whatever is ready would change the order of summation, and
         # from three ranks on the bits, between two runs of one job.
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
-        if (Path(sys.prefix) / "bin" / "orted").exists():
-            os.environ.setdefault("OPAL_PREFIX", sys.prefix)  # Open MPI from PyPI does not know where it was installed
 
         mpi: Optional[ModuleType] = None
         if controller == "mpi":
