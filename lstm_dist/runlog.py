@@ -186,6 +186,7 @@ def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
     last = history[-1]
     axes.plot(last.epoch, last.perplexity, "o", color="#1f5fa8")
     axes.annotate(f"{last.perplexity:.1f}", (last.epoch, last.perplexity), (6, 4), textcoords="offset points")
+    axes.margins(x=0.08)  # room for the last number
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -23,7 +23,7 @@ _GRACE = 10.0  # seconds that a launcher has to take its workers along
 
 def run(
     argv: Sequence[str],
-    timeout: float = 60,
+    timeout: float = 120,
     cwd: Optional[Path] = None,
     env: Optional[Mapping[str, Optional[str]]] = None,
     interrupt_when: Optional[Callable[[], bool]] = None,

@@ -20,7 +20,7 @@ LONG = ("--epochs=100000", "--log-every=1000000", "--run-dir=run")
 def test_a_rank_that_fails_ends_the_job(launcher, kind, rank, song_file, tmp_path):
     fault = tmp_path / "fault"
     program = [*FAULTY, f"{kind}:{rank}:40:{fault}", *TINY, *LONG, f"--corpus={song_file}"]
-    done = run([*launcher(2), *program], timeout=60, cwd=tmp_path, env=ENVIRONMENT)
+    done = run([*launcher(2), *program], cwd=tmp_path, env=ENVIRONMENT)
     seconds = time.time() - float(fault.read_text())
     assert done.returncode != 0
     assert seconds < 10
@@ -57,7 +57,7 @@ def test_ctrl_c_alone_is_one_line(song_file, tmp_path):
 @pytest.mark.slow
 @EVERY_LAUNCHER
 def test_a_mistake_is_one_line_on_one_rank_and_a_status_on_all(launcher, tmp_path):
-    done = run([*launcher(2), *TRAIN, "--corpus=absent.txt"], timeout=60, cwd=tmp_path, env=ENVIRONMENT)
+    done = run([*launcher(2), *TRAIN, "--corpus=absent.txt"], cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode != 0
     message = "error: --corpus absent.txt: no such file"
     assert len(re.findall(re.escape(message), done.stdout + done.stderr)) == 1
@@ -68,7 +68,7 @@ def test_a_mistake_is_one_line_on_one_rank_and_a_status_on_all(launcher, tmp_pat
 @EVERY_LAUNCHER
 def test_numbers_that_are_not_finite_stop_every_rank(launcher, song_file, tmp_path):
     program = [*FAULTY, f"nan:1:40:{tmp_path / 'fault'}", *TINY, *LONG, f"--corpus={song_file}"]
-    done = run([*launcher(2), *program], timeout=60, cwd=tmp_path, env=ENVIRONMENT)
+    done = run([*launcher(2), *program], cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode != 0
     assert "training has diverged" in done.stdout + done.stderr
     assert not (tmp_path / "run" / "checkpoints" / "final.safetensors").exists()
@@ -78,7 +78,7 @@ def test_numbers_that_are_not_finite_stop_every_rank(launcher, song_file, tmp_pa
 def test_processes_that_each_believe_to_be_alone_are_told(song_file, tmp_path):
     # What a launcher of another MPI leaves behind: its variables are there, its connection is not.
     lonely = {"PMI_RANK": "0", "PMI_SIZE": "4", "HOROVOD_CONTROLLER": "gloo"}
-    done = run([*TRAIN, *TINY, f"--corpus={song_file}"], timeout=60, cwd=tmp_path, env={**ENVIRONMENT, **lonely})
+    done = run([*TRAIN, *TINY, f"--corpus={song_file}"], cwd=tmp_path, env={**ENVIRONMENT, **lonely})
     assert done.returncode == 2
     assert done.stderr.startswith("error: mpiexec started 4 processes but each of them finds a world of 1")
     assert done.stderr.count("\n") == 1

@@ -19,7 +19,7 @@ EPOCHS, STEPS = 2, 34
 def train(launcher: list, run_dir: Path, *flags: str) -> Path:
     """Two epochs on the packaged corpus with the document's hyperparameters."""
     quick = [f"--epochs={EPOCHS}", "--sample-length=1", f"--run-dir={run_dir}"]
-    done = run([*launcher, *TRAIN, *quick, *flags], timeout=110, env=ENVIRONMENT)
+    done = run([*launcher, *TRAIN, *quick, *flags], timeout=240, env=ENVIRONMENT)
     assert done.returncode == 0, done.stdout + done.stderr
     return run_dir
 

@@ -14,7 +14,7 @@ from tests.integration.programs import ROOT, run
 def test_the_parallel_suite(launcher, ranks):
     start = launchers.horovodrun("gloo", ranks) if launcher == "gloo" else launchers.mpirun(ranks)
     suite = ["python", "-m", "pytest", "--color=no", "-q", "-p", "no:cacheprovider", "tests/parallel"]
-    done = run([*start, *suite], timeout=110, cwd=ROOT, env=launchers.ENVIRONMENT)
+    done = run([*start, *suite], timeout=240, cwd=ROOT, env=launchers.ENVIRONMENT)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     passed = re.findall(r"(\d+) passed", done.stdout)
     assert len(passed) == ranks, "every rank has to report"
