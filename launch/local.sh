@@ -60,11 +60,22 @@ if [[ -t 2 ]]; then
     export LSTM_DIST_TERMINAL
 fi
 
+# What the workers say, as horovodrun passes it on, on its way to the reader. They end with horovodrun, not with Ctrl-C.
+# Rank 0 speaks for the job, so its lines need not say whose they are.
+own_prefix='^\[(1,)?0\]<std(out|err)>:'
+
+of_stdout() {
+    trap '' INT
+    exec sed -uE "s/$own_prefix//"
+}
+
 # horovodrun ends a failed job with a traceback of its own, under which the workers' message would be lost to view.
-without_its_traceback() {
+of_stderr() {
+    trap '' INT
     local line held='' holding=false
     while IFS= read -r line || [[ $line ]]; do
         if [[ $line == 'Traceback (most recent call last):' ]]; then holding=true; fi
+        if [[ $line =~ $own_prefix ]]; then line=${line#"${BASH_REMATCH[0]}"}; fi
         if $holding; then held+=$line$'\n'; else printf '%s\n' "$line"; fi
     done
     if [[ $held != *'RuntimeError: Horovod detected that one or more processes exited'* ]]; then printf '%s' "$held"; fi
@@ -72,4 +83,4 @@ without_its_traceback() {
 
 # Without --disable-cache, horovodrun believes for an hour what it found out about a machine.
 exec horovodrun --disable-cache "--$controller" -np "$workers" \
-    "$repo/.venv/bin/python" "$repo/jobs/train.py" ${arguments[@]+"${arguments[@]}"} 2> >(without_its_traceback >&2)
+    "$repo/.venv/bin/python" "$repo/jobs/train.py" ${arguments[@]+"${arguments[@]}"} > >(of_stdout) 2> >(of_stderr >&2)

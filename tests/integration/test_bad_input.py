@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save, save_file
 from jobs import train
 from lstm_dist.errors import UserError
 from tests.conftest import Trained
+from tests.integration.launchers import ENVIRONMENT, mpirun
 from tests.integration.programs import TINY, TRAIN, run
 
 
@@ -153,7 +154,7 @@ def bad_program(tmp_path: Path, *flags: str, launcher: Sequence[str] = ()) -> st
     """Run in `tmp_path`; returns the one line, after the checks that all bad input has in common."""
     before = snapshot(tmp_path)
     started = time.monotonic()
-    result = run([*launcher, *TRAIN, *TINY, *flags], cwd=tmp_path)
+    result = run([*launcher, *TRAIN, *TINY, *flags], cwd=tmp_path, env=ENVIRONMENT)
     assert time.monotonic() - started < 30
     assert snapshot(tmp_path) == before  # nothing is written, nothing is lost
     assert result.returncode == 2, result.stderr
@@ -245,7 +246,7 @@ def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
 @pytest.mark.slow
 def test_more_workers_than_streams_end_together_with_one_line(song_file: Path, tmp_path: Path, held: Path):
     flags = [f"--corpus={song_file}", f"--run-dir={held}", "--overwrite", "--global-batch-size=1"]
-    line = bad_program(tmp_path, *flags, launcher=["mpirun", "-np", "2", "--oversubscribe"])
+    line = bad_program(tmp_path, *flags, launcher=mpirun(2))
     assert line.startswith(
         "error: --global-batch-size 1: fewer streams than the 2 workers; give each worker at least one"
     )

@@ -494,6 +494,31 @@ def test_local_tells_the_workers_the_terminal(ready: Machine) -> None:
     os.close(slave)
 
 
+def test_local_shows_what_the_workers_say(ready: Machine) -> None:
+    """Rank 0 without its prefix, the others with theirs, and horovodrun's own traceback not at all."""
+    says = r"""#!/bin/sh
+printf '[0]<stdout>:epoch 1\n[1,0]<stdout>:epoch 2\n[1]<stdout>:of rank 1\n[10]<stdout>:of rank 10\n'
+printf '[0]<stderr>:error: a mistake\n[1]<stderr>:Traceback (most recent call last):\n[1]<stderr>:IndexError\n' >&2
+printf 'Traceback (most recent call last):\n  File "horovodrun"\n%s\n' "$END" >&2
+exit 3
+"""
+    tool = ready.tool("horovodrun", says)
+    tool.replace(ready.repo / ".venv/bin/horovodrun")
+    worker = ["error: a mistake", "[1]<stderr>:Traceback (most recent call last):", "[1]<stderr>:IndexError"]
+    result = ready.local(END="RuntimeError: Horovod detected that one or more processes exited with non-zero status")
+    assert result.returncode == 3
+    assert result.stdout.splitlines() == ["epoch 1", "epoch 2", "[1]<stdout>:of rank 1", "[10]<stdout>:of rank 10"]
+    assert result.stderr.splitlines() == worker
+    # Any other traceback of its own is news.
+    other = ready.local(END="OSError: no ssh")
+    assert other.stderr.splitlines() == [
+        *worker,
+        "Traceback (most recent call last):",
+        '  File "horovodrun"',
+        "OSError: no ssh",
+    ]
+
+
 @pytest.mark.parametrize("arguments", [["-n", "0"], ["-n", "abc"], ["-n"], ["-n", "-3"], ["-n2x"], ["-n", ""]])
 def test_local_with_a_wrong_number(ready: Machine, arguments: List[str]) -> None:
     result = ready.local(*arguments)
@@ -510,14 +535,6 @@ def test_local_help(ready: Machine) -> None:
 
 
 # ---- the real thing --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def real() -> Path:
-    venv = ROOT / ".venv"
-    if Path(sys.prefix).resolve() != venv.resolve() or not (venv / ".setup/ready.stamp").exists():
-        pytest.skip("these tests do not run in the .venv that launch/setup.sh made")
-    return venv
 
 
 def test_the_real_environment_is_not_made_twice(real: Path) -> None:

@@ -1,0 +1,55 @@
+"""The README's commands, run as they are written there, on a model so small that each is quick."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from tests.conftest import Trained
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.programs import ROOT, TINY, run
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = re.compile(r"(\$ )?(((\./)?launch/\S+\.sh|(\.venv/bin/)?python \S+\.py|(horovodrun|mpirun) -\S+)( [^#]*)?)")
+RUN_DIR = re.compile(r"runs/[\w-]+")
+
+
+def commands() -> List[str]:
+    """The lines of code blocks and the code in sentences that start a program, each once."""
+    blocks = re.split(r"^```.*$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    candidates = [line for block in blocks[1::2] for line in block.splitlines()]
+    candidates += [code for text in blocks[0::2] for code in re.findall(r"`([^`\n]+)`", text)]
+    matches = [PROGRAM.fullmatch(re.sub(r"\s+#.*", "", line)) for line in candidates]
+    return list(dict.fromkeys(match[2].strip() for match in matches if match))
+
+
+def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> List[str]:
+    """The same command on a small model, our own text and a run directory that is ours."""
+    words = shlex.split(command.replace(".venv/bin/python", "python").replace("my.txt", str(song_file)))
+    words = [str(trained.run_dir) if RUN_DIR.fullmatch(word) else word for word in words]
+    if "setup.sh" in command or "--help" in words or "doctor.py" in command or "sample.py" in command:
+        return words
+    if "test.sh" in command:
+        return [*words, "--collect-only", "-q"]
+    assert "local.sh" in command or "train.py" in command, f"how is this to be run? {command}"
+    return [*words, *TINY, f"--run-dir={tmp_path / 'run'}"]
+
+
+def test_the_commands_are_found():
+    found = commands()
+    for program in ("launch/local.sh", "launch/test.sh", "doctor.py", "sample.py", "horovodrun", "mpirun", "train.py"):
+        assert any(program in command for command in found), program
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command(command: str, real: Path, song_file: Path, trained: Trained, tmp_path: Path):
+    assert real.exists()
+    words = quick(command, song_file, trained, tmp_path)
+    done = run(words, cwd=ROOT, env={**ENVIRONMENT, "PYTHON": None})
+    assert done.returncode == 0, done.stdout + done.stderr
+    if words[-1].startswith("--run-dir"):
+        assert (tmp_path / "run" / "checkpoints" / "final.safetensors").exists()
+        assert (tmp_path / "run" / "perplexity.png").stat().st_size > 0
