@@ -6,7 +6,7 @@ perplexity and samples.
 """
 
 import time
-from typing import Callable, List, NamedTuple, Sequence, Tuple, Union
+from typing import Callable, Iterable, List, NamedTuple, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches, Window
 from lstm_dist.evaluation import bits_per_char, perplexity
 from lstm_dist.exchange import SettledError, World
+from lstm_dist.interrupt import Interrupt
 from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.optim import clip_by_global_norm, sgd_update_
 from lstm_dist.runlog import EpochMetrics, RunLog
@@ -80,34 +81,35 @@ def train(
     """
     world.broadcast_(model.parameters.flat, "initial_parameters")
     started = time.monotonic()
-    for epoch in range(1, schedule.epochs + 1):
-        epoch_started = time.monotonic()
-        loss, grad_norm = train_epoch(model, batches, epoch, world, schedule, log)
-        refuse_divergence(model, world, epoch, (loss, grad_norm))
-        chars = batches.steps_per_epoch * schedule.chars_per_step
-        now = time.monotonic()
-        metrics = EpochMetrics(
-            epoch=epoch,
-            step=epoch * batches.steps_per_epoch,
-            loss=loss,
-            perplexity=perplexity(loss),
-            bits_per_char=bits_per_char(loss),
-            grad_norm=grad_norm,
-            chars_per_sec=chars / (now - epoch_started),
-            seconds=now - started,
-        )
-        show = epoch % schedule.log_every == 0 or epoch == schedule.epochs
-        log.epoch(metrics, show)
-        if show:
-            write_samples(epoch)
+    with Interrupt() as interrupt:
+        for epoch in range(1, schedule.epochs + 1):
+            epoch_started = time.monotonic()
+            loss, grad_norm = train_epoch(model, interrupt.between(batches.epoch(epoch)), world, schedule, log)
+            refuse_divergence(model, world, epoch, (loss, grad_norm))
+            chars = batches.steps_per_epoch * schedule.chars_per_step
+            now = time.monotonic()
+            metrics = EpochMetrics(
+                epoch=epoch,
+                step=epoch * batches.steps_per_epoch,
+                loss=loss,
+                perplexity=perplexity(loss),
+                bits_per_char=bits_per_char(loss),
+                grad_norm=grad_norm,
+                chars_per_sec=chars / (now - epoch_started),
+                seconds=now - started,
+            )
+            show = epoch % schedule.log_every == 0 or epoch == schedule.epochs
+            log.epoch(metrics, show)
+            if show:
+                write_samples(epoch)
 
 
 def train_epoch(
-    model: CharLSTM, batches: Batches, epoch: int, world: World, schedule: Schedule, log: RunLog
+    model: CharLSTM, windows: Iterable[Window], world: World, schedule: Schedule, log: RunLog
 ) -> Tuple[float, float]:
-    """One pass over the text; the mean loss of all workers' characters (nats) and the mean gradient norm."""
+    """One pass over the windows; the mean loss of all workers' characters (nats) and the mean gradient norm."""
     steps: List[StepStats] = []
-    for window in batches.epoch(epoch):
+    for window in windows:
         if not steps or schedule.resets_every_window:
             state = model.zero_state(len(window.inputs))
         state, stats = train_step(model, window, state, world, schedule)
