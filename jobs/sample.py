@@ -69,7 +69,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     text = continue_text(
         model, checkpoint.vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed
     )
-    print(printable(text) if sys.stdout.isatty() else text)
+    print(printable(text) if sys.stdout.isatty() else text, flush=True)
 
 
 if __name__ == "__main__":

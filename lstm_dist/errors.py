@@ -1,6 +1,8 @@
 """Mistakes of the user, and how a program ends on one: with one line, not with a traceback."""
 
 import io
+import os
+import signal
 import sys
 import unicodedata
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ class UserError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a whole program: a UserError becomes its line and status 2, Ctrl-C becomes status 130.
+    """Around a whole program: a UserError becomes its line and status 2, Ctrl-C status 130, `| head` status 141.
 
     The text is Chinese and the locale of a batch job may be C: both outputs are UTF-8, as all files are.
     """
@@ -30,6 +32,10 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print_error("interrupted")
         sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has left. What is still in the buffer has nowhere to go when Python flushes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
 
 
 def print_error(message: str) -> None:

@@ -55,6 +55,15 @@ def test_ctrl_c_alone_is_one_line(song_file, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_reader_that_leaves_ends_the_run_without_a_word(song_file, tmp_path):
+    program = " ".join(["python", *TRAIN[1:], *TINY, *LONG, "--log-every=1", f"--corpus={song_file}"])
+    done = run(["bash", "-c", f"{program} | head -n 3; exit ${{PIPESTATUS[0]}}"], cwd=tmp_path, env=ENVIRONMENT)
+    assert done.stderr == ""
+    assert done.stdout.count("\n") == 3
+    assert done.returncode == 141
+
+
+@pytest.mark.slow
 @EVERY_LAUNCHER
 def test_a_mistake_is_one_line_on_one_rank_and_a_status_on_all(launcher, tmp_path):
     done = run([*launcher(2), *TRAIN, "--corpus=absent.txt"], cwd=tmp_path, env=ENVIRONMENT)
