@@ -102,8 +102,8 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32",
             `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
 
     Returns:
-        `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; and the gradients of `loss` under
-        the names of `FlatArray.joint`.
+        `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; `dz`, (T * B, 4H), from which
+        `lookup_gradient` makes that of W_x; and the other gradients of `loss` under the names of `FlatArray.joint`.
     """
     w_h, w_hy = arrays["W_h"], arrays["W_hy"]
     hs, c, steps = lstm.lstm_forward(
@@ -127,16 +127,29 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32",
         "loss": loss,
         "h": hs[-1],
         "c": c,
-        "W_x": scatter_add(F, dz, F.reshape(arrays["inputs"], shape=(1, -1)), shape=(V, 4 * H)),
+        "dz": dz,
         "W_h, b": F.dot(F.concat(F.concat(*hs[:-1], dim=0), ones, dim=1), dz, transpose_a=True),
         "W_hy, b_y": F.dot(F.concat(h_out, ones, dim=1), dlogits, transpose_a=True),
     }
 
 
-def scatter_add(F: Any, rows: Any, index: Any, shape: Tuple[int, int]) -> Any:
-    """Zeros of `shape` with row k of `rows` added at row index[0, k]: the gradient of a row lookup."""
-    # MXNet files its accumulating scatter under this name; the public scatter_nd overwrites where an index repeats.
-    return F._internal._backward_gather_nd(rows, index, shape=shape)
+def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -> None:
+    """The gradient of a row lookup: zeros with row k of `dz` added at the row that character k selected.
+
+    As a product with the sparse one-hot matrix, in which one thread sums a row in a fixed order. MXNet's scatter adds
+    in whatever order its threads come, so that no two runs would end with the same bits.
+
+    Args:
+        dz: (T * B, 4H), the gradient of what was looked up, time first.
+        inputs: (T, B) tokens.
+        out: (V, 4H), overwritten.
+    """
+    index = inputs.reshape(-1)
+    order = np.argsort(index, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=len(out)))])
+    ones = np.ones(len(index), dz.dtype)
+    one_hot = mx.nd.sparse.csr_matrix((ones, order, starts), shape=(len(out), len(index)), ctx=dz.context)
+    mx.nd.sparse.dot(one_hot, dz, out=out)
 
 
 class CharLSTM:
@@ -190,13 +203,16 @@ class CharLSTM:
         graph, order = self._compiled.get((B, T)) or self._compile(B, T)
         loss = mx.nd.empty((1,), ctx=self.ctx)
         after = LSTMState(mx.nd.empty(state.h.shape, ctx=self.ctx), mx.nd.empty(state.c.shape, ctx=self.ctx))
+        dz = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
+        d_w_x, *gradients = self.gradients.joint.values()
         arrays = {
             "inputs": mx.nd.array(inputs.T, ctx=self.ctx, dtype="int32"),
             "targets": mx.nd.array(targets.T, ctx=self.ctx, dtype="int32"),
             **state._asdict(),
             **self.parameters.views,
         }
-        graph(*(arrays[name] for name in order), out=[loss, *after, *self.gradients.joint.values()])
+        graph(*(arrays[name] for name in order), out=[loss, *after, dz, *gradients])
+        lookup_gradient(dz, inputs.T, d_w_x)
         return loss, after
 
     def _compile(self, B: int, T: int) -> Tuple[Any, List[str]]:
@@ -204,7 +220,7 @@ class CharLSTM:
         names = ["inputs", "targets", "h", "c", *self.parameters.views]
         arrays = {name: mx.sym.var(name) for name in names}
         outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
-        graph = mx.sym.Group([outputs[name] for name in ("loss", "h", "c", *self.gradients.joint)])
+        graph = mx.sym.Group([outputs[name] for name in ("loss", "h", "c", "dz", "W_h, b", "W_hy, b_y")])
         compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
         self._compiled[B, T] = compiled, graph.list_arguments()
         return self._compiled[B, T]

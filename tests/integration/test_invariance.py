@@ -16,10 +16,10 @@ from tests.integration.programs import TRAIN, run
 EPOCHS, STEPS = 2, 34
 
 
-def train(launcher: list, run_dir: Path, *flags: str) -> Path:
+def train(launcher: list, run_dir: Path, *flags: str, threads: int = 1) -> Path:
     """Two epochs on the packaged corpus with the document's hyperparameters."""
     quick = [f"--epochs={EPOCHS}", "--sample-length=1", f"--run-dir={run_dir}"]
-    done = run([*launcher, *TRAIN, *quick, *flags], timeout=240, env=ENVIRONMENT)
+    done = run([*launcher, *TRAIN, *quick, *flags], timeout=240, env={**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)})
     assert done.returncode == 0, done.stdout + done.stderr
     return run_dir
 
@@ -58,10 +58,11 @@ def test_the_trajectory_does_not_depend_on_the_number_of_workers(alone, ranks, t
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("launcher", [[], horovodrun("gloo", 2), mpirun(3)], ids=["alone", "gloo-2", "mpi-3"])
-def test_a_repeated_run_is_bit_identical(launcher, tmp_path):
+def test_a_repeated_run_is_bit_identical(launcher, threads, tmp_path):
     small = ("--hidden-size=32", "--max-chars=5000")
-    first, second = (train(launcher, tmp_path / name, *small) for name in ("first", "second"))
+    first, second = (train(launcher, tmp_path / name, *small, threads=threads) for name in ("first", "second"))
     ours, again = load_file(str(weights_file(first))), load_file(str(weights_file(second)))
     assert len(ours) == 14
     for name, value in ours.items():

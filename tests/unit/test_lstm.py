@@ -6,7 +6,7 @@ import pytest
 from mxnet import autograd, gluon, nd
 
 from lstm_dist.lstm import GATES
-from lstm_dist.model import CharLSTM, FlatArray, LSTMState, document_shapes, window_graph
+from lstm_dist.model import CharLSTM, FlatArray, LSTMState, document_shapes, lookup_gradient, window_graph
 from tests.reference import finite_differences, window_loss
 
 B, T, H, V = 3, 4, 5, 7
@@ -32,8 +32,9 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
     gradients = FlatArray(V, H, mx.cpu(), dtype)
-    for name, view in gradients.joint.items():
-        view[:] = outputs[name]
+    lookup_gradient(outputs["dz"], inputs.T, gradients.joint["W_x"])
+    for name in ("W_h, b", "W_hy, b_y"):
+        gradients.joint[name][:] = outputs[name]
     return outputs, gradients.to_document()
 
 
