@@ -53,9 +53,10 @@ done
 export PATH=$repo/.venv/bin:$PATH
 export PYTHONUTF8=1 # horovodrun stops reading the workers at the first byte that is not UTF-8, and the job hangs
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
-# horovodrun reads the workers' output through pipes; rank 0 draws its progress bar on the terminal behind them.
+# horovodrun reads the workers' output through pipes; rank 0 shows its lines and its progress bar on the terminal behind
+# them, unless they are to go to a file.
 unset LSTM_DIST_TERMINAL
-if [[ -t 2 ]]; then
+if [[ -t 1 && -t 2 ]]; then
     LSTM_DIST_TERMINAL=$(tty <&2)
     export LSTM_DIST_TERMINAL
 fi

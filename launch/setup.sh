@@ -126,6 +126,8 @@ exit_if_ready
 [[ $repo != *[[:space:]]* ]] ||
     die "'$repo' has a space in it, which the MPI compiler does not survive: move the repository to a path without"
 command -v flock >/dev/null || die "flock is missing: install util-linux"
+[[ -d $state || ! -e $venv || ! $(ls -A "$venv") ]] ||
+    die "$venv was not made by this script: move it away, or rm -r it"
 { mkdir -p "$state/tmp" && : >>"$log"; } 2>/dev/null ||
     die "cannot write to $venv: make it writable, or put the repository where you can write"
 

@@ -251,6 +251,14 @@ def test_a_path_with_a_space(machine: Machine) -> None:
     one_line(machine.run(), "my repo", "space", "move the repository")
 
 
+def test_an_environment_of_somebody_elses(machine: Machine) -> None:
+    theirs = machine.repo / ".venv" / "theirs"
+    theirs.parent.mkdir()
+    theirs.write_text("precious")
+    one_line(machine.run(), ".venv was not made by this script", "move it")
+    assert theirs.read_text() == "precious"
+
+
 def test_a_place_that_cannot_be_written() -> None:
     # Not under tmp_path: the user to whom root changes could not even look into it.
     place = Path(tempfile.mkdtemp(prefix="lstm-dist-"))
@@ -481,17 +489,26 @@ def test_local_defaults(ready: Machine) -> None:
     assert "terminal=\n" in ready.local(LSTM_DIST_TERMINAL="/dev/pts/9").stdout
 
 
-def test_local_tells_the_workers_the_terminal(ready: Machine) -> None:
+def terminal_told(ready: Machine, to_a_file: Optional[Path]) -> str:
+    """What the workers are told when stderr is a terminal and stdout is that, too, or a file."""
     master, slave = os.openpty()
     variables = {**os.environ, "PATH": str(ready.bin), "FAKE_CALLS": str(ready.calls_file)}
     variables.pop("PYTHON", None)
+    told = ready.repo / "told"
+    says = ready.tool("horovodrun", f'#!/bin/sh\necho "$LSTM_DIST_TERMINAL" >"{told}"\n')
+    says.replace(ready.repo / ".venv/bin/horovodrun")
     command = [str(ready.repo / "launch/local.sh")]
-    result = subprocess.run(
-        command, env=variables, stdout=subprocess.PIPE, stderr=slave, text=True, timeout=60, check=True
-    )
-    assert f"terminal={os.ttyname(slave)}" in result.stdout.splitlines()
+    redirected = ["bash", "-c", f'"$0" >"{to_a_file}"', *command] if to_a_file else command
+    subprocess.run(redirected, env=variables, stdout=slave, stderr=slave, timeout=60, check=True)
+    name = os.ttyname(slave)
     os.close(master)
     os.close(slave)
+    return told.read_text().strip().replace(name, "the terminal")
+
+
+def test_local_tells_the_workers_the_terminal(ready: Machine, tmp_path: Path) -> None:
+    assert terminal_told(ready, None) == "the terminal"
+    assert terminal_told(ready, tmp_path / "log") == ""  # a file that was asked for gets the lines
 
 
 def test_local_shows_what_the_workers_say(ready: Machine) -> None:

@@ -33,6 +33,7 @@ def train(
 ) -> "subprocess.CompletedProcess[str]":
     """A run in `tmp_path`/run that has to succeed."""
     argv = [*TRAIN, f"--corpus={corpus}", f"--run-dir={tmp_path / 'run'}", *TINY, *flags]
+    tmp_path.mkdir(exist_ok=True)
     result = run(argv, cwd=tmp_path, env=env)
     assert result.returncode == 0, result.stderr
     return result
@@ -303,3 +304,15 @@ def test_a_terminal_has_a_progress_bar(song_file: Path, tmp_path: Path, through_
     for line in log.splitlines():  # none is torn by the bar
         assert line in lines
     assert "%" not in log
+
+
+def test_the_gradient_has_the_scale_of_the_reference_batch(song_file: Path, tmp_path: Path):
+    """B_ref = 2B and half the rate is the same step; so is the default B_ref of 32 with an eighth of it at B = 4."""
+    weights = []
+    for name, reference, rate in (("own", 4, 0.8), ("double", 8, 0.4), ("default", 32, 0.1)):
+        flags = (f"--reference-batch-size={reference}", f"--learning-rate={rate}", "--max-norm=1e9")
+        train(tmp_path / name, song_file, *flags)
+        weights.append(load_checkpoint(tmp_path / name / "run" / "checkpoints" / "final.safetensors", "").parameters)
+    for name, value in weights[0].items():
+        for other in weights[1:]:
+            np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
