@@ -85,7 +85,10 @@ class World:
             name: the same on all ranks, and not in flight already.
             scale: rides along in the same call.
         """
-        self._hvd.allreduce_(array, op=self._hvd.Average, name=name, postscale_factor=scale)
+        if self.size > 1:
+            self._hvd.allreduce_(array, op=self._hvd.Average, name=name, postscale_factor=scale)
+        elif scale != 1.0:
+            array *= scale
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
         """Replace `array` by the root's, in place."""

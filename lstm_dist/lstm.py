@@ -26,9 +26,8 @@ Array = Any  # mx.nd.NDArray or mx.sym.Symbol, whichever F makes
 
 
 class Step(NamedTuple):
-    """What the backward pass needs from one step of the forward pass; all (B, H) but `ifo`, which is (B, 3H)."""
+    """What the backward pass needs from one step of the forward pass; all (B, H)."""
 
-    ifo: Array  # the three gates after their sigmoid
     i: Array
     f: Array
     o: Array
@@ -52,12 +51,13 @@ def step_forward(
         h and c after the step, (B, H) each, and what `step_backward` needs.
     """
     z = F.FullyConnected(h, w_h_t, b, num_hidden=4 * H) + x_gates
-    ifo = F.Activation(F.slice_axis(z, axis=1, begin=0, end=3 * H), act_type="sigmoid")
+    # The candidate's sigmoid is never used: computing it costs less than cutting it off first.
+    gates = F.Activation(z, act_type="sigmoid")
+    i, f, o = (F.slice_axis(gates, axis=1, begin=k * H, end=(k + 1) * H) for k in range(3))
     g = F.Activation(F.slice_axis(z, axis=1, begin=3 * H, end=4 * H), act_type="tanh")
-    i, f, o = (F.slice_axis(ifo, axis=1, begin=k * H, end=(k + 1) * H) for k in range(3))
     c_next = f * c + i * g
     tanh_c = F.Activation(c_next, act_type="tanh")
-    return o * tanh_c, c_next, Step(ifo, i, f, o, g, c, tanh_c)
+    return o * tanh_c, c_next, Step(i, f, o, g, c, tanh_c)
 
 
 def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Array, Array]:
@@ -70,11 +70,24 @@ def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Arra
     Returns:
         dz, (B, 4H), dL/dz_t before the gates' activations, and dL/dc_{t-1}, (B, H).
     """
-    dc = dc + dh * step.o * (1 - F.square(step.tanh_c))
-    difo = F.concat(dc * step.g, dc * step.c_prev, dh * step.tanh_c, dim=1)
-    dz_ifo = difo * step.ifo * (1 - step.ifo)
-    dz_g = dc * step.i * (1 - F.square(step.g))
-    return F.concat(dz_ifo, dz_g, dim=1), dc * step.f
+    dc = dc + through_tanh(F, dh * step.o, step.tanh_c)
+    dz = [
+        through_sigmoid(F, dc * step.g, step.i),
+        through_sigmoid(F, dc * step.c_prev, step.f),
+        through_sigmoid(F, dh * step.tanh_c, step.o),
+        through_tanh(F, dc * step.i, step.g),
+    ]
+    return F.concat(*dz, dim=1), dc * step.f
+
+
+def through_sigmoid(F: ModuleType, dy: Array, y: Array) -> Array:
+    """dy * y * (1 - y): dL/dx for y = sigmoid(x), in one pass over memory."""
+    return F._internal._backward_sigmoid(dy, y)
+
+
+def through_tanh(F: ModuleType, dy: Array, y: Array) -> Array:
+    """dy * (1 - y * y): dL/dx for y = tanh(x), in one pass over memory."""
+    return F._internal._backward_tanh(dy, y)
 
 
 def lstm_forward(

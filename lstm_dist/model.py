@@ -117,8 +117,7 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32",
     # The smallest normal float32 keeps log finite where a probability underflowed: a character costs 87 nats at most.
     loss = F.sum(-F.log(F.pick(probabilities, targets) + SMALLEST_NORMAL))
 
-    minus_one_hot = F.one_hot(targets, depth=V, on_value=-1.0, off_value=0.0, dtype=dtype)
-    dlogits = F.elemwise_add(probabilities, minus_one_hot)
+    dlogits = minus_one_hot(F, probabilities, targets, B * T, V)
     dh_out = F.FullyConnected(dlogits, w_hy, num_hidden=H, no_bias=True)
     # A bias is the weight of an input that is always one, so its gradient is one more row of the same product.
     ones = F.ones_like(F.slice_axis(h_out, axis=1, begin=0, end=1))
@@ -131,6 +130,18 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32",
         "W_h, b": F.dot(F.concat(F.concat(*hs[:-1], dim=0), ones, dim=1), dz, transpose_a=True),
         "W_hy, b_y": F.dot(F.concat(h_out, ones, dim=1), dlogits, transpose_a=True),
     }
+
+
+def minus_one_hot(F: Any, probabilities: Any, targets: Any, rows: int, V: int) -> Any:
+    """The gradient of softmax cross-entropy: the probabilities, with one subtracted at every target; (rows, V).
+
+    An indexed assignment in place: a one-hot matrix to add would be written, read and thrown away. BlockGrad lets it
+    into a static graph, which asks every operator for a derivative whether anybody needs it or not.
+    """
+    where = F.stack(F.arange(0, rows, dtype="int32"), targets, axis=0)
+    values = F.pick(probabilities, targets) - 1
+    dlogits = F.BlockGrad(probabilities)
+    return F.BlockGrad(F._internal._scatter_set_nd(dlogits, values, where, shape=(rows, V), out=dlogits))
 
 
 def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -> None:
@@ -146,9 +157,10 @@ def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -
     """
     index = inputs.reshape(-1)
     order = np.argsort(index, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(index, minlength=len(out)))])
-    ones = np.ones(len(index), dz.dtype)
-    one_hot = mx.nd.sparse.csr_matrix((ones, order, starts), shape=(len(out), len(index)), ctx=dz.context)
+    starts = np.zeros(len(out) + 1, np.int64)
+    np.cumsum(np.bincount(index, minlength=len(out)), out=starts[1:])
+    parts = [mx.nd.from_numpy(part) for part in (np.ones(len(index), dz.dtype), order, starts)]
+    one_hot = mx.nd.sparse.csr_matrix(tuple(parts), shape=(len(out), len(index)), ctx=dz.context)
     mx.nd.sparse.dot(one_hot, dz, out=out)
 
 
@@ -200,20 +212,23 @@ class CharLSTM:
             The loss summed over the B * T characters, in nats, (1,), still on the device; and the state after it.
         """
         B, T = inputs.shape
-        graph, order = self._compiled.get((B, T)) or self._compile(B, T)
+        graph, order, dz = self._compiled.get((B, T)) or self._compile(B, T)
         loss = mx.nd.empty((1,), ctx=self.ctx)
         after = LSTMState(mx.nd.empty(state.h.shape, ctx=self.ctx), mx.nd.empty(state.c.shape, ctx=self.ctx))
-        dz = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
         d_w_x, *gradients = self.gradients.joint.values()
         arrays = {
-            "inputs": mx.nd.array(inputs.T, ctx=self.ctx, dtype="int32"),
-            "targets": mx.nd.array(targets.T, ctx=self.ctx, dtype="int32"),
+            "inputs": self._on_device(inputs.T),
+            "targets": self._on_device(targets.T),
             **state._asdict(),
             **self.parameters.views,
         }
         graph(*(arrays[name] for name in order), out=[loss, *after, dz, *gradients])
         lookup_gradient(dz, inputs.T, d_w_x)
         return loss, after
+
+    def _on_device(self, tokens: np.ndarray) -> mx.nd.NDArray:
+        """A copy, on its way to the device: nothing waits for it."""
+        return mx.nd.from_numpy(np.array(tokens, np.int32, order="C")).as_in_context(self.ctx)
 
     def _compile(self, B: int, T: int) -> Tuple[Any, List[str]]:
         """One static graph for windows of (B, T), its memory planned once; and the order of its arguments."""
@@ -222,5 +237,6 @@ class CharLSTM:
         outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
         graph = mx.sym.Group([outputs[name] for name in ("loss", "h", "c", "dz", "W_h, b", "W_hy, b_y")])
         compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
-        self._compiled[B, T] = compiled, graph.list_arguments()
+        dz = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
+        self._compiled[B, T] = compiled, graph.list_arguments(), dz
         return self._compiled[B, T]

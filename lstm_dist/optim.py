@@ -32,8 +32,7 @@ def sgd_update_(
         learning_rate: the step size.
         factor: (1,), from `clip_by_global_norm`.
     """
-    no_decay = mx.nd.zeros_like(factor)
-    # The one SGD of MXNet's that takes its rate from the device.
-    mx.nd.preloaded_multi_sgd_update(
-        parameters, gradient, learning_rate * factor, no_decay, num_weights=1, out=parameters
-    )
+    # BLAS's gemm of a 1 x 1 matrix and a row, added to a row: the one update of MXNet's that takes its rate from the
+    # device and works in place, and the fastest.
+    rate, row = (-learning_rate * factor).reshape((1, 1)), (1, -1)
+    mx.nd.linalg.gemm(rate, gradient.reshape(row), parameters.reshape(row), beta=1.0, out=parameters.reshape(row))

@@ -1,0 +1,118 @@
+"""Only the matrix products that the mathematics needs, at their sizes, each with the fastest product that MXNet has.
+
+Nothing that computes the step with MXNet's products can be faster. What is left out: the rows of W_x, which are looked
+up, the gates, the loss, the clipping, the update, the exchange, and every copy.
+"""
+
+import time
+from typing import Any, Callable, Dict, List, NamedTuple
+
+import mxnet as mx
+import numpy as np
+
+from contest.contestant import Contestant, Seat
+from lstm_dist.batches import Window
+
+
+class Product(NamedTuple):
+    """A (m, k) matrix times a (k, n) one, `count` times a step with other left matrices."""
+
+    m: int
+    k: int
+    n: int
+    count: int
+
+
+class Way(NamedTuple):
+    """One of MXNet's products, and whether it takes its operands transposed."""
+
+    a_transposed: bool
+    b_transposed: bool
+    multiply: Callable[[Any, Any, Any, int], Any]  # of F, a, b and n
+
+
+def products(B: int, T: int, H: int, V: int) -> List[Product]:
+    """Those of one step of one worker with B streams."""
+    return [
+        Product(B, H, 4 * H, T),  # h W_h
+        Product(B, 4 * H, H, T - 1),  # dz W_h^T; nothing goes back from the first character
+        Product(H, T * B, 4 * H, 1),  # dW_h
+        Product(T * B, H, V, 1),  # the logits
+        Product(T * B, V, H, 1),  # dL/dh
+        Product(H, T * B, V, 1),  # dW_hy
+    ]
+
+
+def ways() -> List[Way]:
+    """Every product of MXNet's for two matrices, in every layout."""
+    found = [Way(False, True, lambda F, a, b, n: F.FullyConnected(a, b, num_hidden=n, no_bias=True))]
+    for a_t in (False, True):
+        for b_t in (False, True):
+            how = {"transpose_a": a_t, "transpose_b": b_t}
+            found += [
+                Way(a_t, b_t, lambda F, a, b, n, how=how: F.dot(a, b, **how)),
+                Way(a_t, b_t, lambda F, a, b, n, how=how: F.linalg.gemm2(a, b, **how)),
+                Way(a_t, b_t, lambda F, a, b, n, how=how: F.batch_dot(F.expand_dims(a, 0), F.expand_dims(b, 0), **how)),
+            ]
+    return found
+
+
+class Compiled:
+    """A product in one way as a static graph, as often as a step needs it, on operands of its own."""
+
+    def __init__(self, product: Product, way: Way) -> None:
+        m, k, n, count = product
+        # Every left matrix is another array: of equal expressions MXNet would compute one.
+        names = [f"a{number}" for number in range(count)]
+        b = mx.sym.var("b")
+        outputs = mx.sym.Group([way.multiply(mx.sym, mx.sym.var(name), b, n) for name in names])
+        self._graph = mx.nd.CachedOp(outputs, [("static_alloc", True), ("static_shape", True)])
+        random = np.random.default_rng(0)
+
+        def operand(rows: int, columns: int, transposed: bool) -> Any:
+            return mx.nd.array(random.standard_normal((columns, rows) if transposed else (rows, columns)))
+
+        arrays = {name: operand(m, k, way.a_transposed) for name in names}
+        arrays["b"] = operand(k, n, way.b_transposed)
+        self._arguments = [arrays[name] for name in outputs.list_arguments()]
+
+    def __call__(self) -> None:
+        """Ask for it; nothing waits."""
+        self._graph(*self._arguments)
+
+    def seconds(self, repeats: int = 7) -> float:
+        """The shortest time that it took."""
+        taken = []
+        for _ in range(repeats):
+            started = time.perf_counter()
+            self()
+            mx.nd.waitall()
+            taken.append(time.perf_counter() - started)
+        return min(taken)
+
+
+class Floor(Contestant):
+    """The fastest way of every product, found by trying all of them."""
+
+    def __init__(self, seat: Seat) -> None:
+        case = seat.case
+        self._products = [
+            min((Compiled(product, way) for way in ways()), key=Compiled.seconds)
+            for product in products(seat.streams, case.seq_len, case.hidden_size, case.vocab_size)
+        ]
+
+    def backward(self, window: Window) -> Any:  # noqa: ARG002 - the time of a product does not depend on the numbers
+        """All products."""
+        for product in self._products:
+            product()
+        mx.nd.waitall()
+
+    def update(self) -> None:
+        """No product."""
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """None."""
+        return {}
+
+    def wait(self) -> None:
+        """`backward` has waited."""

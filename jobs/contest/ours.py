@@ -1,0 +1,69 @@
+"""This project, through the very step that jobs/train.py takes."""
+
+from typing import Any, Dict, Optional, Type
+
+import mxnet as mx
+import numpy as np
+
+from contest.contestant import LEARNING_RATE, MAX_NORM, Contestant, Seat
+from lstm_dist.batches import Window
+from lstm_dist.exchange import World
+from lstm_dist.model import CharLSTM
+from lstm_dist.trainer import Schedule, StepStats, train_step
+
+
+class Ours(Contestant):
+    """One worker of a job."""
+
+    world_type: Type[World] = World
+
+    def __init__(self, seat: Seat) -> None:
+        case = seat.case
+        self._world = self.world_type.open()
+        self._model = CharLSTM(case.vocab_size, case.hidden_size, mx.cpu())
+        self._model.load(seat.parameters, "the initial weights")
+        self._state = self._model.zero_state(seat.streams)
+        self._schedule = Schedule(
+            epochs=1,
+            learning_rate=LEARNING_RATE,
+            max_norm=MAX_NORM,
+            gradient_scale=self._world.size,
+            resets_every_window=False,
+            chars_per_step=case.streams * case.seq_len,
+            log_every=1,
+        )
+        self._last: Optional[StepStats] = None
+
+    def backward(self, window: Window) -> Any:
+        """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `train_epoch`."""
+        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule)
+        if self._last is not None:
+            self._last.loss.wait_to_read()
+        self._last = stats
+        return stats.loss
+
+    def update(self) -> None:
+        """Part of train_step."""
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """See Contestant."""
+        return self._model.gradients.to_document()
+
+    def wait(self) -> None:
+        """See Contestant."""
+        mx.nd.waitall()
+
+    def close(self) -> None:
+        """Leave the job together."""
+        self._world.__exit__(None, None, None)
+
+
+class _Mute(World):
+    def average_(self, array: Any, name: str, scale: float = 1.0) -> None:
+        """Send nothing."""
+
+
+class OursMute(Ours):
+    """The same workers with the exchange left out, which is what the exchange is measured against."""
+
+    world_type = _Mute
