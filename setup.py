@@ -26,6 +26,7 @@ setup(
         "safetensors>=0.4.5,<1",
         "tqdm>=4.66,<5",
         "matplotlib>=3.7,<4",
+        "tabulate>=0.9,<1",
     ],
     extras_require={
         "build": [
@@ -52,6 +53,7 @@ setup(
         "mpi4py": ["mpi4py>=4.0.1,<5"],
         "horovod": ["horovod==0.28.1"],
         "test": TEST,
+        "bench": ["torch==2.13.0; python_version >= '3.10'"],  # what jobs/bench.py compares with
         "dev": [*TEST, "ruff==0.8.6", "mypy==1.14.1", "types-tqdm"],
     },
 )

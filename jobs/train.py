@@ -86,6 +86,7 @@ def make_schedule(job: Job, size: int) -> Schedule:
         learning_rate=settings.learning_rate,
         max_norm=settings.max_norm,
         gradient_scale=size * settings.reference_batch_size / streams,
+        wire_dtype=settings.wire_dtype,
         resets_every_window=settings.resets_every_window,
         chars_per_step=streams * settings.seq_len,
         log_every=settings.log_every,

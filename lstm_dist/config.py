@@ -91,6 +91,11 @@ class RunConfig:
     device: Literal["auto", "cpu", "gpu"] = _field(
         "run", "auto", "auto takes the GPU of this worker's local rank where there is one"
     )
+    wire_dtype: Literal["float32", "float16"] = _field(
+        "run",
+        "float32",
+        "how gradients travel between workers: float16 halves the bytes for slow networks, and rounds them",
+    )
     run_dir: Optional[Path] = _field("run", None, "where everything is written; without it, a new folder under runs/")
     overwrite: bool = _field("run", False, "replace the run that --run-dir already holds")
     log_every: int = _field("run", 20, "epochs between two lines with samples (metrics.jsonl has every epoch)", ge=1)

@@ -81,12 +81,12 @@ def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Arra
 
 
 def through_sigmoid(F: ModuleType, dy: Array, y: Array) -> Array:
-    """dy * y * (1 - y): dL/dx for y = sigmoid(x), in one pass over memory."""
+    """For y = sigmoid(x), dL/dx = dy * y * (1 - y), in one pass over memory."""
     return F._internal._backward_sigmoid(dy, y)
 
 
 def through_tanh(F: ModuleType, dy: Array, y: Array) -> Array:
-    """dy * (1 - y * y): dL/dx for y = tanh(x), in one pass over memory."""
+    """For y = tanh(x), dL/dx = dy * (1 - y * y), in one pass over memory."""
     return F._internal._backward_tanh(dy, y)
 
 

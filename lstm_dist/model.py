@@ -92,12 +92,11 @@ class FlatArray:
             self.views[name][:] = named[name]
 
 
-def window_graph(F: Any, B: int, T: int, H: int, V: int, dtype: str = "float32", **arrays: Any) -> Dict[str, Any]:
+def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[str, Any]:
     """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
-        dtype: of the parameters.
         **arrays: `inputs` and `targets`, (T, B) tokens each; `h`, `c` (B, H); and the fused parameters
             `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
 
@@ -164,6 +163,22 @@ def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -
     mx.nd.sparse.dot(one_hot, dz, out=out)
 
 
+def on_device(tokens: np.ndarray, ctx: mx.Context) -> mx.nd.NDArray:
+    """A copy as int32, on its way to the device: nothing waits for it."""
+    return mx.nd.from_numpy(np.array(tokens, np.int32, order="C")).as_in_context(ctx)
+
+
+class Compiled(NamedTuple):
+    """The graph of one window's shape, the order of its arguments, and the memory of its largest output.
+
+    Fresh memory for `dz` at every step would cost a page fault every 4 KiB.
+    """
+
+    graph: Any
+    order: List[str]
+    dz: mx.nd.NDArray
+
+
 class CharLSTM:
     """The model of one worker: parameters, gradients, and the compiled graph that computes the latter.
 
@@ -178,7 +193,7 @@ class CharLSTM:
         self.ctx = ctx
         self.parameters = FlatArray(vocab_size, hidden_size, ctx)
         self.gradients = FlatArray(vocab_size, hidden_size, ctx)
-        self._compiled: Dict[Tuple[int, int], Tuple[Any, List[str]]] = {}
+        self._compiled: Dict[Tuple[int, int], Compiled] = {}
 
     def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
         """Take parameters under the document's names.
@@ -217,8 +232,8 @@ class CharLSTM:
         after = LSTMState(mx.nd.empty(state.h.shape, ctx=self.ctx), mx.nd.empty(state.c.shape, ctx=self.ctx))
         d_w_x, *gradients = self.gradients.joint.values()
         arrays = {
-            "inputs": self._on_device(inputs.T),
-            "targets": self._on_device(targets.T),
+            "inputs": on_device(inputs.T, self.ctx),
+            "targets": on_device(targets.T, self.ctx),
             **state._asdict(),
             **self.parameters.views,
         }
@@ -226,17 +241,13 @@ class CharLSTM:
         lookup_gradient(dz, inputs.T, d_w_x)
         return loss, after
 
-    def _on_device(self, tokens: np.ndarray) -> mx.nd.NDArray:
-        """A copy, on its way to the device: nothing waits for it."""
-        return mx.nd.from_numpy(np.array(tokens, np.int32, order="C")).as_in_context(self.ctx)
-
-    def _compile(self, B: int, T: int) -> Tuple[Any, List[str]]:
-        """One static graph for windows of (B, T), its memory planned once; and the order of its arguments."""
+    def _compile(self, B: int, T: int) -> Compiled:
+        """One static graph for windows of (B, T), its memory planned once."""
         names = ["inputs", "targets", "h", "c", *self.parameters.views]
         arrays = {name: mx.sym.var(name) for name in names}
         outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
         graph = mx.sym.Group([outputs[name] for name in ("loss", "h", "c", "dz", "W_h, b", "W_hy, b_y")])
         compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
         dz = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
-        self._compiled[B, T] = compiled, graph.list_arguments(), dz
+        self._compiled[B, T] = Compiled(compiled, graph.list_arguments(), dz)
         return self._compiled[B, T]

@@ -1,13 +1,13 @@
 """Continue a prefix: greedily as in the document, or drawn at a temperature from the best k characters."""
 
-from typing import Any, Optional
+from typing import Optional
 
 import mxnet as mx
 import numpy as np
 
 from lstm_dist import lstm
 from lstm_dist.corpus import Vocabulary
-from lstm_dist.model import CharLSTM
+from lstm_dist.model import CharLSTM, on_device
 from lstm_dist.randomness import Purpose, generator
 
 
@@ -54,24 +54,40 @@ def choose(logits: np.ndarray, temperature: float, top_k: Optional[int], random:
     with np.errstate(over="ignore"):
         scores = (logits - logits.max()).astype(np.float64) / temperature
     if top_k is not None and top_k < len(scores):
+        least = np.partition(scores, -top_k)[-top_k]
+        best = np.flatnonzero(scores >= least)
         # By rank, not by value, so that ties cannot make it more than k.
-        scores[np.argsort(-scores, kind="stable")[top_k:]] = -np.inf
-    weights = np.exp(scores)
-    return int(random.choice(len(weights), p=weights / weights.sum()))
+        best = best[np.argsort(-scores[best], kind="stable")[:top_k]]
+        kept = np.full_like(scores, -np.inf)
+        kept[best] = scores[best]
+        scores = kept
+    up_to = np.exp(scores).cumsum()
+    return int(up_to.searchsorted(random.random() * up_to[-1], side="right"))
 
 
 class _Reader:
-    """One stream that is read character by character, from the zero state."""
+    """One stream that is read character by character, from the zero state; a character is one static graph."""
 
     def __init__(self, model: CharLSTM) -> None:
-        self._model = model
-        self._state = model.zero_state(1)
-        self._w_h_t = mx.nd.transpose(model.parameters.views["W_h"])
+        H, p = model.hidden_size, model.parameters.views
+        self._h, self._c = model.zero_state(1)
+        # FullyConnected takes its weights transposed: once for the whole text.
+        arrays = {"w_x": p["W_x"], "b": p["b"], "b_y": p["b_y"]}
+        arrays.update(w_h_t=mx.nd.transpose(p["W_h"]), w_hy_t=mx.nd.transpose(p["W_hy"]))
+        s = {name: mx.sym.var(name) for name in ("token", "h", "c", *arrays)}
+        x_gates = mx.sym.take(s["w_x"], s["token"])
+        h, c, _ = lstm.step_forward(mx.sym, x_gates, s["h"], s["c"], s["w_h_t"], s["b"], H)
+        logits = mx.sym.FullyConnected(h, s["w_hy_t"], s["b_y"], num_hidden=model.vocab_size)
+        graph = mx.sym.Group([logits, h, c])
+        self._graph = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
+        self._order = graph.list_arguments()
+        self._arrays = arrays
+        self._ctx = model.ctx
 
-    def read(self, token: int) -> Any:
+    def read(self, token: int) -> np.ndarray:
         """The logits, (V,), of the character after `token`."""
-        p, H = self._model.parameters.views, self._model.hidden_size
-        x_gates = p["W_x"][token : token + 1]
-        h, c, _ = lstm.step_forward(mx.nd, x_gates, *self._state, self._w_h_t, p["b"], H)
-        self._state = self._state._replace(h=h, c=c)
-        return (mx.nd.dot(h, p["W_hy"]) + p["b_y"]).asnumpy()[0]
+        changing = {"token": on_device(np.array([token]), self._ctx), "h": self._h, "c": self._c}
+        arrays = {**self._arrays, **changing}
+        logits, self._h, self._c = self._graph(*(arrays[name] for name in self._order))
+        row: np.ndarray = logits.asnumpy()[0]
+        return row

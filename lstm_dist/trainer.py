@@ -31,6 +31,7 @@ class Schedule(NamedTuple):
         max_norm: theta of the clipping.
         gradient_scale: N * B_ref / B, which turns the workers' average of sums over their own streams into the one
             scale that gradients have at every N and B.
+        wire_dtype: in which gradients travel, "float32" or "float16".
         resets_every_window: whether state is zeroed before every window, and not only at the start of an epoch.
         chars_per_step: B * T of the whole job.
         log_every: epochs between two human lines.
@@ -40,6 +41,7 @@ class Schedule(NamedTuple):
     learning_rate: float
     max_norm: float
     gradient_scale: float
+    wire_dtype: str
     resets_every_window: bool
     chars_per_step: int
     log_every: int
@@ -60,7 +62,7 @@ def train_step(
     The clip comes after the average: clipping each worker's own gradient would be another algorithm for every N.
     """
     loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
-    world.average_(model.gradients.flat, "gradients", scale=schedule.gradient_scale)
+    world.average_(model.gradients.flat, "gradients", schedule.gradient_scale, schedule.wire_dtype)
     grad_norm, factor = clip_by_global_norm(model.gradients.flat, schedule.max_norm)
     sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate, factor)
     return state, StepStats(loss, grad_norm)

@@ -3,14 +3,13 @@
 python -m contest NAME CASE FOLDER        CASE as a JSON list, FOLDER holds the contest's socket
 """
 
-import importlib
 import json
 import socket
 import sys
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Any, Callable, Dict, Tuple
+from typing import Any, Dict, Type
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -20,17 +19,26 @@ from contest.contestant import Contestant, Seat
 from lstm_dist.batches import shard
 from lstm_dist.launcher import detect
 
-CONTESTANTS = {
-    "ours": ("contest.ours", "Ours"),
-    "ours, mute": ("contest.ours", "OursMute"),
-    "textbook": ("contest.textbook", "Textbook"),
-    "gluon": ("contest.gluon", "Gluon"),
-    "torch-lstm": ("contest.torch_lstm", "TorchLSTM"),
-    "torch-cell": ("contest.torch_cell", "TorchCell"),
-    "torch-compiled": ("contest.torch_cell", "TorchCompiled"),
-    "torch-ddp": ("contest.torch_cell", "TorchDDP"),
-    "matmul floor": ("contest.floor", "Floor"),
-}
+
+def find(name: str) -> Type[Contestant]:
+    """The contestant's class; nothing is imported but what it needs, so that no two libraries share a process."""
+    if name.startswith("ours"):
+        from contest import ours
+
+        return {"ours": ours.Ours, "ours, mute": ours.OursMute}[name]
+    if name == "torch-lstm":
+        from contest.torch_lstm import TorchLSTM
+
+        return TorchLSTM
+    if name.startswith("torch"):
+        from contest import torch_cell as cell
+
+        return {"torch-cell": cell.TorchCell, "torch-compiled": cell.TorchCompiled, "torch-ddp": cell.TorchDDP}[name]
+    from contest.floor import Floor
+    from contest.gluon import Gluon
+    from contest.textbook import Textbook
+
+    return {"textbook": Textbook, "gluon": Gluon, "matmul floor": Floor}[name]
 
 
 def memory(field: str) -> int:
@@ -43,15 +51,14 @@ class Member:
     """The answers of one process, one method a command."""
 
     def __init__(self, name: str, case: Case, folder: Path) -> None:
-        module, kind = CONTESTANTS[name]
-        contestant = getattr(importlib.import_module(module), kind)
+        contestant = find(name)
         self._imported_bytes = memory("VmRSS")
         rank = detect().rank
         rows = shard(case.streams, rank, case.workers)
         parameters = load_file(folder / "initial.safetensors")
         self._seat = Seat(case, rows.stop - rows.start, rank, parameters, folder)
         self._windows = case.windows(rank)
-        self.contestant: Contestant = contestant(self._seat)
+        self.contestant = contestant(self._seat)
 
     def first(self) -> Dict[str, Any]:
         """The first window: rank 0 leaves the gradients in the folder; the loss is this process's share."""
@@ -62,7 +69,7 @@ class Member:
             save_file(arrays, self._seat.folder / "gradients.safetensors")
         self.contestant.update()
         self.contestant.wait()
-        return {"loss": float(np.sum(loss.numpy() if hasattr(loss, "numpy") else loss.asnumpy())) if gradients else 0.0}
+        return {"loss": loss.asnumpy().item() if hasattr(loss, "asnumpy") else float(loss or 0)}
 
     def steps(self, count: int) -> Dict[str, Any]:
         """So many steps, and their seconds in all."""

@@ -5,6 +5,7 @@ up, the gates, the loss, the clipping, the update, the exchange, and every copy.
 """
 
 import time
+from itertools import product
 from typing import Any, Callable, Dict, List, NamedTuple
 
 import mxnet as mx
@@ -28,7 +29,7 @@ class Way(NamedTuple):
 
     a_transposed: bool
     b_transposed: bool
-    multiply: Callable[[Any, Any, Any, int], Any]  # of F, a, b and n
+    multiply: Callable[[Any, Any, Any, int], Any]  # of F, a, b and the columns of the product
 
 
 def products(B: int, T: int, H: int, V: int) -> List[Product]:
@@ -46,22 +47,21 @@ def products(B: int, T: int, H: int, V: int) -> List[Product]:
 def ways() -> List[Way]:
     """Every product of MXNet's for two matrices, in every layout."""
     found = [Way(False, True, lambda F, a, b, n: F.FullyConnected(a, b, num_hidden=n, no_bias=True))]
-    for a_t in (False, True):
-        for b_t in (False, True):
-            how = {"transpose_a": a_t, "transpose_b": b_t}
-            found += [
-                Way(a_t, b_t, lambda F, a, b, n, how=how: F.dot(a, b, **how)),
-                Way(a_t, b_t, lambda F, a, b, n, how=how: F.linalg.gemm2(a, b, **how)),
-                Way(a_t, b_t, lambda F, a, b, n, how=how: F.batch_dot(F.expand_dims(a, 0), F.expand_dims(b, 0), **how)),
-            ]
+    for a_t, b_t in product((False, True), repeat=2):
+        how = {"transpose_a": a_t, "transpose_b": b_t}
+        found += [
+            Way(a_t, b_t, lambda F, a, b, _, how=how: F.dot(a, b, **how)),
+            Way(a_t, b_t, lambda F, a, b, _, how=how: F.linalg.gemm2(a, b, **how)),
+            Way(a_t, b_t, lambda F, a, b, _, how=how: F.batch_dot(F.expand_dims(a, 0), F.expand_dims(b, 0), **how)),
+        ]
     return found
 
 
 class Compiled:
     """A product in one way as a static graph, as often as a step needs it, on operands of its own."""
 
-    def __init__(self, product: Product, way: Way) -> None:
-        m, k, n, count = product
+    def __init__(self, size: Product, way: Way) -> None:
+        m, k, n, count = size
         # Every left matrix is another array: of equal expressions MXNet would compute one.
         names = [f"a{number}" for number in range(count)]
         b = mx.sym.var("b")
@@ -96,15 +96,15 @@ class Floor(Contestant):
 
     def __init__(self, seat: Seat) -> None:
         case = seat.case
-        self._products = [
-            min((Compiled(product, way) for way in ways()), key=Compiled.seconds)
-            for product in products(seat.streams, case.seq_len, case.hidden_size, case.vocab_size)
+        self._compiled = [
+            min((Compiled(size, way) for way in ways()), key=Compiled.seconds)
+            for size in products(seat.streams, case.seq_len, case.hidden_size, case.vocab_size)
         ]
 
     def backward(self, window: Window) -> Any:  # noqa: ARG002 - the time of a product does not depend on the numbers
         """All products."""
-        for product in self._products:
-            product()
+        for compiled in self._compiled:
+            compiled()
         mx.nd.waitall()
 
     def update(self) -> None:

@@ -60,7 +60,7 @@ class Gluon(Contestant):
         return {name: p for name, p in self._network.collect_params().items() if p.grad_req != "null"}
 
     def update(self) -> None:
-        """gluon's own clipping, left on the device, and its own SGD."""
+        """The clipping of gluon.utils, left on the device, and the SGD of gluon.Trainer."""
         clip_global_norm([p.grad() for p in self._trained().values()], MAX_NORM, check_isfinite=False)
         self._trainer.step(1)
 

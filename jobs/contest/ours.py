@@ -28,6 +28,7 @@ class Ours(Contestant):
             learning_rate=LEARNING_RATE,
             max_norm=MAX_NORM,
             gradient_scale=self._world.size,
+            wire_dtype="float32",
             resets_every_window=False,
             chars_per_step=case.streams * case.seq_len,
             log_every=1,
@@ -67,3 +68,7 @@ class OursMute(Ours):
     """The same workers with the exchange left out, which is what the exchange is measured against."""
 
     world_type = _Mute
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """None: those of one worker's streams are not the job's."""
+        return {}

@@ -12,7 +12,7 @@ from contest.team import Entry, Team
 from lstm_dist.errors import UserError
 
 _TURN_SECONDS = 0.4
-TOLERANCE = 1e-4
+_TOLERANCE = 1e-4
 
 
 class Timing(NamedTuple):
@@ -36,6 +36,11 @@ class Timing(NamedTuple):
     def chars_per_sec(self) -> float:
         """Of all workers together, at the median."""
         return self.entry.case.chars_per_step * 1000 / self.quartiles_ms()[1]
+
+    @property
+    def microseconds_per_char(self) -> float:
+        """At the median; all workers together take so long for one."""
+        return 1e6 / self.chars_per_sec
 
     def times_as_long_as(self, other: "Timing") -> float:
         """For one character: the median over the turns, each against the other's same turn."""
@@ -68,11 +73,11 @@ def require_equal(entry: Entry, found: Dict[str, np.ndarray], reference: Dict[st
     """Nobody wins by computing less.
 
     Raises:
-        UserError: when the loss or a gradient differs by more than TOLERANCE of its largest element.
+        UserError: when the loss or a gradient differs by more than 1e-4 of its largest element.
     """
     for name, expected in reference.items():
         difference = np.abs(found[name] - expected).max() / np.abs(expected).max()
-        if not difference <= TOLERANCE:
+        if not difference <= _TOLERANCE:
             raise UserError(f"{entry.contestant}: computes another {name} than ours: {difference:.1e} apart")
 
 

@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from contest.contestant import Seat, apart, side_by_side
 from contest.torch_contestant import TorchContestant
+from lstm_dist.batches import Window
 
 
 class _Cell(Module):
@@ -70,7 +71,7 @@ class TorchCompiled(TorchCell):
 
 
 class TorchDDP(TorchCell):
-    """The same on every worker, under DistributedDataParallel over Gloo, which averages while the backward pass runs."""
+    """The same on every worker, under DistributedDataParallel, which averages while the backward pass runs."""
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
@@ -80,6 +81,10 @@ class TorchDDP(TorchCell):
         self._workers = seat.case.workers
 
     def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
-        """The workers' mean of N times the loss is the sum."""
+        """DistributedDataParallel takes the workers' mean of the gradients, and N times that is their sum."""
         loss, h, c = super().loss(inputs, targets, h, c)
         return self._workers * loss, h, c
+
+    def backward(self, window: Window) -> Any:
+        """See Contestant."""
+        return super().backward(window) / self._workers

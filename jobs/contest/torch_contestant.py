@@ -36,7 +36,7 @@ class TorchContestant(Contestant):
         return loss.detach()
 
     def update(self) -> None:
-        """torch.nn.utils' clipping, which reads nothing on the host, and torch.optim's SGD."""
+        """The clipping of torch.nn.utils and the SGD of torch.optim, fused."""
         torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_NORM, error_if_nonfinite=False)
         self._optimizer.step()
 

@@ -21,6 +21,17 @@ def test_average_without_a_scale_is_the_mean(world):
     np.testing.assert_allclose(array.asnumpy(), [(2.0**world.size - 1) / world.size], rtol=1e-6)
 
 
+def test_average_in_half_the_bytes(world):
+    n = world.size
+    # The sum of the last ones is beyond float16's 65,504, their mean is not.
+    array = nd.array([world.rank + 1.0, 0.1, 60_000.0])
+    world.average_(array, "average_half", scale=1.0, wire_dtype="float16")
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array.asnumpy(), [(n + 1) / 2, 0.1, 60_000.0], rtol=n * 2.0**-11)
+    if n > 1:
+        assert array.asnumpy()[1] != np.float32(0.1), "nothing was rounded, so nothing was halved"
+
+
 def test_average_of_a_large_vector_repeats_to_the_bit(world):
     # The summation order is fixed, so the same inputs give the same bits, and every rank the same.
     values = np.random.default_rng(world.rank).normal(size=300_001).astype(np.float32)

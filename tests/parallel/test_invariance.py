@@ -17,7 +17,7 @@ EPOCHS = 4
 TOKENS = np.random.default_rng(5).integers(0, V, STREAMS * (T * 9 + 1)).astype(np.int32)
 
 
-def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0):
+def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0, wire_dtype="float32"):
     """Train; returns the parameters under the document's names and the log."""
     kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
     model = CharLSTM(V, H, mx.cpu())
@@ -30,6 +30,7 @@ def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0)
         learning_rate=0.3,
         max_norm=max_norm,
         gradient_scale=world.size * reference_batch_size / STREAMS,
+        wire_dtype=wire_dtype,
         resets_every_window=sampling == "random",
         chars_per_step=STREAMS * T,
         log_every=100,
@@ -66,6 +67,17 @@ def test_all_ranks_hold_the_same_bits_even_when_they_start_apart(world):
     assert len(set(world.gather_text(digest, "digests"))) == 1
     roots, _ = walk(world, "consecutive", seed_of_rank=0)
     np.testing.assert_array_equal(ours["W_xi"], roots["W_xi"])
+
+
+def test_half_the_bytes_round_the_trajectory_and_keep_the_ranks_together(world):
+    half, log = walk(world, "consecutive", wire_dtype="float16")
+    digest = hashlib.sha256(b"".join(half[name].tobytes() for name in sorted(half))).hexdigest()
+    assert len(set(world.gather_text(digest, "half_digests"))) == 1
+    full, log_full = walk(world, "consecutive")
+    difference = max(np.abs(half[name] - full[name]).max() / np.abs(full[name]).max() for name in full)
+    assert difference < 0.02
+    assert (difference > 1e-6) == (world.size > 1), "a world of one sends nothing and rounds nothing"
+    np.testing.assert_allclose(log.losses, log_full.losses, rtol=1e-3)
 
 
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])

@@ -27,7 +27,7 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     flat.from_document(parameters)
     steps = inputs.shape[1]
     outputs = window_graph(
-        nd, B, steps, H, V, dtype,
+        nd, B, steps, H, V,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip

@@ -8,8 +8,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = sorted((ROOT / "lstm_dist").glob("**/*.py"))
-JOBS = sorted((ROOT / "jobs").glob("**/*.py"))
-TREES: Dict[Path, ast.Module] = {p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *JOBS]}
+PROGRAMS = sorted((ROOT / "jobs").glob("*.py"))
+CONTEST = sorted((ROOT / "jobs" / "contest").glob("*.py"))
+TREES: Dict[Path, ast.Module] = {
+    p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS, *CONTEST]
+}
 PURE = ("batches", "lstm", "optim", "corpus", "launcher", "randomness", "evaluation")
 COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.exchange"}
 
@@ -48,7 +51,7 @@ def depends_on(names: Set[str], module: str) -> bool:
 
 def test_the_files_are_found():
     assert {p.stem for p in LIBRARY} >= {*PURE, "exchange", "trainer", "model", "runlog", "config"}
-    assert {p.name for p in JOBS} == {"train.py", "sample.py"}
+    assert {p.name for p in PROGRAMS} == {"train.py", "sample.py", "bench.py"}
     assert depends_on(imports(ROOT / "lstm_dist" / "exchange.py"), "horovod")
     assert depends_on(imports(ROOT / "lstm_dist" / "exchange.py"), "mpi4py")
 
@@ -122,7 +125,7 @@ def test_nothing_fails_in_silence():
                     assert any(isinstance(n, ast.Raise) for n in ast.walk(node)), f"{path.name}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
 def test_programs_are_wiring(path: Path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 155
     for node in ast.walk(TREES[path]):

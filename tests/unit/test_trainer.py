@@ -1,5 +1,7 @@
 """What happens between the steps: the state's way, the order of the exchange, and where training stops."""
 
+import threading
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ class Watched(CharLSTM):
 def schedule(**changes):
     numbers = {
         "epochs": 2, "learning_rate": 0.01, "max_norm": 5.0, "gradient_scale": 1.0, "resets_every_window": False,
-        "chars_per_step": B * T, "log_every": 2,
+        "chars_per_step": B * T, "log_every": 2, "wire_dtype": "float32",
     }  # fmt: skip
     return Schedule(**{**numbers, **changes})
 
@@ -65,8 +67,8 @@ def test_state_can_be_zeroed_before_every_window():
 
 def test_the_average_comes_before_the_clip_and_the_clip_before_the_step():
     class Doubling(Alone):
-        def average_(self, array, name, scale=1.0):
-            assert name == "gradients"
+        def average_(self, array, name, scale=1.0, wire_dtype="float32"):
+            assert (name, wire_dtype) == ("gradients", "float32")
             array *= 2 * scale
 
     window = next(ConsecutiveBatches(TOKENS, B, T).epoch(1))
@@ -108,3 +110,55 @@ def test_numbers_that_are_not_finite_stop_the_run(where):
     with pytest.raises(SettledError, match=r"epoch 1: training has diverged .*--learning-rate"):
         run(model, log)
     assert not log.losses
+
+
+WAITING = ["MXNDArrayWaitToRead", "MXNDArrayWaitToWrite", "MXNDArrayWaitAll", "MXNDArraySyncCopyToCPU"]
+
+
+def test_a_step_asks_for_nothing_that_waits(monkeypatch):
+    model, windows = CharLSTM(V, H, mx.cpu()), list(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    state, waited = model.zero_state(B), []
+
+    def count(name):
+        original = getattr(mx.base._LIB, name)
+        monkeypatch.setattr(mx.base._LIB, name, lambda *arguments: waited.append(name) or original(*arguments))
+
+    for name in WAITING:
+        count(name)
+    for window in windows:
+        state, stats = train_step(model, window, state, Alone(), schedule())
+    assert waited == []
+    stats.loss.asscalar()
+    assert waited == ["MXNDArraySyncCopyToCPU"], "the counting has to see what it is there for"
+
+
+class Gate(mx.operator.CustomOp):
+    """Passes its input on when the test allows it."""
+
+    opened = threading.Event()
+
+    def forward(self, is_train, req, in_data, out_data, aux):  # noqa: ARG002
+        assert Gate.opened.wait(60)
+        self.assign(out_data[0], req[0], in_data[0])
+
+
+@mx.operator.register("lstm_dist_test_gate")
+class GateProperty(mx.operator.CustomOpProp):
+    def create_operator(self, ctx, shapes, dtypes):  # noqa: ARG002
+        return Gate()
+
+
+def test_a_step_returns_before_what_it_needs_has_been_computed():
+    model, windows = CharLSTM(V, H, mx.cpu()), list(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    state, _ = train_step(model, windows[0], model.zero_state(B), Alone(), schedule())
+    mx.nd.waitall()
+    mx.nd.Custom(model.parameters.flat, op_type="lstm_dist_test_gate", out=model.parameters.flat)
+    opener = threading.Timer(30, Gate.opened.set)  # so that a step which waits fails the test and does not hang it
+    opener.start()
+    for window in windows[1:]:
+        state, stats = train_step(model, window, state, Alone(), schedule())
+    was_open = Gate.opened.is_set()
+    Gate.opened.set()
+    opener.cancel()
+    assert not was_open
+    assert np.isfinite(stats.loss.asscalar())

@@ -1,0 +1,146 @@
+"""jobs/bench.py with a small model: everybody takes part, nobody computes less, and what is asked for is written."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Callable, List
+
+import numpy as np
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.programs import ROOT, environment, run, started_by
+
+BENCH = ("python", str(ROOT / "jobs" / "bench.py"))
+SMALL = ["--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=2"]
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed: pip install -e '.[bench]'")
+OURS_AND_MXNET = ["ours", "textbook", "gluon", "matmul floor"]
+
+
+def bench(*arguments: str, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
+    return run([*BENCH, *arguments], timeout=timeout, env=ENVIRONMENT)
+
+
+@pytest.mark.slow
+def test_everybody_of_mxnet(tmp_path: Path):
+    done = bench(*SMALL, "--only", ",".join(OURS_AND_MXNET), "--json", str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    for name in OURS_AND_MXNET:
+        assert f" {name} |" in done.stdout
+    timings = json.loads((tmp_path / "b.json").read_text())["timings"]
+    assert [t["contestant"] for t in timings] == OURS_AND_MXNET
+    for timing in timings:
+        assert len(timing["seconds_per_step"]) == 2
+        low, median, high = timing["ms_per_step"].values()
+        assert 0 < low <= median <= high
+        assert timing["chars_per_sec"] == pytest.approx(20_000 / median)
+
+
+@pytest.mark.slow
+@needs_torch
+def test_everybody_of_torch():
+    names = ["ours", "torch-lstm", "torch-cell", "torch-compiled"]
+    done = bench(*SMALL, "--only", ",".join(names))
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert f" {name} |" in done.stdout
+
+
+@pytest.mark.slow
+def test_two_workers(tmp_path: Path):
+    # Agreement is part of it: strong scaling's gradients are compared with those of one worker.
+    done = bench(*SMALL, "--workers=2", "--json", str(tmp_path / "b.json"))
+    assert done.returncode == 0, done.stderr
+    timings = json.loads((tmp_path / "b.json").read_text())["timings"]
+    found = {(t["contestant"], t["workers"], t["streams"], t["controller"]) for t in timings}
+    expected = {("ours", 1, 4, None)}
+    for streams in (8, 4):
+        expected |= {("ours", 2, streams, "mpi"), ("ours, mute", 2, streams, "mpi"), ("ours", 2, streams, "gloo")}
+        expected |= {("torch-ddp", 2, streams, "gloo")} if HAS_TORCH else set()
+    assert found >= expected
+
+
+def test_sizes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "jobs"))
+    from contest import picture, table
+    from contest.case import Case
+    from contest.team import Entry
+    from contest.timing import Timing
+
+    base = Case(4, 5, 16, 50)
+    cases = [base, base._replace(hidden_size=32)]
+    timings = [Timing(Entry(name, c), [0.01, 0.02, 0.03], 0) for c in cases for name in ("ours", "torch-cell")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.of_sizes(timings, base).splitlines()]
+    assert rows[0] == ["us a character", "ours", "torch-cell"]
+    assert rows[2:] == [["the document's sizes", "1000.0", "1000.0"], ["hidden_size 32", "1000.0", "1000.0"]]
+    picture.of_sizes(timings, base, {"hidden_size": (32,)}, tmp_path / "sizes.png")
+    assert (tmp_path / "sizes.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_who_computes_less_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "jobs"))
+    from contest.case import Case
+    from contest.team import Entry
+    from contest.timing import require_equal
+
+    from lstm_dist.errors import UserError
+
+    reference = {"loss": np.array(3.0), "W_hy": np.array([[1.0, -2.0]])}
+    entry = Entry("cheat", Case())
+    require_equal(entry, {"loss": np.array(3.0002), "W_hy": np.array([[1.0001, -2.0]])}, reference)
+    for other in ([[1.0, -1.999]], [[0.0, 0.0]], [[np.nan, -2.0]]):
+        with pytest.raises(UserError, match="cheat: computes another W_hy than ours"):
+            require_equal(entry, {"loss": np.array(3.0), "W_hy": np.array(other)}, reference)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--turns=0"], "--turns 0: should be at least 1"),
+        (["--only=ours,keras"], "--only keras: no such contestant here"),
+        (["--json=/nowhere/b.json"], "--json /nowhere/b.json: there is no folder /nowhere"),
+        (["--picture=b.png"], "--picture: only --sizes is drawn"),
+        (["--worker=2"], "--worker: no such flag, did you mean --workers?"),
+        (["--workers=5", "--streams=4"], "--workers 5: more than the 4 --streams"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: List[str], message: str):
+    done = bench(*arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nobody_is_left_behind(how: signal.Signals):
+    mark = uuid.uuid4().hex
+    command = [sys.executable, BENCH[1], *SMALL, "--only=ours,gluon", "--turns=100000"]
+    variables = {**environment(ENVIRONMENT), "LSTM_DIST_TEST_PROGRAM": mark}
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, env=variables, stdout=quiet, stderr=quiet, start_new_session=True) as program:
+        assert eventually(lambda: sum(is_stopped(pid) for pid in started_by(mark)) == 1), "no turns are taken"
+        os.kill(program.pid, how)
+        assert program.wait(timeout=30) != 0
+    assert eventually(lambda: not started_by(mark)), started_by(mark)
+
+
+def is_stopped(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+    except OSError:
+        return False
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return holds()
