@@ -35,13 +35,20 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
         help="0 always takes the likeliest character; 0.8 is livelier, 1 is the model's own distribution (default 0)",
     )
     parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest characters only")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the drawing (default 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the drawing (default 0)")
     given = parser.parse(argv)
     for flag, value, least in (("--length", given.length, 1), ("--top-k", given.top_k, 1), ("--seed", given.seed, 0)):
         if value is not None and value < least:
             raise UserError(f"{flag} {value}: should be at least {least}")
     if not 0 <= given.temperature < float("inf"):
         raise UserError(f"--temperature {given.temperature:g}: should be 0 or a positive number")
+    if not given.temperature:
+        for flag, value in (("--top-k", given.top_k), ("--seed", given.seed)):
+            if value is not None:
+                raise UserError(
+                    f"{flag} {value}: nothing is drawn at temperature 0; give --temperature 0.8, or drop it"
+                )
+    given.seed = given.seed or 0
     if not given.prefix:
         raise UserError("--prefix: should have at least one character")
     return given

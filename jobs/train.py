@@ -8,7 +8,7 @@ mpirun -np 4 python jobs/train.py                   four, wherever MPI puts them
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.launcher import set_threads
 
@@ -73,9 +73,12 @@ def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str
     return DOCUMENT_PREFIXES
 
 
-def open_log(run_dir: Path, overwrite: bool, world: World) -> runlog.RunLog:
-    """The root's log writes into `run_dir`, everybody else's is silent."""
-    return runlog.RootLog(run_dir, overwrite) if world.is_root else runlog.RunLog()
+def open_log(settings: config.RunConfig, world: World) -> Tuple[Path, runlog.RunLog]:
+    """The root's run directory and the log that writes into it; everybody else writes nothing, nowhere."""
+    if not world.is_root:
+        return Path(), runlog.RunLog()
+    run_dir = settings.run_dir or runlog.new_run_dir()
+    return run_dir, runlog.RootLog(run_dir, settings.overwrite)
 
 
 def make_schedule(job: Job, size: int) -> Schedule:
@@ -127,8 +130,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         job = world.settle(lambda: prepare(argv, world), "prepare")
         world.require_equal(job.settings.fingerprint(), "configuration")
         world.require_equal(job.text.digest(), "corpus")
-        run_dir = job.settings.run_dir or runlog.new_run_dir()
-        log = world.settle(lambda: open_log(run_dir, job.settings.overwrite, world), "run_dir")
+        run_dir, log = world.settle(lambda: open_log(job.settings, world), "run_dir")
         schedule = make_schedule(job, world.size)
         resolved = introduce(log, job, schedule, world, process)
 

@@ -156,6 +156,8 @@ class RunConfig:
         return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
 
 
+_BATCH_SIZES = ("global_batch_size", "batch_size_per_worker")
+
 FIELDS: Dict[str, FieldInfo] = RunConfig.__pydantic_fields__  # type: ignore[attr-defined]
 
 
@@ -191,6 +193,9 @@ def parse_config(argv: Optional[Sequence[str]] = None) -> RunConfig:
     given = vars(_parser().parse(argv))
     file = given.pop("config", None)
     values = _read_toml(file) if file else {}
+    if not set(given).isdisjoint(_BATCH_SIZES):
+        # They say the same thing in two ways: a flag of either name takes the place of the file's.
+        values = {key: value for key, value in values.items() if key not in _BATCH_SIZES}
     values.update(given)
     try:
         return RunConfig(**values)

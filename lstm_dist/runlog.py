@@ -1,5 +1,6 @@
 """What a run leaves and what a person sees: one human line, one JSON line, the run card. Silent unless root."""
 
+import itertools
 import json
 import os
 import platform
@@ -151,8 +152,22 @@ class RootLog(RunLog):
 
 
 def new_run_dir() -> Path:
-    """A folder under runs/ that is named after the moment."""
-    return Path("runs") / datetime.now().strftime("%Y%m%d-%H%M%S")
+    """Make a folder under runs/ that is named after the moment; numbered where another run began in the same second.
+
+    Raises:
+        UserError: when it cannot be made.
+    """
+    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in itertools.count(1):
+        path = Path("runs") / (moment if number == 1 else f"{moment}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"{path}: cannot be made ({error.strerror}); give a folder with --run-dir") from None
+        break
+    return path
 
 
 def describe_process() -> Dict[str, Any]:

@@ -6,7 +6,7 @@ perplexity and samples.
 """
 
 import time
-from typing import Callable, Iterable, List, NamedTuple, Sequence, Tuple, Union
+from typing import Callable, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -48,10 +48,14 @@ class Schedule(NamedTuple):
 
 
 class StepStats(NamedTuple):
-    """What a step leaves on the device; both (1,). Reading one waits for the step."""
+    """What a step leaves on the device; both (1,)."""
 
     loss: mx.nd.NDArray
     grad_norm: mx.nd.NDArray
+
+    def read(self) -> np.ndarray:
+        """Both as float64, (2,); waits for the step."""
+        return np.array([self.loss.asscalar(), self.grad_norm.asscalar()], np.float64)
 
 
 def train_step(
@@ -110,19 +114,21 @@ def train_epoch(
     model: CharLSTM, windows: Iterable[Window], world: World, schedule: Schedule, log: RunLog
 ) -> Tuple[float, float]:
     """One pass over the windows; the mean loss of all workers' characters (nats) and the mean gradient norm."""
-    steps: List[StepStats] = []
+    totals, steps = np.zeros(2), 0
+    last: Optional[StepStats] = None
     for window in windows:
-        if not steps or schedule.resets_every_window:
+        if last is None or schedule.resets_every_window:
             state = model.zero_state(len(window.inputs))
         state, stats = train_step(model, window, state, world, schedule)
-        if steps:
-            steps[-1].loss.wait_to_read()  # the engine always has the next step to go on with, and never a whole epoch
-        steps.append(stats)
+        if last is not None:
+            totals += last.read()  # the engine has this step to go on with meanwhile
+        last, steps = stats, steps + 1
         log.advance(schedule.chars_per_step)
-    losses, norms = (mx.nd.concat(*values, dim=0).asnumpy().astype(np.float64) for values in zip(*steps))
+    assert last is not None  # noqa: S101 - `batches` refuses a text without a whole window
+    loss, norm = totals + last.read()
     # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
-    (total_loss,) = world.sum([losses.sum()], "epoch_loss")
-    return total_loss / (len(steps) * schedule.chars_per_step), float(norms.mean())
+    (total_loss,) = world.sum([loss], "epoch_loss")
+    return total_loss / (steps * schedule.chars_per_step), norm / steps
 
 
 def refuse_divergence(model: CharLSTM, world: World, epoch: int, metrics: Sequence[float]) -> None:

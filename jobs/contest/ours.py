@@ -39,7 +39,7 @@ class Ours(Contestant):
         """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `train_epoch`."""
         self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule)
         if self._last is not None:
-            self._last.loss.wait_to_read()
+            self._last.read()
         self._last = stats
         return stats.loss
 

@@ -1,6 +1,6 @@
 """What was measured, as tables to read and to paste into Markdown."""
 
-from typing import Dict, List, Sequence
+from typing import Dict, List, Mapping, Sequence
 
 from tabulate import tabulate
 
@@ -58,6 +58,21 @@ def of_sizes(timings: Sequence[Timing], base: Case) -> str:
         row = rows.setdefault(case, {"us a character": ", ".join(changed) or "the document's sizes"})
         row[timing.entry.contestant] = f"{timing.microseconds_per_char:.1f}"
     return _markdown(list(rows.values()))
+
+
+def of_operators(operators: Mapping[str, Sequence[float]]) -> str:
+    """One row each, the longest first; MXNet names what it ran in one go by all the operators in it."""
+    rows = []
+    for name, (calls, milliseconds) in sorted(operators.items(), key=lambda item: -item[1][1]):
+        if milliseconds >= 0.1:
+            rows.append(
+                {"operator": _shortened(name), "calls a step": f"{calls:g}", "ms a step": f"{milliseconds:.2f}"}
+            )
+    return _markdown(rows)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 60 else f"{name[:57]}..."
 
 
 def _markdown(rows: List[Dict[str, str]]) -> str:

@@ -3,13 +3,19 @@
 A: 6 steps | B: 2 steps | C: 5 steps | A: 6 steps | B: 2 steps | ...
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Tuple
+import tempfile
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
 
+from contest.case import Case
 from contest.team import Entry, Team
 from lstm_dist.errors import UserError
+from lstm_dist.model import initial_parameters
 
 _TURN_SECONDS = 0.4
 _TOLERANCE = 1e-4
@@ -79,6 +85,25 @@ def require_equal(entry: Entry, found: Dict[str, np.ndarray], reference: Dict[st
         difference = np.abs(found[name] - expected).max() / np.abs(expected).max()
         if not difference <= _TOLERANCE:
             raise UserError(f"{entry.contestant}: computes another {name} than ours: {difference:.1e} apart")
+
+
+@contextmanager
+def started(entries: Sequence[Entry]) -> Iterator[List[Team]]:
+    """The teams, after all that have the same task were seen to agree."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        teams: List[Team] = []
+        references: Dict[Case, Dict[str, np.ndarray]] = {}
+        for number, entry in enumerate(tqdm(entries, desc="starting", leave=False)):
+            own = folder / str(number)
+            own.mkdir()
+            case = entry.case
+            save_file(initial_parameters(case.vocab_size, case.hidden_size, 0), own / "initial.safetensors")
+            teams.append(stack.enter_context(Team(entry, own)))
+            found = first_window(teams[-1])
+            if found:
+                require_equal(entry, found, references.setdefault(case.task, found))
+        yield teams
 
 
 def take_turns(teams: Sequence[Team], turns: int, tick: Callable[[], None]) -> List[Timing]:

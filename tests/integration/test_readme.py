@@ -34,6 +34,9 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
         words[words.index("--prefix") + 1] = "分开"  # which our text has
     if "setup.sh" in command or "--help" in words or "doctor.py" in command or "sample.py" in command:
         return words
+    if "bench.py" in command:
+        words = [str(tmp_path / word) if word.endswith(".png") else word for word in words]
+        return [*words, "--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=1", "--only=ours"]
     if "test.sh" in command:
         return [*words, "--collect-only", "-q"]
     assert "local.sh" in command or "train.py" in command, f"how is this to be run? {command}"

@@ -301,3 +301,12 @@ def test_no_flag_may_be_abbreviated_and_every_slip_is_guessed(flag: str):
     shortened = flag[:-1]
     message = refusal([f"{shortened}=1"])
     assert message.startswith(f"{shortened}: no such flag, did you mean {flag}?")
+
+
+@pytest.mark.parametrize("flag", ["global_batch_size", "batch_size_per_worker"])
+@pytest.mark.parametrize("key", ["global_batch_size", "batch_size_per_worker"])
+def test_a_batch_size_as_a_flag_wins_over_either_of_the_file(tmp_path: Path, flag: str, key: str):
+    file = tmp_path / "run.toml"
+    file.write_text(f"{key} = 4\n")
+    settings = parse_config([f"--config={file}", f"--{flag.replace('_', '-')}=6"])
+    assert settings.streams(3) == (6 if flag == "global_batch_size" else 18)

@@ -114,8 +114,13 @@ def test_what_cannot_be_replaced_costs_nothing(held: Path, obstacle: str, overwr
     assert contents(held) == before
 
 
-def test_a_new_directory_is_named_after_the_moment():
-    assert re.fullmatch(r"runs/\d{8}-\d{6}", runlog.new_run_dir().as_posix())
+def test_a_new_directory_is_named_after_the_moment(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = [runlog.new_run_dir() for _ in range(20)]
+    assert len(set(made)) == 20, "two runs that begin in the same second are two runs"
+    for path in made:
+        assert path.is_dir()
+        assert re.fullmatch(r"runs/\d{8}-\d{6}(-\d+)?", path.as_posix())
 
 
 # The files
