@@ -60,7 +60,7 @@ class Ours(Contestant):
 
 
 class _Mute(World):
-    def average_(self, array: Any, name: str, scale: float = 1.0) -> None:
+    def average_(self, array: Any, name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
         """Send nothing."""
 
 

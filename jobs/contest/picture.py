@@ -30,6 +30,7 @@ def of_sizes(timings: Sequence[Timing], base: Case, sizes: Mapping[str, Sequence
         panel.set(xlabel=_LABELS[size], xscale="log", yscale="log")
         panel.set_xticks([getattr(case, size) for case in along], labels=[f"{getattr(c, size):,}" for c in along])
         panel.minorticks_off()
+        panel.margins(x=0.15)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("time a character (µs), lower is better")
     panels[0].legend()

@@ -6,6 +6,7 @@ work, with all the time of its core, and would slow down whoever computes.
 
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -135,5 +136,7 @@ class Team:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5)
         self._process.kill()
-        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        # Behind a Python error a launcher has more to say.
+        said = [line for line in lines if re.search(r"\w+Error\b", line)] or lines
         return UserError(f"{self.entry.contestant}: ended early or gave no answer: {said[-1] if said else 'no word'}")

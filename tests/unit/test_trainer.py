@@ -162,3 +162,24 @@ def test_a_step_returns_before_what_it_needs_has_been_computed():
     opener.cancel()
     assert not was_open
     assert np.isfinite(stats.loss.asscalar())
+
+
+def resident_kb():
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def test_memory_does_not_grow_with_the_steps_of_an_epoch():
+    class Repeated(ConsecutiveBatches):
+        def epoch(self, epoch):
+            for _ in range(300):
+                yield from super().epoch(epoch)
+
+    model, log = CharLSTM(V, H, mx.cpu()), Record()
+    model.load(initial_parameters(V, H, 0), "test")
+    batches = Repeated(TOKENS, B, T)
+    train(model, batches, Alone(), schedule(epochs=1), log, lambda _: None)
+    before = resident_kb()
+    train(model, batches, Alone(), schedule(epochs=1), log, lambda _: None)
+    assert log.chars == 2 * 1200 * B * T
+    assert resident_kb() - before < 500
