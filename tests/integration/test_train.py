@@ -84,6 +84,7 @@ def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_fil
         "learning_rate": 0.5,
         "max_norm": 5.0,
         "reference_batch_size": 32,
+        "wire_dtype": "float32",
         "seed": 0,
         "device": "auto",
         "run_dir": str(trained.run_dir),
