@@ -102,8 +102,14 @@ class World:
             wire.copyto(array)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
-        """Replace `array` by the root's, in place."""
-        self._hvd.broadcast_(array, root_rank=0, name=name)
+        """Replace `array` by the root's, in place and to the bit."""
+        if self.size > 1:
+            # Horovod 0.28's own broadcast reads its name once more after it has handed the tensor over, by when the
+            # name may be freed: a crash, rarely. A sum with negative zeros is the root's array too: -0.0 + x is x.
+            if not self.is_root:
+                array[:] = 0.0
+                array *= -1.0  # MXNet fills with 0.0 where -0.0 is asked for
+            self._hvd.allreduce_(array, op=self._hvd.Sum, name=name)
         array.wait_to_read()
 
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:

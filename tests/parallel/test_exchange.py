@@ -46,9 +46,10 @@ def test_average_of_a_large_vector_repeats_to_the_bit(world):
 
 
 def test_broadcast_gives_the_roots(world):
-    array = nd.array([5.0 + world.rank, -float(world.rank)])
+    root = [5.0, 0.0, -0.0, 1e-45, -3e38, np.inf]
+    array = nd.array(root if world.is_root else [world.rank, np.nan, 1.0, -1.0, np.inf, -np.inf])
     world.broadcast_(array, "broadcast")
-    np.testing.assert_array_equal(array.asnumpy(), [5.0, 0.0])
+    assert array.asnumpy().tobytes() == np.array(root, np.float32).tobytes()
 
 
 def test_sum_is_in_float64(world):
