@@ -4,6 +4,7 @@
 python jobs/bench.py                 ours, MXNet's and PyTorch's LSTM, and the products that nobody can do without
 python jobs/bench.py --workers 2     scaling: weak (32 streams each) and strong (32 in all), with and without exchange
 python jobs/bench.py --sizes         cost of a character against the sizes of model and batch, with a picture
+python jobs/bench.py --guards        what signals, clocks and watchdog of a run cost our step
 python jobs/bench.py --profile       what our step spends its time on
 
 Every contestant is a process of its own, or as many as there are workers. Before anything is measured, all compute the
@@ -20,7 +21,7 @@ from typing import List, Optional, Sequence
 
 from contest import picture, table
 from contest.case import Case
-from contest.entries import SINGLE, SWEPT, choose, scaling
+from contest.entries import GUARDS, SINGLE, SWEPT, choose, scaling
 from contest.team import Entry
 from contest.timing import Timing, started, take_turns
 from tqdm import tqdm
@@ -38,6 +39,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--workers", type=int, default=1, metavar="N", help="measure scaling to N workers (default 1)")
     what.add_argument("--sizes", action="store_true", help="measure the cost of a character at other sizes")
+    what.add_argument("--guards", action="store_true", help="measure our step with and without what guards a run")
     what.add_argument("--profile", action="store_true", help="measure the operators of our step instead")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="OpenMP threads a worker (default 1)")
     parser.add_argument("--turns", type=int, default=15, metavar="N", help="measurements of each (default 15)")
@@ -50,7 +52,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
             parser.add_argument(flag, type=int, default=value, metavar="N", help=f"of all workers (default {value})")
     given = parser.parse(argv)
     for name, value in vars(given).items():
-        if isinstance(value, int) and value < 1 and name not in ("sizes", "profile"):
+        if isinstance(value, int) and value < 1 and not isinstance(value, bool):
             raise UserError(f"--{name.replace('_', '-')} {value}: should be at least 1")
     if given.workers > given.streams:
         raise UserError(f"--workers {given.workers}: more than the {given.streams} --streams; give each at least one")
@@ -99,7 +101,8 @@ def main(argv: Optional[List[str]] = None) -> None:
         timings = [t for case in tqdm(cases) for t in measure([Entry(name, case) for name in names], given.turns)]
         shown = table.of_sizes(timings, base)
     else:
-        timings = measure([Entry(name, base) for name in choose(SINGLE, given.only)], given.turns)
+        names = GUARDS if given.guards else choose(SINGLE, given.only)
+        timings = measure([Entry(name, base) for name in names], given.turns)
         shown = table.of_contestants(timings)
     print(f"{machine(given.threads)}; B={base.streams}, T={base.seq_len}, H={base.hidden_size}, V={base.vocab_size}")
     print(shown)

@@ -16,9 +16,10 @@ import numpy as np  # noqa: E402
 
 from lstm_dist.checkpoint import load_checkpoint  # noqa: E402
 from lstm_dist.config import TeachingParser  # noqa: E402
-from lstm_dist.errors import UserError, one_line_errors, printable  # noqa: E402
+from lstm_dist.errors import ExitStatus, UserError, one_line_errors, printable  # noqa: E402
 from lstm_dist.model import CharLSTM  # noqa: E402
 from lstm_dist.sampling import continue_text  # noqa: E402
+from lstm_dist.store import Store  # noqa: E402
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -54,10 +55,21 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return given
 
 
+def newest_checkpoint(run_dir: Path) -> Path:
+    """The last checkpoint of a run, be it at its end or under way."""
+    paths = Store(run_dir / "checkpoints").paths()
+    if not paths:
+        raise UserError(
+            f"RUN_DIR_OR_CHECKPOINT {run_dir}: there is no checkpoint in it; give a run of jobs/train.py, or a file",
+            ExitStatus.NO_INPUT,
+        )
+    return paths[0]
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     """Print the prefix and exactly `--length` new characters."""
     given = parse(argv)
-    path = given.source / "checkpoints" / "final.safetensors" if os.path.isdir(given.source) else given.source
+    path = newest_checkpoint(given.source) if os.path.isdir(given.source) else given.source
     checkpoint = load_checkpoint(path, "RUN_DIR_OR_CHECKPOINT")
     if checkpoint.vocabulary is None:
         raise UserError(f"RUN_DIR_OR_CHECKPOINT {path}: holds no vocabulary; give a file that jobs/train.py wrote")

@@ -6,146 +6,140 @@ horovodrun -np 4 --gloo python jobs/train.py        four on this node; --mpi ins
 mpirun -np 4 python jobs/train.py                   four, wherever MPI puts them
 """
 
+import contextlib
 import json
+import os
+import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import IO, Any, Dict, List, NamedTuple, NoReturn, Optional
 
 from lstm_dist.launcher import set_threads
 
 set_threads()  # OpenMP reads its thread count when the lines below load MXNet
 
-from lstm_dist import config, corpus, device, runlog, sampling  # noqa: E402
-from lstm_dist.batches import ConsecutiveBatches, RandomBatches  # noqa: E402
-from lstm_dist.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from lstm_dist.errors import UserError, one_line_errors  # noqa: E402
-from lstm_dist.exchange import World  # noqa: E402
-from lstm_dist.model import CharLSTM, initial_parameters  # noqa: E402
-from lstm_dist.trainer import Batches, Schedule, train  # noqa: E402
-
-DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
-
-
-class Job(NamedTuple):
-    """What is settled before the first step."""
-
-    settings: config.RunConfig
-    text: corpus.Corpus
-    batches: Batches
-    model: CharLSTM
-    prefixes: List[str]
+from lstm_dist import runlog, sampling, status  # noqa: E402
+from lstm_dist.config import RunConfig, parse_config, require_same_run  # noqa: E402
+from lstm_dist.errors import ExitStatus, one_line_errors  # noqa: E402
+from lstm_dist.exchange import SettledError, World  # noqa: E402
+from lstm_dist.job import DOCUMENT_PREFIXES, Job, make_schedule, prepare, require_agreement  # noqa: E402
+from lstm_dist.keeper import Keeper, leave_stopped, recorded  # noqa: E402
+from lstm_dist.past import Past, find_past, recall  # noqa: E402
+from lstm_dist.stop import Stop  # noqa: E402
+from lstm_dist.store import Store  # noqa: E402
+from lstm_dist.trainer import NotFiniteError, Progress, Schedule, Trainer  # noqa: E402
+from lstm_dist.watchdog import STARTING, Watchdog  # noqa: E402
 
 
-def prepare(argv: Optional[List[str]], world: World) -> Job:
-    """Read the command line, the corpus and the first weights. Nothing is written yet."""
-    settings = config.parse_config(argv)
-    text = corpus.load_corpus(settings.corpus, settings.max_chars, settings.max_corpus_bytes)
-    streams = settings.streams(world.size)
-    where = (text.tokens, streams, settings.seq_len, world.rank, world.size)
-    if settings.sampling == "random":
-        batches: Batches = RandomBatches(*where, seed=settings.seed)
-    else:
-        batches = ConsecutiveBatches(*where)
-    model = CharLSTM(len(text.vocabulary), settings.hidden_size, device.choose(settings.device, world.local_rank))
-    if settings.init is None:
-        model.load(initial_parameters(len(text.vocabulary), settings.hidden_size, settings.seed), "the initial weights")
-    else:
-        start = load_checkpoint(settings.init, "--init")
-        if start.vocabulary not in (None, text.vocabulary):
-            raise UserError(
-                f"--init {settings.init}: was trained on other characters than --corpus has; use that corpus"
-            )
-        model.load(start.parameters, f"--init {settings.init}")
-    return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text))
+class Place(NamedTuple):
+    """Where the root writes: the log of the others does nothing."""
+
+    run_dir: Path
+    log: runlog.RunLog
 
 
-def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str]:
-    """The given ones, or the document's, or the first lines' beginnings where the corpus lacks their characters."""
-    if given:
-        for prefix in given:
-            missing = text.vocabulary.missing(prefix)
-            if missing:
-                raise UserError(
-                    f"--prefix {prefix}: {missing!r} does not occur in {text.describe()}; use its characters"
-                )
-        return given
-    if text.vocabulary.missing("".join(DOCUMENT_PREFIXES)):
-        return [line[:5] for line in text.first_lines]
-    return DOCUMENT_PREFIXES
+def open_place(settings: RunConfig, past: Optional[Past], lock: Optional[IO[str]], world: World) -> Place:
+    """The run directory, and for the root its lock and the log that writes into it."""
 
+    def open_all() -> Place:
+        run_dir = settings.run_dir or runlog.new_run_dir()
+        epochs = past.progress.epoch if past else None
+        place = Place(run_dir, runlog.RootLog(run_dir, settings.overwrite, epochs, lock))
+        Store(run_dir / "checkpoints").clean()
+        return place
 
-def open_log(settings: config.RunConfig, world: World) -> Tuple[Path, runlog.RunLog]:
-    """The root's run directory and the log that writes into it; everybody else writes nothing, nowhere."""
-    if not world.is_root:
-        return Path(), runlog.RunLog()
-    run_dir = settings.run_dir or runlog.new_run_dir()
-    return run_dir, runlog.RootLog(run_dir, settings.overwrite)
-
-
-def make_schedule(job: Job, size: int) -> Schedule:
-    """The loop's numbers; the one place where the number of workers enters the mathematics."""
-    settings, streams = job.settings, job.settings.streams(size)
-    return Schedule(
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        max_norm=settings.max_norm,
-        gradient_scale=size * settings.reference_batch_size / streams,
-        wire_dtype=settings.wire_dtype,
-        resets_every_window=settings.resets_every_window,
-        chars_per_step=streams * settings.seq_len,
-        log_every=settings.log_every,
-    )
+    place = world.settle_root(open_all, "run_dir")
+    run_dir = Path(world.share_text(str(place.run_dir.resolve()) if place else "", "place"))
+    return place or Place(run_dir, runlog.RunLog())
 
 
 def introduce(
-    log: runlog.RunLog, job: Job, schedule: Schedule, world: World, process: Dict[str, Any]
+    log: runlog.RunLog, job: Job, schedule: Schedule, past: Optional[Past], world: World, process: Dict[str, Any]
 ) -> Dict[str, Any]:
-    """Write the run card and the first lines; returns the configuration as it was resolved."""
-    settings, steps = job.settings, job.batches.steps_per_epoch
-    streams = settings.streams(world.size)
-    resolved = {
-        **settings.to_json(),
-        "global_batch_size": streams,
-        "state_reset": "window" if settings.resets_every_window else "epoch",
-        "prefix": job.prefixes,
-    }
+    """Write the run card and the first lines; returns the facts that go into every checkpoint."""
+    settings, steps, resolved = job.settings, job.batches.steps_per_epoch, job.resolved(world.size)
     mine = json.dumps(runlog.describe_rank(str(job.model.ctx)))
     ranks = [json.loads(text) for text in world.gather_text(mine, "ranks")]
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
-    log.start(resolved, {**process, **facts}, settings.epochs, steps * schedule.chars_per_step)
+    done = (past.progress.step if past else 0) * schedule.chars_per_step
+    log.start(resolved, {**process, **facts}, settings.epochs, steps * schedule.chars_per_step, done)
+    if os.geteuid() == 0:
+        log.say("warning: running as root: what is written is root's; a user of your own is safer")
     log.say(f"corpus: {job.text.describe()}")
     log.say(
         f"{world.size} worker{'s' if world.size > 1 else ''} over {world.controller} on "
         f"{', '.join(sorted({rank['device'] for rank in ranks}))}, {job.model.parameters.flat.size:,} parameters, "
-        f"{streams} {settings.sampling} streams of {settings.seq_len}, {steps} steps an epoch"
+        f"{resolved['global_batch_size']} {settings.sampling} streams of {settings.seq_len}, {steps} steps an epoch"
     )
     if settings.prefix is None and job.prefixes != DOCUMENT_PREFIXES:
         log.say("the corpus lacks characters of the document's prefixes: samples begin as its first lines do")
-    return resolved
+    here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
+    for line in [*past.warnings, past.describe(here)] if past else []:
+        log.say(line)
+    return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}
+
+
+def go_back(trainer: Trainer, error: NotFiniteError, job: Job, place: Place, world: World) -> NoReturn:
+    """Leave a checkpoint of the step before the one whose numbers were not finite, and end."""
+    last = trainer.progress.step
+    place.log.say(f"step {last + 1}: {error}; going back to the last checkpoint for the weights of step {last}")
+    past = recall(world, Store(place.run_dir / "checkpoints"))
+    with contextlib.suppress(NotFiniteError):  # what cannot be repeated leaves that checkpoint as the last
+        trainer.replay(past.progress, past.restore(job, world), last)
+    raise SettledError(
+        f"step {last + 1}: training has diverged ({error}): lower --learning-rate or --max-norm; the last checkpoint "
+        "is of the steps before",
+        ExitStatus.NOT_FINITE,
+    )
+
+
+def train(job: Job, past: Optional[Past], place: Place, world: World, keeper: Keeper, process: Dict[str, Any]) -> bool:
+    """From the first step to the last; whether it was stopped on the way."""
+    schedule = make_schedule(job, world.size)
+    keeper.facts = introduce(place.log, job, schedule, past, world, process)
+    state, progress = (past.restore(job, world), past.progress) if past else (None, Progress())
+    trainer = Trainer(job.model, job.batches, world, schedule, place.log, keeper, progress, state)
+    try:
+        return trainer.run()
+    except NotFiniteError as error:
+        go_back(trainer, error, job, place, world)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     """One run, from the command line to perplexity.png."""
+    began = time.monotonic()
+    os.umask(0o077)  # what somebody trains on is nobody else's business
     process = runlog.describe_process()
-    with World.open() as world:
-        job = world.settle(lambda: prepare(argv, world), "prepare")
-        world.require_equal(job.settings.fingerprint(), "configuration")
-        world.require_equal(job.text.digest(), "corpus")
-        run_dir, log = world.settle(lambda: open_log(job.settings, world), "run_dir")
-        schedule = make_schedule(job, world.size)
-        resolved = introduce(log, job, schedule, world, process)
+    with Stop() as stop, Watchdog() as watchdog, World.open() as world:
+        settings = world.settle(lambda: parse_config(argv), "configuration")
+        world.require_equal({"resume": str(settings.resume)}, "start")
+        past, lock = find_past(settings, world)
+        if past is not None:
+            settings = world.settle(lambda: past.parse_config(argv), "configuration")
+        watchdog.limit = max(STARTING, settings.stall_timeout)
+        job = world.settle(lambda: prepare(settings, world), "prepare")
+        require_agreement(job, world, {**process["versions"], "python": process["python"]})
+        if past is not None:
+            world.settle(lambda: require_same_run(past.facts["config"], job.resolved(world.size)), "same_run")
+        place = open_place(settings, past, lock, world)
 
         def write_samples(epoch: int) -> None:
             for prefix in job.prefixes if world.is_root else []:
-                text = sampling.continue_text(job.model, job.text.vocabulary, prefix, job.settings.sample_length)
-                log.sample(epoch, prefix, text)
+                text = sampling.continue_text(job.model, job.text.vocabulary, prefix, settings.sample_length)
+                place.log.sample(epoch, prefix, text)
 
-        train(job.model, job.batches, world, schedule, log, write_samples)
+        watchdog.limit = settings.stall_timeout
+        watchdog.beat("start", past.progress.step if past else 0)
         if world.is_root:
-            weights = job.model.parameters.to_document()
-            save_checkpoint(
-                run_dir / "checkpoints" / "final.safetensors", weights, job.text.vocabulary, config=resolved
-            )
-        log.finish()
+            stop.watch(place.run_dir, settings.deadline(began))
+        with recorded(place.run_dir, world, watchdog):
+            keeper = Keeper(world, job.model, job.text.vocabulary, place.run_dir, place.log, stop, watchdog)
+            keeper.samples, keeper.every = write_samples, settings.checkpoint_seconds
+            if train(job, past, place, world, keeper, process):
+                leave_stopped(place.run_dir, world, place.log, stop, watchdog.step)
+            place.log.finish()
+            if world.is_root:
+                stop.forget()
+                status.write_status(place.run_dir, "finished", step=watchdog.step, epoch=settings.epochs)
 
 
 if __name__ == "__main__":

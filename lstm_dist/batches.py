@@ -18,7 +18,7 @@ from typing import Iterator, NamedTuple
 
 import numpy as np
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.randomness import Purpose, generator
 
 
@@ -49,31 +49,41 @@ def shard(streams: int, rank: int, size: int) -> slice:
 
 
 class ConsecutiveBatches:
-    """The document's `data_iter_consecutive`, sharded: each row walks along one stream and state may be carried."""
+    """The document's `data_iter_consecutive`, sharded: each row walks along one stream and state may be carried.
+
+    Attributes:
+        rows: this worker's streams among all.
+        steps_per_epoch: the same for every worker.
+    """
 
     def __init__(self, tokens: np.ndarray, streams: int, seq_len: int, rank: int = 0, size: int = 1) -> None:
-        rows = shard(streams, rank, size)
+        self.rows = shard(streams, rank, size)
         _require(tokens, streams * (seq_len + 1), streams, seq_len)
         length = len(tokens) // streams
         self.seq_len = seq_len
         self.steps_per_epoch = (length - 1) // seq_len
-        self._streams = tokens[: streams * length].reshape(streams, length)[rows]
+        self._tokens = tokens[: streams * length].reshape(streams, length)[self.rows]
 
-    def epoch(self, epoch: int) -> Iterator[Window]:  # noqa: ARG002 - one interface with RandomBatches
-        """The windows of one epoch; they are the same in each."""
-        for step in range(self.steps_per_epoch):
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:  # noqa: ARG002 - one interface with RandomBatches
+        """The windows of one epoch from number `start` on; they are the same in each epoch."""
+        for step in range(start, self.steps_per_epoch):
             here = slice(step * self.seq_len, (step + 1) * self.seq_len)
             after = slice(here.start + 1, here.stop + 1)
-            yield Window(self._streams[:, here], self._streams[:, after])
+            yield Window(self._tokens[:, here], self._tokens[:, after])
 
 
 class RandomBatches:
-    """The document's `data_iter_random`, sharded: one permutation of the examples an epoch, the same on every rank."""
+    """The document's `data_iter_random`, sharded: one permutation of the examples an epoch, the same on every rank.
+
+    Attributes:
+        rows: this worker's streams among all.
+        steps_per_epoch: the same for every worker.
+    """
 
     def __init__(
         self, tokens: np.ndarray, streams: int, seq_len: int, rank: int = 0, size: int = 1, seed: int = 0
     ) -> None:
-        self._rows = shard(streams, rank, size)
+        self.rows = shard(streams, rank, size)
         _require(tokens, streams * seq_len + 1, streams, seq_len)
         examples = (len(tokens) - 1) // seq_len
         self.steps_per_epoch = examples // streams
@@ -82,11 +92,11 @@ class RandomBatches:
         self._inputs = tokens[: examples * seq_len].reshape(examples, seq_len)
         self._targets = tokens[1 : examples * seq_len + 1].reshape(examples, seq_len)
 
-    def epoch(self, epoch: int) -> Iterator[Window]:
-        """The windows of one epoch, in the order that (seed, epoch) gives."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
+        """The windows of one epoch from number `start` on, in the order that (seed, epoch) gives."""
         order = generator(self._seed, Purpose.SHUFFLE, epoch).permutation(len(self._inputs))
-        for step in range(self.steps_per_epoch):
-            rows = order[step * self._streams : (step + 1) * self._streams][self._rows]
+        for step in range(start, self.steps_per_epoch):
+            rows = order[step * self._streams : (step + 1) * self._streams][self.rows]
             yield Window(self._inputs[rows], self._targets[rows])
 
 
@@ -95,5 +105,6 @@ def _require(tokens: np.ndarray, needed: int, streams: int, seq_len: int) -> Non
         raise UserError(
             f"--corpus: {len(tokens):,} characters are too few for one window of {seq_len} in each of {streams} "
             f"streams, {needed:,} are needed: give a longer text, raise --max-chars, or lower --seq-len or "
-            "--global-batch-size"
+            "--global-batch-size",
+            ExitStatus.BAD_DATA,
         )

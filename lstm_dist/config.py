@@ -8,21 +8,35 @@ import argparse
 import dataclasses
 import difflib
 import json
+import math
+import re
 import sys
+import unicodedata
 from pathlib import Path
-from typing import Any, Dict, List, NoReturn, Optional, Sequence
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence
 
 from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 from typing_extensions import Literal
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+_MAX_TOML = 2**20  # bytes of a --config file: settings, and nothing that is read for hours
+_EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
+
+
+def _seconds(text: str) -> float:
+    """Of 90s, 5m or 23.5h; 0 of anything else."""
+    match = _TIME.fullmatch(text)
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
 
 
 def _field(group: str, default: Any, description: str, **limits: Any) -> Any:
@@ -98,6 +112,28 @@ class RunConfig:
     )
     run_dir: Optional[Path] = _field("run", None, "where everything is written; without it, a new folder under runs/")
     overwrite: bool = _field("run", False, "replace the run that --run-dir already holds")
+    resume: bool = _field(
+        "run",
+        False,
+        "go on with the run that --run-dir holds, from its last checkpoint; what is not given stays as it was, and "
+        "what decides the result cannot be changed",
+    )
+    checkpoint_every: str = _field(
+        "run", "60s", "time or epochs between two checkpoints, as 60s, 5m, 1epoch or 10epochs; the end always makes one"
+    )
+    time_limit: Optional[str] = _field(
+        "run",
+        None,
+        "stop and make a checkpoint in time to end within this, as 55m or 23.5h; then the status is 75",
+    )
+    stall_timeout: float = _field(
+        "run",
+        300.0,
+        "seconds without a step after which a worker ends itself and with it the job (three times as long around "
+        "samples and checkpoints)",
+        ge=1,
+        le=10**6,
+    )
     log_every: int = _field("run", 20, "epochs between two lines with samples (metrics.jsonl has every epoch)", ge=1)
     prefix: Optional[List[str]] = _field(
         "run",
@@ -110,15 +146,15 @@ class RunConfig:
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name != "overwrite":
+        if isinstance(value, bool) and info.field_name not in ("overwrite", "resume"):
             raise ValueError("Input should not be a truth value")
         return value
 
     @field_validator("corpus", "init", "run_dir")
     @classmethod
-    def _no_null_byte(cls, value: Optional[Path]) -> Optional[Path]:
-        if value is not None and "\0" in str(value):
-            raise ValueError("Input should not hold a null byte")
+    def _no_control_character(cls, value: Optional[Path]) -> Optional[Path]:
+        if any(unicodedata.category(character) == "Cc" for character in str(value or "")):
+            raise ValueError("Input should not hold a null byte, a line end or another control character")
         return value
 
     @field_validator("prefix")
@@ -134,6 +170,52 @@ class RunConfig:
         if value is not None and info.data.get("global_batch_size") is not None:
             raise ValueError("give this or --global-batch-size, not both")
         return value
+
+    @field_validator("checkpoint_every")
+    @classmethod
+    def _time_or_epochs(cls, value: str) -> str:
+        if not _EPOCHS.fullmatch(value) and not _seconds(value):
+            raise ValueError("Input should be a time or a number of epochs, such as 60s, 5m, 1epoch or 10epochs")
+        return value
+
+    @field_validator("time_limit")
+    @classmethod
+    def _time(cls, value: Optional[str]) -> Optional[str]:
+        if value is not None and not _seconds(value):
+            raise ValueError("Input should be a time, such as 90s, 55m or 23.5h")
+        return value
+
+    @field_validator("resume")
+    @classmethod
+    def _resume_what(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("overwrite"):
+            raise ValueError("give this or --overwrite, not both")
+        if value and info.data.get("run_dir") is None:
+            raise ValueError("name the run to go on with, by --run-dir")
+        if value and info.data.get("init") is not None:
+            raise ValueError("give this or --init, not both")
+        return value
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between two checkpoints; 0 where epochs are counted instead."""
+        return _seconds(self.checkpoint_every)
+
+    @property
+    def checkpoint_epochs(self) -> int:
+        """Epochs between two checkpoints; 0 where seconds are counted instead."""
+        match = _EPOCHS.fullmatch(self.checkpoint_every)
+        return int(match[1]) if match else 0
+
+    def deadline(self, began: float) -> float:
+        """When to stop, so that a process that began at `began` ends within --time-limit; never without one."""
+        limit = self.time_limit_seconds
+        return began + limit - min(30.0, limit / 10)
+
+    @property
+    def time_limit_seconds(self) -> float:
+        """Seconds until the end; infinite where none is given."""
+        return math.inf if self.time_limit is None else _seconds(self.time_limit)
 
     def streams(self, size: int) -> int:
         """B, the streams in the whole job of `size` workers."""
@@ -151,9 +233,47 @@ class RunConfig:
         """The fields as JSON has them, paths as text."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
-    def fingerprint(self) -> str:
-        """Equal on two ranks exactly when they were configured alike."""
-        return json.dumps(self.to_json(), sort_keys=True, ensure_ascii=False)
+    def facts(self) -> Dict[str, str]:
+        """Every field as text: equal on two ranks exactly when they were configured alike."""
+        return {k: _shown(v) for k, v in self.to_json().items()}
+
+    def resolved(self, size: int, prefixes: Sequence[str]) -> Dict[str, Any]:
+        """The fields as they came out for `size` workers and a corpus: what another run would have to be given."""
+        return {
+            **self.to_json(),
+            "corpus": None if self.corpus is None else str(self.corpus.resolve()),
+            "global_batch_size": self.streams(size),
+            "batch_size_per_worker": None,
+            "state_reset": "window" if self.resets_every_window else "epoch",
+            "prefix": list(prefixes),
+        }
+
+
+# What may change from one part of a run to the next: nothing that its weights depend on but for their number of epochs.
+# The corpus is compared by its characters and not by its name.
+_MAY_CHANGE = frozenset(
+    "corpus max_corpus_bytes init epochs device run_dir overwrite resume checkpoint_every time_limit stall_timeout "
+    "log_every prefix sample_length".split()
+)
+
+
+def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run as another.
+
+    Args:
+        then: `resolved` when it was started.
+        now: as it is asked for.
+
+    Raises:
+        UserError: naming every field that differs and both its values.
+    """
+    keys = [k for k in {**then, **now} if k not in _MAY_CHANGE and then.get(k) != now.get(k)]
+    if keys:
+        shown = ", ".join(f"{_flag(k)} was {_shown(then.get(k))} and is {_shown(now.get(k))}" for k in keys)
+        raise UserError(
+            f"--resume: {shown}: leave {'it' if len(keys) == 1 else 'them'} as in that run, or start another",
+            ExitStatus.BAD_CONFIG,
+        )
 
 
 _BATCH_SIZES = ("global_batch_size", "batch_size_per_worker")
@@ -183,8 +303,12 @@ class TeachingParser(argparse.ArgumentParser):
         return known
 
 
-def parse_config(argv: Optional[Sequence[str]] = None) -> RunConfig:
+def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[str, Any]] = None) -> RunConfig:
     """The configuration of a command line: its flags over those of its `--config` file over the defaults.
+
+    Args:
+        argv: the command line, by default this program's.
+        base: values that take the place of the defaults: those of the run that is resumed.
 
     Raises:
         UserError: naming the flag or the file's key, for an unknown one or an impossible value.
@@ -192,11 +316,15 @@ def parse_config(argv: Optional[Sequence[str]] = None) -> RunConfig:
     """
     given = vars(_parser().parse(argv))
     file = given.pop("config", None)
-    values = _read_toml(file) if file else {}
-    if not set(given).isdisjoint(_BATCH_SIZES):
-        # They say the same thing in two ways: a flag of either name takes the place of the file's.
-        values = {key: value for key, value in values.items() if key not in _BATCH_SIZES}
-    values.update(given)
+    values: Dict[str, Any] = {}
+    of_file = _read_toml(file) if file else {}
+    if given.get("resume"):  # how the run began is not how it goes on
+        of_file = {key: value for key, value in of_file.items() if key not in ("init", "overwrite")}
+    for layer in (base or {}, of_file, given):
+        if not set(layer).isdisjoint(_BATCH_SIZES):
+            # They say the same thing in two ways: either name takes the place of what a lower layer said.
+            values = {key: value for key, value in values.items() if key not in _BATCH_SIZES}
+        values.update(layer)
     try:
         return RunConfig(**values)
     except ValidationError as error:
@@ -204,7 +332,8 @@ def parse_config(argv: Optional[Sequence[str]] = None) -> RunConfig:
         name = str(first["loc"][0])
         where = f" (in {file})" if file and name not in given else ""
         message = first["msg"].replace("Value error, ", "").replace("Input should", "should")
-        raise UserError(f"{_flag(name)} {_shown(values.get(name))}: {message}{where}") from None
+        status = ExitStatus.BAD_CONFIG if where else ExitStatus.USAGE
+        raise UserError(f"{_flag(name)} {_shown(values.get(name))}: {message}{where}", status) from None
 
 
 def _parser() -> TeachingParser:
@@ -238,14 +367,21 @@ def _parser() -> TeachingParser:
 
 def _read_toml(path: Path) -> Dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(_MAX_TOML + 1)
     except OSError as error:
-        raise UserError(f"--config {path}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {path}: is not TOML ({error})") from None
+        raise UserError(f"--config {path}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
+    if len(data) > _MAX_TOML:
+        raise UserError(
+            f"--config {path}: has more than {_MAX_TOML:,} bytes, give settings only", ExitStatus.BAD_CONFIG
+        )
+    try:
+        values = tomllib.loads(data.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a thousand brackets
+        raise UserError(f"--config {path}: is not TOML ({error})", ExitStatus.BAD_CONFIG) from None
     for key in values:
         if key not in FIELDS:
-            raise UserError(f"--config {path}: unknown key {key!r}{_suggestion(key, FIELDS)}")
+            raise UserError(f"--config {path}: unknown key {key!r}{_suggestion(key, FIELDS)}", ExitStatus.BAD_CONFIG)
     return values
 
 

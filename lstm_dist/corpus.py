@@ -7,6 +7,7 @@ its first `max_chars` characters, as in the document.
 import gzip
 import hashlib
 import lzma
+import stat
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -15,9 +16,12 @@ from typing import IO, Iterable, Optional, Sequence, cast
 
 import numpy as np
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 
 PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
+
+# What no zip of a text needs and a zip made to do harm has.
+_MAX_MEMBERS, _MAX_RATIO = 16, 200
 
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
@@ -107,13 +111,17 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
     except UnicodeDecodeError as error:
         raise UserError(
             f"--corpus {path}: not UTF-8, the first bad byte is 0x{raw[error.start]:02x} at offset {error.start}: "
-            "convert it, for example with `iconv -f gb18030 -t utf-8`"
+            "convert it, for example with `iconv -f gb18030 -t utf-8`",
+            ExitStatus.BAD_DATA,
         ) from None
     lines = lines.lstrip("\ufeff").replace("\r\n", "\n")
     whole = lines.replace("\n", " ").replace("\r", " ")
     text = whole[:max_chars] if max_chars else whole
     if not text.strip():
-        raise UserError(f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters")
+        raise UserError(
+            f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters",
+            ExitStatus.BAD_DATA,
+        )
     vocabulary = Vocabulary(text)
     first_lines = [line.strip() for line in lines[: len(text)].splitlines() if line.strip()][:3]
     return Corpus(source, text, len(whole), first_lines, vocabulary, vocabulary.encode(text))
@@ -135,29 +143,52 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
                 return _read_capped(cast(IO[bytes], gzip.GzipFile(fileobj=file)), path, max_bytes)
             return _read_capped(file, path, max_bytes)
     except FileNotFoundError:
-        raise UserError(f"--corpus {path}: no such file") from None
+        raise UserError(f"--corpus {path}: no such file", ExitStatus.NO_INPUT) from None
     except (*_DAMAGED, EOFError, NotImplementedError, ValueError, IndexError) as error:
-        raise UserError(f"--corpus {path}: the archive is damaged or of an unknown kind ({error})") from None
+        raise UserError(
+            f"--corpus {path}: the archive is damaged or of an unknown kind ({error})", ExitStatus.BAD_DATA
+        ) from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UserError(f"--corpus {path}: cannot be read ({reason})") from None
+        raise UserError(f"--corpus {path}: cannot be read ({reason})", ExitStatus.NO_INPUT) from None
 
 
 def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
+        if len(members) > _MAX_MEMBERS:
+            raise UserError(
+                f"--corpus {path}: refused, it holds {len(members):,} entries; give a zip of the one text",
+                ExitStatus.BAD_DATA,
+            )
         for member in members:
             name = PurePosixPath(member.filename.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
-                raise UserError(f"--corpus {path}: refused, it holds the unsafe name {member.filename!r}")
+                raise UserError(
+                    f"--corpus {path}: refused, it holds the unsafe name {member.filename!r}", ExitStatus.BAD_DATA
+                )
         texts = [m for m in members if m.filename.endswith(".txt") and not m.filename.startswith("__MACOSX/")]
         if len(texts) != 1:
             found = ", ".join(repr(m.filename) for m in texts[:5]) if texts else "none"
             raise UserError(
-                f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})"
+                f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})",
+                ExitStatus.BAD_DATA,
             )
         if texts[0].flag_bits & 1:
-            raise UserError(f"--corpus {path}: {texts[0].filename!r} is encrypted, give a zip without a password")
+            raise UserError(
+                f"--corpus {path}: {texts[0].filename!r} is encrypted, give a zip without a password",
+                ExitStatus.BAD_DATA,
+            )
+        if stat.S_ISLNK(texts[0].external_attr >> 16):
+            raise UserError(
+                f"--corpus {path}: {texts[0].filename!r} is a link, give a zip of the file itself", ExitStatus.BAD_DATA
+            )
+        if texts[0].file_size > _MAX_RATIO * texts[0].compress_size:
+            raise UserError(
+                f"--corpus {path}: refused, {texts[0].filename!r} claims to expand more than {_MAX_RATIO} times; unzip "
+                "it yourself if the file is trusted",
+                ExitStatus.BAD_DATA,
+            )
         with archive.open(texts[0]) as member_file:
             return _read_capped(member_file, path, max_bytes)
 
@@ -171,7 +202,8 @@ def _read_capped(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
             return bytes(data)
         data += piece
     raise UserError(
-        f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted"
+        f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted",
+        ExitStatus.BAD_DATA,
     )
 
 

@@ -1,10 +1,14 @@
 """Where a worker computes: the GPUs that the driver shows, and the choice of one by the worker's local rank."""
 
+import contextlib
 import ctypes
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
 from lstm_dist.errors import UserError
+from lstm_dist.launcher import detect
 
 if TYPE_CHECKING:
     import mxnet as mx
@@ -57,6 +61,22 @@ def unsupported(gpu: Gpu) -> Optional[str]:
         f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 holds code for "
         f"{_FIRST[0]}.x to {_AFTER_LAST[0] - 1}.x"
     )
+
+
+def memory(ctx: "mx.Context") -> int:
+    """Bytes that a worker may have: of its GPU all, of a host the local workers' equal share.
+
+    A host has its memory, or what a container leaves of it.
+    """
+    if ctx.device_type == "gpu":
+        import mxnet as mx
+
+        return int(mx.context.gpu_memory_info(ctx.device_id)[1])
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroups version 2 and 1
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(limits) // detect().local_size
 
 
 def choose(device: str, local_rank: int) -> "mx.Context":

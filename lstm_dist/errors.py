@@ -1,23 +1,47 @@
-"""Mistakes of the user, and how a program ends on one: with one line, not with a traceback."""
+"""Mistakes of the user, and how a program ends on one: with one line and a status, not with a traceback."""
 
 import io
 import os
 import signal
 import sys
+import traceback
 import unicodedata
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import Iterator
 
-USER_ERROR_STATUS = 2
+
+class ExitStatus(IntEnum):
+    """How a process ends; the numbers are those of BSD's sysexits.h where it has one. The README lists them."""
+
+    FINISHED = 0
+    USAGE = 2
+    BAD_DATA = 65
+    NO_INPUT = 66
+    INTERNAL = 70
+    CANNOT_CREATE = 73
+    CANNOT_WRITE = 74
+    STOPPED = 75
+    PEER_LOST = 76
+    BAD_CONFIG = 78
+    NOT_FINITE = 79
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: its message is one line that names the flag or file and says what to do."""
+    """A mistake in what the user gave: its message is one line that names the flag or file and says what to do.
+
+    Attributes:
+        status: what the process ends with.
+    """
+
+    def __init__(self, message: str, status: ExitStatus = ExitStatus.USAGE) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a whole program: a UserError becomes its line and status 2, Ctrl-C status 130, `| head` status 141.
+    """Around a whole program: a UserError becomes its line and status, Ctrl-C status 130, `| head` status 141.
 
     The text is Chinese and the locale of a batch job may be C: both outputs are UTF-8, as all files are.
     """
@@ -28,7 +52,7 @@ def one_line_errors() -> Iterator[None]:
         yield
     except UserError as error:
         print_error(str(error))
-        sys.exit(USER_ERROR_STATUS)
+        sys.exit(int(error.status))
     except KeyboardInterrupt:
         print_error("interrupted")
         sys.exit(130)
@@ -36,6 +60,9 @@ def one_line_errors() -> Iterator[None]:
         # Whoever read our output has left. What is still in the buffer has nowhere to go when Python flushes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except Exception:  # a mistake of ours
+        traceback.print_exc()
+        raise SystemExit(int(ExitStatus.INTERNAL)) from None
 
 
 def print_error(message: str) -> None:

@@ -6,21 +6,30 @@ the ranks.
 
 import json
 import os
+import re
+import signal
 import socket
 import sys
 import traceback
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Callable, List, NoReturn, Optional, Sequence, Type, TypeVar
+from typing import TYPE_CHECKING, Callable, List, Mapping, NoReturn, Optional, Sequence, Type, TypeVar
 
 import numpy as np
 
-from lstm_dist.errors import USER_ERROR_STATUS, UserError, print_error
+from lstm_dist.errors import ExitStatus, UserError, print_error
 from lstm_dist.launcher import Launch, detect
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
 
 T = TypeVar("T")
+
+# What Horovod says when a peer is gone, or its Gloo about a connection, whichever comes first.
+_SHUT_DOWN = re.compile(r"Horovod (has been|is) shut", re.IGNORECASE)
+_DISCONNECTED = re.compile(
+    r"(Read error|writev) \[|Socket closed|(Read|Write) timeout|Connection (closed|reset) by peer|Broken pipe|"
+    r"Timed out waiting|caused pair closure|not connected"
+)
 
 
 class SettledError(UserError):
@@ -121,6 +130,15 @@ class World:
         ).asnumpy()
         return total
 
+    def gather_rows(self, array: "NDArray", name: str) -> np.ndarray:
+        """The rows of every rank's array, one rank's below the other's, on every rank; they may be unequally many."""
+        rows: np.ndarray = self._hvd.allgather(array, name=name).asnumpy()
+        return rows
+
+    def share_text(self, text: str, name: str) -> str:
+        """The root's text, on every rank."""
+        return self.gather_text(text if self.is_root else "", name)[0]
+
     def gather_text(self, text: str, name: str) -> List[str]:
         """Every rank's text, in the order of ranks, on every rank."""
         from mxnet import nd
@@ -131,39 +149,61 @@ class World:
         parts = np.split(gathered, np.cumsum(lengths)[:-1])
         return [json.loads(part.tobytes().decode()) for part in parts]
 
-    def settle(self, prepare: Callable[[], T], name: str) -> T:
+    def settle(self, prepare: Callable[[], T], name: str, by_root: bool = False) -> T:
         """Run `prepare` on every rank; where the user's mistake stops it on one, it stops on all with that message.
+
+        Args:
+            prepare: may raise a UserError.
+            name: of the collective.
+            by_root: says that only the root does anything, so that the message need not name the rank.
 
         Raises:
             SettledError: with the message of the first rank that had one, on every rank.
         """
-        result, message = None, ""
+        result, failure = None, ["", int(ExitStatus.FINISHED)]
         try:
             result = prepare()
         except UserError as error:
-            message = str(error)
-        messages = self.gather_text(message, name)
-        failed = [rank for rank, text in enumerate(messages) if text]
+            failure = [str(error), int(error.status)]
+        failures = [json.loads(text) for text in self.gather_text(json.dumps(failure), name)]
+        failed = [rank for rank, (message, _) in enumerate(failures) if message]
         if failed:
-            everywhere = len(set(messages)) == 1
-            raise SettledError(messages[failed[0]] + ("" if everywhere else f" (rank {failed[0]} of {self.size})"))
+            message, status = failures[failed[0]]
+            everywhere = by_root or all(other == failures[0] for other in failures)
+            of = "" if everywhere else f" (rank {failed[0]} of {self.size})"
+            raise SettledError(message + of, ExitStatus(status))
         return result  # type: ignore[return-value]
 
-    def require_equal(self, text: str, what: str) -> None:
-        """Raise SettledError on every rank unless all ranks give the same text.
+    def settle_root(self, act: Callable[[], T], name: str) -> Optional[T]:
+        """Run `act` on the root alone, and as `settle` does, end on every rank what stops it; None on the others."""
+        return self.settle(lambda: act() if self.is_root else None, name, by_root=True)
+
+    def require_equal(
+        self,
+        facts: Mapping[str, str],
+        what: str,
+        advice: str = "start every rank with the same command, files and code",
+        status: ExitStatus = ExitStatus.BAD_CONFIG,
+    ) -> None:
+        """Raise SettledError on every rank, naming ranks and keys, unless all ranks give the same.
 
         Args:
-            text: this rank's.
-            what: names the thing in the message.
+            facts: this rank's, by name.
+            what: says what is compared, for the message.
+            advice: ends the message.
+            status: of the error.
         """
-        hosts = self.gather_text(socket.gethostname(), f"{what}.hosts")
-        texts = self.gather_text(text, what)
-        other = next((rank for rank in range(self.size) if texts[rank] != texts[0]), None)
-        if other is not None:
-            raise SettledError(
-                f"{what}: rank {other} on {hosts[other]} has another {what} than rank 0 on {hosts[0]}: "
-                "start every rank with the same command, files and code"
-            )
+        mine = json.dumps([socket.gethostname(), dict(facts)])
+        ranks = [json.loads(text) for text in self.gather_text(mine, what)]
+        (first_host, first), *_ = ranks
+        differences = []
+        for rank, (host, other) in enumerate(ranks):
+            keys = [key for key in {**first, **other} if first.get(key) != other.get(key)]
+            if keys:
+                shown = ", ".join(f"{key} ({_short(other.get(key))}, not {_short(first.get(key))})" for key in keys)
+                differences.append(f"rank {rank} on {host} has another {shown}")
+        if differences:
+            raise SettledError(f"{what}: {'; '.join(differences)}, unlike rank 0 on {first_host}: {advice}", status)
 
     def __enter__(self) -> "World":
         return self
@@ -183,23 +223,26 @@ class World:
         self.sum([0.0], "leave")
         self._hvd.shutdown()
         if isinstance(error, SettledError):
-            raise SystemExit(USER_ERROR_STATUS) from None
+            raise SystemExit(int(error.status)) from None
 
     def _abort(self, error: Optional[BaseException]) -> NoReturn:
-        code = 1
-        if isinstance(error, KeyboardInterrupt):
-            code = 130
-        elif _is_peer_failure(error):
+        status = int(ExitStatus.INTERNAL)
+        if isinstance(error, BrokenPipeError):
+            status = 128 + signal.SIGPIPE  # whoever read our output has left, and needs no words
+        elif is_peer_failure(error):
+            status = int(ExitStatus.PEER_LOST)
             print_error(f"rank {self.rank} stopped because another rank failed")
+        elif isinstance(error, UserError):
+            status = int(error.status)
+            print_error(f"rank {self.rank} on {socket.gethostname()}: {error}")
         else:
-            if not isinstance(error, UserError):
-                traceback.print_exc()
+            traceback.print_exc()
             print_error(f"rank {self.rank} on {socket.gethostname()}: {type(error).__name__}: {error}")
         sys.stdout.flush()
         sys.stderr.flush()
         if self._mpi:
-            self._mpi.COMM_WORLD.Abort(code)
-        os._exit(code)
+            self._mpi.COMM_WORLD.Abort(status)
+        os._exit(status)
 
 
 def _refuse_lonely(launch: Launch, size: int) -> None:
@@ -211,6 +254,14 @@ def _refuse_lonely(launch: Launch, size: int) -> None:
         )
 
 
-def _is_peer_failure(error: Optional[BaseException]) -> bool:
+def _short(value: Optional[str]) -> str:
+    """A value that fits on a line: of a long one its beginning."""
+    if value is None:
+        return "nothing"
+    return value if len(value) <= 40 else value[:12] + "..."
+
+
+def is_peer_failure(error: Optional[BaseException]) -> bool:
     """Whether the error only tells that a collective broke, which another rank is the cause of."""
-    return "horovod" in str(error).lower() and "shut" in str(error).lower()
+    text = str(error)
+    return bool(_SHUT_DOWN.search(text) or (type(error).__name__ == "MXNetError" and _DISCONNECTED.search(text)))

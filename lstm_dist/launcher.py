@@ -7,6 +7,7 @@ thread count when MXNet is loaded) and for the classic mistake, N processes that
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Mapping, MutableMapping, Optional
 
 # (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and
@@ -50,6 +51,34 @@ def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
                 _leading_int(environ.get(local_size), 1),
             )
     return Launch()
+
+
+class Shell:
+    """The shell in which `horovodrun --mpi` runs this process's mpirun, where there is one.
+
+    A signal to horovodrun ends that shell and never reaches mpirun: the job would go on, and nobody would own it.
+    """
+
+    def __init__(self) -> None:
+        try:
+            self._pid = _parent(os.getppid())
+            command = Path(f"/proc/{self._pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            command = []
+        self._exists = command[1:2] == [b"-c"] and command[2].startswith(b"mpirun ")
+
+    def has_ended(self) -> bool:
+        """Whether it was there and is no more."""
+        try:
+            return self._exists and _parent(os.getppid()) != self._pid
+        except OSError:
+            return True
+
+
+def _parent(pid: int) -> int:
+    """The process id of a process's parent; OSError when there is no such process."""
+    # The program's name, in parentheses, may hold spaces and parentheses of its own.
+    return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
 
 
 def _leading_int(value: Optional[str], default: int) -> int:

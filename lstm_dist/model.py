@@ -1,17 +1,19 @@
 """CharLSTM: the parameters under the document's names, their initialisation, and loss and gradients of one window."""
 
+import math
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from lstm_dist import lstm
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.lstm import GATES
 from lstm_dist.randomness import Purpose, generator
 
 INITIAL_STD = 0.01  # the document's N(0, 0.01) weights; biases start at zero
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
+VOTES = 2  # numbers behind the gradients, by which the workers agree on what is to be done after a step
 
 
 class LSTMState(NamedTuple):
@@ -34,6 +36,16 @@ def document_shapes(vocab_size: int, hidden_size: int) -> Dict[str, Tuple[int, .
     return shapes
 
 
+def memory_needed(vocab_size: int, hidden_size: int, streams: int, seq_len: int) -> int:
+    """Bytes that a worker cannot do without, a lower bound: weights and gradients, and what the backward pass needs.
+
+    The latter are, for each of streams * seq_len characters, six vectors of a cell, its gates' derivatives and inputs
+    (4H each), and the logits with their probabilities.
+    """
+    parameters = sum(math.prod(shape) for shape in document_shapes(vocab_size, hidden_size).values())
+    return 4 * (2 * parameters + streams * seq_len * (14 * hidden_size + 2 * vocab_size))
+
+
 def initial_parameters(vocab_size: int, hidden_size: int, seed: int) -> Dict[str, np.ndarray]:
     """The document's start: weights from N(0, 0.01), biases zero; a function of the seed and the sizes alone."""
     parameters = {}
@@ -53,16 +65,22 @@ class FlatArray:
 
     Attributes:
         flat: (number of parameters,).
+        extra: (extra,), numbers that ride behind them.
+        whole: both, one behind the other.
         views: W_x (V, 4H), W_h (H, 4H), b (4H,), W_hy (H, V), b_y (V,), all sharing the memory of `flat`.
         joint: W_x again, and the other matrices with their biases as last rows: "W_h, b" (H + 1, 4H) and "W_hy, b_y"
             (H + 1, V).
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32") -> None:
+    def __init__(
+        self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32", extra: int = 0
+    ) -> None:
         V, H = vocab_size, hidden_size
         matrices = {"W_x": (V, 4 * H), "W_h": (H, 4 * H), "b": (4 * H,), "W_hy": (H, V), "b_y": (V,)}
         joint = {"W_x": (V, 4 * H), "W_h, b": (H + 1, 4 * H), "W_hy, b_y": (H + 1, V)}
-        self.flat = mx.nd.zeros(sum(int(np.prod(shape)) for shape in matrices.values()), ctx=ctx, dtype=dtype)
+        size = sum(int(np.prod(shape)) for shape in matrices.values())
+        self.whole = mx.nd.zeros(size + extra, ctx=ctx, dtype=dtype)
+        self.flat, self.extra = self.whole[:size], self.whole[size:]
         self.views = self._cut(matrices)
         self.joint = self._cut(joint)
 
@@ -101,8 +119,9 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[
             `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
 
     Returns:
-        `loss` (1,), summed over the window in nats; the state after it, `h`, `c`; `dz`, (T * B, 4H), from which
-        `lookup_gradient` makes that of W_x; and the other gradients of `loss` under the names of `FlatArray.joint`.
+        `loss` (1,), summed over the window in nats; `votes` (VOTES,), zeros, or NaN where the loss is not finite; the
+        state after it, `h`, `c`; `dz`, (T * B, 4H), from which `lookup_gradient` makes that of W_x; and the other
+        gradients of `loss` under the names of `FlatArray.joint`.
     """
     w_h, w_hy = arrays["W_h"], arrays["W_hy"]
     hs, c, steps = lstm.lstm_forward(
@@ -123,6 +142,7 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[
     dz = lstm.lstm_backward(F, dh_out, steps, w_h, B, H)
     return {
         "loss": loss,
+        "votes": F.broadcast_to(F.reshape(loss * 0, shape=(1,)), shape=(VOTES,)),
         "h": hs[-1],
         "c": c,
         "dz": dz,
@@ -184,7 +204,8 @@ class CharLSTM:
 
     Attributes:
         parameters: what is trained.
-        gradients: what `loss_and_gradients` fills, of the same layout.
+        gradients: what `loss_and_gradients` fills, of the same layout, with `extra` for the workers' votes: zeros, or
+            NaN where the loss is not finite, so that an average over workers tells all of them.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context) -> None:
@@ -192,14 +213,15 @@ class CharLSTM:
         self.hidden_size = hidden_size
         self.ctx = ctx
         self.parameters = FlatArray(vocab_size, hidden_size, ctx)
-        self.gradients = FlatArray(vocab_size, hidden_size, ctx)
+        self.gradients = FlatArray(vocab_size, hidden_size, ctx, extra=VOTES)
         self._compiled: Dict[Tuple[int, int], Compiled] = {}
 
     def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
         """Take parameters under the document's names.
 
         Raises:
-            UserError: naming `source` and the parameter, when a name is missing, unknown or of another shape.
+            UserError: naming `source` and the parameter, when a name is missing, unknown, of another shape or holds
+                numbers that are not finite.
         """
         shapes = document_shapes(self.vocab_size, self.hidden_size)
         for name in [*shapes, *named]:
@@ -207,8 +229,12 @@ class CharLSTM:
             if found != shapes.get(name):
                 raise UserError(
                     f"{source}: parameter {name} has shape {found}, this model needs {shapes.get(name)}: "
-                    "give weights of the same vocabulary and --hidden-size"
+                    "give weights of the same vocabulary and --hidden-size",
+                    ExitStatus.BAD_CONFIG,
                 )
+        for name, values in named.items():
+            if not np.isfinite(values).all():
+                raise UserError(f"{source}: parameter {name} holds numbers that are not finite", ExitStatus.BAD_DATA)
         self.parameters.from_document(named)
 
     def zero_state(self, streams: int) -> LSTMState:
@@ -237,7 +263,7 @@ class CharLSTM:
             **state._asdict(),
             **self.parameters.views,
         }
-        graph(*(arrays[name] for name in order), out=[loss, *after, dz, *gradients])
+        graph(*(arrays[name] for name in order), out=[loss, self.gradients.extra, *after, dz, *gradients])
         lookup_gradient(dz, inputs.T, d_w_x)
         return loss, after
 
@@ -246,7 +272,7 @@ class CharLSTM:
         names = ["inputs", "targets", "h", "c", *self.parameters.views]
         arrays = {name: mx.sym.var(name) for name in names}
         outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
-        graph = mx.sym.Group([outputs[name] for name in ("loss", "h", "c", "dz", "W_h, b", "W_hy, b_y")])
+        graph = mx.sym.Group([outputs[name] for name in ("loss", "votes", "h", "c", "dz", "W_h, b", "W_hy, b_y")])
         compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
         dz = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
         self._compiled[B, T] = Compiled(compiled, graph.list_arguments(), dz)

@@ -1,24 +1,37 @@
 """What a run leaves and what a person sees: one human line, one JSON line, the run card. Silent unless root."""
 
+import contextlib
+import errno
+import fcntl
+import hashlib
 import itertools
 import json
+import math
 import os
 import platform
+import select
 import shlex
 import socket
+import stat
 import subprocess
 import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any, Dict, List, NamedTuple, Optional
+from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional
 
 from tqdm import tqdm
 
-from lstm_dist.errors import UserError, printable
+from lstm_dist import status
+from lstm_dist.errors import ExitStatus, UserError, printable
+from lstm_dist.status import ERRORS, STATUS
 
-# What a run directory may hold, besides checkpoints/*.safetensors; --overwrite deletes these and nothing else.
-RUN_FILES = ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png")
+# What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
+RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png")
+FOLDERS = ("checkpoints", ERRORS)
+LOCK = "lock"
+_READER_PATIENCE = 5.0  # seconds that whoever reads our output may let us wait
+_PIPE_BUF = 4096  # bytes that a pipe which takes any takes without waiting
 
 
 class EpochMetrics(NamedTuple):
@@ -48,11 +61,19 @@ class EpochMetrics(NamedTuple):
 class RunLog:
     """The log of every rank but the root: silent."""
 
-    def start(self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int) -> None:
+    def start(
+        self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int, initial_chars: int = 0
+    ) -> None:
         """Write config.json and run.json and begin to show progress."""
+
+    def sync(self) -> None:
+        """Bring what was written to the disk."""
 
     def say(self, line: str) -> None:
         """Show one line, and keep it in log.txt."""
+
+    def note(self, line: str) -> None:
+        """Keep one line in log.txt, and show it to nobody."""
 
     def advance(self, chars: int) -> None:
         """Move the progress bar."""
@@ -67,49 +88,142 @@ class RunLog:
         """Draw perplexity.png and say where everything is."""
 
 
+def claim(run_dir: Path) -> IO[str]:
+    """Make `run_dir` this job's: another that asks for it is refused for as long as the returned file is open.
+
+    Raises:
+        UserError: naming --run-dir, when another job has it, others may change it, or it cannot be written.
+    """
+    try:
+        if not run_dir.exists():
+            run_dir.mkdir(parents=True, mode=0o700)
+        _require_ours(run_dir)
+        lock = (run_dir / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise _cannot_write(run_dir, str(error.strerror)) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
+        raise UserError(
+            f"--run-dir {run_dir}: another job is writing there ({holder}); wait for its end, or give another",
+            ExitStatus.CANNOT_CREATE,
+        ) from None
+    except OSError as error:
+        lock.close()
+        raise _cannot_write(run_dir, f"no lock, {error.strerror}") from None
+    with contextlib.suppress(OSError):  # the lock is held, whether or not its holder can be read
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+    return lock
+
+
+def is_claimed(run_dir: Path) -> bool:
+    """Whether a job is writing there."""
+    try:
+        with (run_dir / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _require_ours(run_dir: Path) -> None:
+    """Refuse a folder that another user owns, or could put something else in the place of.
+
+    Raises:
+        UserError: naming --run-dir.
+    """
+    folder = run_dir.resolve()
+    above = folder.parent.stat().st_mode
+    if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+        raise _cannot_write(run_dir, f"any user may replace it: say `chmod o-w {folder.parent}`, or `chmod +t`")
+    owner, me = folder.stat().st_uid, os.geteuid()
+    if me != 0 and owner not in (me, 0):
+        raise _cannot_write(run_dir, f"it belongs to another user, number {owner}: give one of your own")
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Around what writes `path`.
+
+    Raises:
+        UserError: where the disk does not take it: a run that nobody could read afterwards is not worth its time.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room, and go on with --resume", ExitStatus.CANNOT_WRITE
+        ) from None
+
+
+def _cannot_write(run_dir: Path, reason: str) -> UserError:
+    return UserError(f"--run-dir {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)
+
+
 class RootLog(RunLog):
     """The root's log: files in `run_dir`, lines and a progress bar for the person who watches."""
 
-    def __init__(self, run_dir: Path, overwrite: bool) -> None:
-        """Take `run_dir`.
+    def __init__(
+        self,
+        run_dir: Path,
+        overwrite: bool = False,
+        resumed_epochs: Optional[int] = None,
+        lock: Optional[IO[str]] = None,
+    ) -> None:
+        """Write into `run_dir`, as this job's from now on.
+
+        Args:
+            run_dir: the folder.
+            overwrite: delete the run that it holds.
+            resumed_epochs: go on with the run that it holds, of which so many epochs count; what was written of later
+                ones is written again.
+            lock: what `claim` returned, if that was called already.
 
         Raises:
-            UserError: naming --run-dir, when it holds a run and `overwrite` is false, or cannot be written.
+            UserError: naming --run-dir, when it holds a run that nobody spoke of, or cannot be written.
         """
         self.run_dir = run_dir
+        self._history: List[EpochMetrics] = []
+        held = [] if resumed_epochs is not None else _held(run_dir, overwrite)
+        self._lock = lock or claim(run_dir)
         try:
-            run_dir.mkdir(parents=True, exist_ok=True)
-            known = [*(run_dir / name for name in RUN_FILES), *(run_dir / "checkpoints").glob("*.safetensors*")]
-            held = [path for path in known if os.path.lexists(path)]
-            if held and not overwrite:
-                raise UserError(f"--run-dir {run_dir}: holds a run already; give another, or --overwrite to replace it")
-            # Whatever can fail comes first: what is refused has not lost half of the old run.
-            (run_dir / "checkpoints").mkdir(exist_ok=True)
-            for path in held:
-                if path.is_dir():
-                    raise UserError(f"--run-dir {run_dir}: cannot be written ({path.name} in it is a folder)")
+            for name in FOLDERS:
+                (run_dir / name).mkdir(exist_ok=True, mode=0o700)
             for path in held:
                 path.unlink()
-            self._log = (run_dir / "log.txt").open("w", encoding="utf-8")
-            self._metrics = (run_dir / "metrics.jsonl").open("w", encoding="utf-8")
-            self._samples = (run_dir / "samples.jsonl").open("w", encoding="utf-8")
+            if resumed_epochs is not None:
+                self._history = _go_on(run_dir, resumed_epochs)
+            mode = "w" if resumed_epochs is None else "a"
+            self._log = (run_dir / "log.txt").open(mode, encoding="utf-8")
+            self._metrics = (run_dir / "metrics.jsonl").open(mode, encoding="utf-8")
+            self._samples = (run_dir / "samples.jsonl").open(mode, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"--run-dir {run_dir}: cannot be written ({error.strerror})") from None
-        self._console, interactive = _console()
+            raise _cannot_write(run_dir, str(error.strerror)) from None
+        console, interactive = _console()
+        self._console: Optional[IO[str]] = console
         self._bar: Any = tqdm(disable=True)
         self._interactive = interactive
-        self._history: List[EpochMetrics] = []
         self._epochs = 0
 
-    def start(self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int) -> None:  # noqa: D102
+    def start(  # noqa: D102
+        self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int, initial_chars: int = 0
+    ) -> None:
         for name, facts in (("config.json", config), ("run.json", card)):
             text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-            # A path that is not UTF-8 comes as lone surrogates, and leaves as their JSON escapes.
-            (self.run_dir / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            with _written(self.run_dir / name):
+                # A path that is not UTF-8 comes as lone surrogates, and leaves as their JSON escapes.
+                (self.run_dir / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         self._epochs = epochs
         if self._interactive:
             self._bar = tqdm(
                 total=epochs * chars_per_epoch,
+                initial=initial_chars,
                 unit="char",
                 unit_scale=True,
                 file=self._console,
@@ -119,17 +233,28 @@ class RootLog(RunLog):
 
     def say(self, line: str) -> None:  # noqa: D102
         self._bar.clear()
-        for stream in (self._console, self._log):
-            stream.write(printable(line) + "\n")
-            stream.flush()
+        text = printable(line) + "\n"
+        self.note(line)
+        if self._console is not None and not _write_in_time(self._console, text):
+            self._console = None
+            self._bar = tqdm(disable=True)
+            self.note("nobody reads the output any more: this file goes on alone")
         self._bar.refresh()
+
+    def note(self, line: str) -> None:  # noqa: D102
+        self._write(self._log, printable(line) + "\n")
+
+    def _write(self, file: IO[str], text: str) -> None:
+        with _written(Path(file.name)):
+            file.write(text)
+            file.flush()
 
     def advance(self, chars: int) -> None:  # noqa: D102
         self._bar.update(chars)
 
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:  # noqa: D102
         self._history.append(metrics)
-        _append(self._metrics, metrics._asdict())
+        self._write(self._metrics, _json_line(metrics._asdict()))
         if show:
             left = metrics.seconds / metrics.epoch * (self._epochs - metrics.epoch)
             self.say(
@@ -140,14 +265,20 @@ class RootLog(RunLog):
             )
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:  # noqa: D102
-        _append(self._samples, {"epoch": epoch, "prefix": prefix, "text": text})
+        self._write(self._samples, _json_line({"epoch": epoch, "prefix": prefix, "text": text}))
         self.say(f" - {text}")
+
+    def sync(self) -> None:  # noqa: D102
+        for file in (self._metrics, self._samples):
+            with _written(Path(file.name)):
+                os.fsync(file.fileno())
 
     def finish(self) -> None:  # noqa: D102
         self._bar.close()
-        draw_perplexity(self._history, self.run_dir / "perplexity.png")
+        with _written(self.run_dir / "perplexity.png"):
+            draw_perplexity(self._history, self.run_dir / "perplexity.png")
         self.say(f"everything is in {self.run_dir}")
-        for file in (self._log, self._metrics, self._samples):
+        for file in (self._log, self._metrics, self._samples, self._lock):
             file.close()
 
 
@@ -161,11 +292,13 @@ def new_run_dir() -> Path:
     for number in itertools.count(1):
         path = Path("runs") / (moment if number == 1 else f"{moment}-{number}")
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, mode=0o700)
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"{path}: cannot be made ({error.strerror}); give a folder with --run-dir") from None
+            raise UserError(
+                f"{path}: cannot be made ({error.strerror}); give a folder with --run-dir", ExitStatus.CANNOT_CREATE
+            ) from None
         break
     return path
 
@@ -189,7 +322,9 @@ def describe_rank(device: str) -> Dict[str, Any]:
 
 
 def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
-    """Perplexity against the epoch, on a logarithmic axis."""
+    """Perplexity against the epoch, on a logarithmic axis; nothing where there is no epoch."""
+    if not history:
+        return
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -232,9 +367,94 @@ def _console() -> "tuple[IO[str], bool]":
     return sys.stdout, sys.stdout.isatty()
 
 
-def _append(file: IO[str], record: Dict[str, Any]) -> None:
-    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    file.flush()
+def _json_line(record: Dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _held(run_dir: Path, overwrite: bool) -> List[Path]:
+    """The files of the run that `run_dir` holds, which are to be deleted.
+
+    Raises:
+        UserError: when that is not allowed, or something is in the way: what is refused has not lost half of the run.
+    """
+    known = [run_dir / name for name in RUN_FILES]
+    known += [path for pattern in ("checkpoints/*.safetensors*", f"{ERRORS}/*.json") for path in run_dir.glob(pattern)]
+    held = [path for path in known if os.path.lexists(path)]
+    if held and not overwrite:
+        raise UserError(
+            f"--run-dir {run_dir}: holds a run already; give another, --resume to go on with it, or --overwrite to "
+            "replace it",
+            ExitStatus.CANNOT_CREATE,
+        )
+    for path in held:
+        if path.is_dir():
+            raise _cannot_write(run_dir, f"{path.name} in it is a folder")
+    for name in FOLDERS:
+        if os.path.lexists(run_dir / name) and not (run_dir / name).is_dir():
+            raise _cannot_write(run_dir, f"{name} in it is not a folder")
+    return held
+
+
+def _go_on(run_dir: Path, epochs: int) -> List[EpochMetrics]:
+    """Forget what was written after the first `epochs`, and why the run ended; the metrics that remain."""
+    status.clear(run_dir)
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        _keep_epochs(run_dir / name, epochs)
+    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [EpochMetrics(**json.loads(line)) for line in lines]
+
+
+def _keep_epochs(path: Path, epochs: int) -> None:
+    """Cut a file of JSON lines behind its last line of the first `epochs` epochs."""
+    kept = 0
+    with path.open("r+b") as file:
+        for line in file:
+            if not line.endswith(b"\n") or _epoch(line) > epochs:
+                break
+            kept += len(line)
+        file.truncate(kept)
+
+
+def _epoch(line: bytes) -> float:
+    """Of a JSON line; infinite where it is none, as what was written last may be after a machine's crash."""
+    try:
+        return int(json.loads(line)["epoch"])
+    except (ValueError, TypeError, KeyError):
+        return math.inf
+
+
+def _write_in_time(stream: IO[str], text: str) -> bool:
+    """Write unless nobody takes it: a launcher that has stopped reading must not hold the job up for ever.
+
+    A person at a terminal may stop it for as long as the watchdog lets them.
+
+    Raises:
+        BrokenPipeError: when the reader is gone: of a pipe, or of a terminal, such as mpirun is for its ranks.
+        UserError: when it goes to a disk that does not take it.
+    """
+    try:
+        if stream.isatty():
+            stream.write(text)
+            stream.flush()
+            return True
+        data = text.encode()
+        for start in range(0, len(data), _PIPE_BUF):
+            _, ready, _ = select.select([], [stream.fileno()], [], _READER_PATIENCE)
+            if not ready:
+                return False
+            os.write(stream.fileno(), data[start : start + _PIPE_BUF])
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            raise BrokenPipeError(error.errno, error.strerror) from None
+        with _written(Path("standard output")):
+            raise
+    return True
+
+
+def code_digest() -> str:
+    """SHA-256 of the source of this package and of the program that runs."""
+    sources = sorted(Path(__file__).resolve().parent.glob("**/*.py"))
+    return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, Path(sys.argv[0])] if p.is_file())).hexdigest()
 
 
 def _git_commit() -> Optional[str]:

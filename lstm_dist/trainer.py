@@ -2,20 +2,19 @@
 
 Each worker takes its shard of the batch streams, runs the hand-written LSTM forward and backward on it, Horovod
 averages the gradients, every worker clips the average by its global norm and takes the same SGD step, and rank 0 writes
-perplexity and samples.
+perplexity, samples and checkpoints.
 """
 
 import time
-from typing import Callable, Iterable, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
 
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches, Window
 from lstm_dist.evaluation import bits_per_char, perplexity
-from lstm_dist.exchange import SettledError, World
-from lstm_dist.interrupt import Interrupt
-from lstm_dist.model import CharLSTM, LSTMState
+from lstm_dist.exchange import World
+from lstm_dist.model import VOTES, CharLSTM, LSTMState
 from lstm_dist.optim import clip_by_global_norm, sgd_update_
 from lstm_dist.runlog import EpochMetrics, RunLog
 
@@ -35,6 +34,7 @@ class Schedule(NamedTuple):
         resets_every_window: whether state is zeroed before every window, and not only at the start of an epoch.
         chars_per_step: B * T of the whole job.
         log_every: epochs between two human lines.
+        checkpoint_epochs: epochs between two checkpoints; 0 leaves it to the votes.
     """
 
     epochs: int
@@ -45,102 +45,230 @@ class Schedule(NamedTuple):
     resets_every_window: bool
     chars_per_step: int
     log_every: int
+    checkpoint_epochs: int = 0
+
+
+class Progress(NamedTuple):
+    """Where a run is: all that has to be known, beside weights and state, to go on from there.
+
+    Attributes:
+        step: updates so far.
+        epoch: finished epochs.
+        position: finished windows of the epoch that is under way.
+        loss: nats, summed over those windows and all workers.
+        grad_norm: summed over those windows.
+        seconds: of training.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    seconds: float = 0.0
+
+
+class Votes(NamedTuple):
+    """What a worker wants done after a step, and then what all do: whatever one of them wants."""
+
+    stop: bool = False
+    checkpoint: bool = False
+
+
+NOTHING = Votes()
+BEGINNING = Progress()
 
 
 class StepStats(NamedTuple):
-    """What a step leaves on the device; both (1,)."""
+    """What a step leaves on the device: (2 + VOTES,), the loss of this worker, the gradient norm, and the votes."""
 
-    loss: mx.nd.NDArray
-    grad_norm: mx.nd.NDArray
+    numbers: mx.nd.NDArray
 
-    def read(self) -> np.ndarray:
-        """Both as float64, (2,); waits for the step."""
-        return np.array([self.loss.asscalar(), self.grad_norm.asscalar()], np.float64)
+    def read(self) -> Tuple[float, float, Votes]:
+        """The loss (nats, summed over this worker's characters), the norm, and what was agreed; waits for the step."""
+        loss, norm, *votes = self.numbers.asnumpy().astype(np.float64)
+        if not np.isfinite([norm, *votes]).all():
+            raise NotFiniteError(loss, norm)
+        return loss, norm, Votes(*(vote > 0 for vote in votes))
+
+
+class NotFiniteError(ArithmeticError):
+    """The loss of some worker, or the averaged gradient, is not finite: known on every rank after the same step."""
+
+    def __init__(self, loss: float, grad_norm: float) -> None:
+        super().__init__(f"loss {loss:g}, gradient norm {grad_norm:g}")
+
+
+class Callbacks:
+    """What a run does beside training; these do nothing."""
+
+    def vote(self) -> Votes:
+        """What this worker wants, asked before every step."""
+        return NOTHING
+
+    def beat(self, phase: str, step: int) -> None:
+        """Something has moved, `step` is finished, and `phase` comes next."""
+
+    def write_samples(self, epoch: int) -> None:
+        """At the end of an epoch that is shown."""
+
+    def commit(self, progress: Progress, state: LSTMState) -> None:
+        """On every rank, after the same step."""
+
+
+class _Replay(Callbacks):
+    """Only what a part of a run needs that was run before."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self.beat = callbacks.beat  # type: ignore[method-assign]
+        self.commit = callbacks.commit  # type: ignore[method-assign]
 
 
 def train_step(
-    model: CharLSTM, window: Window, state: LSTMState, world: World, schedule: Schedule
+    model: CharLSTM, window: Window, state: LSTMState, world: World, schedule: Schedule, wanted: Votes = NOTHING
 ) -> Tuple[LSTMState, StepStats]:
     """One step of every worker: loss and gradients of its own streams, the average, the clip, the update.
 
     The clip comes after the average: clipping each worker's own gradient would be another algorithm for every N.
     """
     loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
-    world.average_(model.gradients.flat, "gradients", schedule.gradient_scale, schedule.wire_dtype)
+    for number in [k for k in range(VOTES) if wanted[k]]:
+        model.gradients.extra[number : number + 1] += 1
+    world.average_(model.gradients.whole, "gradients", schedule.gradient_scale, schedule.wire_dtype)
     grad_norm, factor = clip_by_global_norm(model.gradients.flat, schedule.max_norm)
     sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate, factor)
-    return state, StepStats(loss, grad_norm)
+    return state, StepStats(mx.nd.concat(loss, grad_norm, model.gradients.extra, dim=0))
 
 
-def train(
-    model: CharLSTM,
-    batches: Batches,
-    world: World,
-    schedule: Schedule,
-    log: RunLog,
-    write_samples: Callable[[int], None],
-) -> None:
-    """All epochs, from weights that are made equal first.
+class Trainer:
+    """The loop over steps and epochs, from one place of a run to its end.
 
-    Raises:
-        SettledError: on every rank, when the loss of an epoch is not finite.
+    Attributes:
+        progress: where it is; exact whenever a callback is called.
     """
-    world.broadcast_(model.parameters.flat, "initial_parameters")
-    started = time.monotonic()
-    with Interrupt() as interrupt:
-        for epoch in range(1, schedule.epochs + 1):
-            epoch_started = time.monotonic()
-            loss, grad_norm = train_epoch(model, interrupt.between(batches.epoch(epoch)), world, schedule, log)
-            refuse_divergence(model, world, epoch, (loss, grad_norm))
-            chars = batches.steps_per_epoch * schedule.chars_per_step
-            now = time.monotonic()
-            metrics = EpochMetrics(
-                epoch=epoch,
-                step=epoch * batches.steps_per_epoch,
-                loss=loss,
-                perplexity=perplexity(loss),
-                bits_per_char=bits_per_char(loss),
-                grad_norm=grad_norm,
-                chars_per_sec=chars / (now - epoch_started),
-                seconds=now - started,
-            )
-            show = epoch % schedule.log_every == 0 or epoch == schedule.epochs
-            log.epoch(metrics, show)
-            if show:
-                write_samples(epoch)
 
+    def __init__(
+        self,
+        model: CharLSTM,
+        batches: Batches,
+        world: World,
+        schedule: Schedule,
+        log: RunLog,
+        callbacks: Callbacks,
+        progress: Progress = BEGINNING,
+        state: Optional[LSTMState] = None,
+    ) -> None:
+        self._model = model
+        self._batches = batches
+        self._world = world
+        self._schedule = schedule
+        self._log = log
+        self._callbacks = callbacks
+        # While it trains, every worker sums its own losses; the root starts with what all have summed before.
+        self.progress = progress if world.is_root else progress._replace(loss=0.0)
+        self._state = state if progress.position else None
+        self._pending: Optional[StepStats] = None
+        self._started = self._epoch_started = time.monotonic()
+        self._epoch_step = progress.step
 
-def train_epoch(
-    model: CharLSTM, windows: Iterable[Window], world: World, schedule: Schedule, log: RunLog
-) -> Tuple[float, float]:
-    """One pass over the windows; the mean loss of all workers' characters (nats) and the mean gradient norm."""
-    totals, steps = np.zeros(2), 0
-    last: Optional[StepStats] = None
-    for window in windows:
-        if last is None or schedule.resets_every_window:
-            state = model.zero_state(len(window.inputs))
-        state, stats = train_step(model, window, state, world, schedule)
-        if last is not None:
-            totals += last.read()  # the engine has this step to go on with meanwhile
-        last, steps = stats, steps + 1
-        log.advance(schedule.chars_per_step)
-    assert last is not None  # noqa: S101 - `batches` refuses a text without a whole window
-    loss, norm = totals + last.read()
-    # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
-    (total_loss,) = world.sum([loss], "epoch_loss")
-    return total_loss / (steps * schedule.chars_per_step), norm / steps
+    def run(self, until_step: Optional[int] = None) -> bool:
+        """Train to the last epoch, or to `until_step`, or until some worker votes for a stop; commit where it ends.
 
+        Returns:
+            Whether it was stopped by a vote.
 
-def refuse_divergence(model: CharLSTM, world: World, epoch: int, metrics: Sequence[float]) -> None:
-    """Stop on every rank, at the same epoch, when a number is not finite on any.
+        Raises:
+            NotFiniteError: on every rank; `progress` is that of the step before, the model's weights are not.
+        """
+        self._world.broadcast_(self._model.parameters.flat, "initial_parameters")
+        agreed = NOTHING
+        if self.progress.step == 0:
+            self._commit()
+        while self.progress.epoch < self._schedule.epochs and self.progress.step != until_step and not agreed.stop:
+            agreed = self._leg(until_step)
+        return agreed.stop
 
-    The parameters are asked too: a softmax over NaN may well give zeros and with them a finite loss.
-    """
-    parameter_norm, _ = clip_by_global_norm(model.parameters.flat, 1.0)
-    numbers = world.sum([*metrics, parameter_norm.asscalar()], "finite") / world.size
-    if not np.isfinite(numbers).all():
-        loss, grad_norm, norm = numbers
-        raise SettledError(
-            f"epoch {epoch}: training has diverged (loss {loss:g}, gradient norm {grad_norm:g}, parameter norm "
-            f"{norm:g}): lower --learning-rate or --max-norm"
+    def replay(self, progress: Progress, state: LSTMState, until_step: int) -> None:
+        """Walk again from an earlier place to `until_step` and commit there; nobody votes, nothing is logged."""
+        schedule, quiet = self._schedule._replace(checkpoint_epochs=0), _Replay(self._callbacks)
+        again = Trainer(self._model, self._batches, self._world, schedule, RunLog(), quiet, progress, state)
+        again.run(until_step)
+
+    def _leg(self, until_step: Optional[int]) -> Votes:
+        """To the end of the epoch, or to where the workers want something done; what that is."""
+        agreed = NOTHING
+        for window in self._batches.epoch(self.progress.epoch + 1, self.progress.position):
+            agreed = self._step(window)
+            if any(agreed) or self.progress.step + 1 == until_step:
+                break
+        late = self._account()
+        agreed = Votes(*(a or b for a, b in zip(agreed, late)))
+        ends = self.progress.position == self._batches.steps_per_epoch
+        if ends:
+            self._finish_epoch()
+        if any(agreed) or (ends and self._is_due(self.progress.epoch)) or self.progress.step == until_step:
+            self._commit()
+        return agreed
+
+    def _step(self, window: Window) -> Votes:
+        """Start the next step, then wait for the one before: the engine has something to go on with meanwhile."""
+        if self._state is None or self._schedule.resets_every_window:
+            self._state = self._model.zero_state(len(window.inputs))
+        wanted = self._callbacks.vote()
+        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted)
+        agreed = self._account()
+        self._pending = stats
+        return agreed
+
+    def _account(self) -> Votes:
+        """Wait for the step that was started last, and count it."""
+        if self._pending is None:
+            return NOTHING
+        pending, self._pending = self._pending, None
+        loss, grad_norm, agreed = pending.read()
+        now = self.progress
+        self.progress = now._replace(
+            step=now.step + 1,
+            position=now.position + 1,
+            loss=now.loss + loss,
+            grad_norm=now.grad_norm + grad_norm,
         )
+        self._callbacks.beat("step", self.progress.step)
+        self._log.advance(self._schedule.chars_per_step)
+        return agreed
+
+    def _finish_epoch(self) -> None:
+        done, steps = self.progress, self._batches.steps_per_epoch
+        epoch, chars = done.epoch + 1, self._schedule.chars_per_step
+        # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
+        loss = self._world.sum([done.loss], "epoch_loss")[0] / (steps * chars)
+        now = time.monotonic()
+        metrics = EpochMetrics(
+            epoch=epoch,
+            step=done.step,
+            loss=loss,
+            perplexity=perplexity(loss),
+            bits_per_char=bits_per_char(loss),
+            grad_norm=done.grad_norm / steps,
+            chars_per_sec=(done.step - self._epoch_step) * chars / (now - self._epoch_started),
+            seconds=done.seconds + now - self._started,
+        )
+        show = epoch % self._schedule.log_every == 0 or epoch == self._schedule.epochs
+        self._log.epoch(metrics, show)
+        if show:
+            self._callbacks.beat("samples", done.step)
+            self._callbacks.write_samples(epoch)
+        self.progress = done._replace(epoch=epoch, position=0, loss=0.0, grad_norm=0.0)
+        self._state, self._epoch_step, self._epoch_started = None, done.step, time.monotonic()
+
+    def _is_due(self, epoch: int) -> bool:
+        every = self._schedule.checkpoint_epochs
+        return epoch == self._schedule.epochs or (every > 0 and epoch % every == 0)
+
+    def _commit(self) -> None:
+        self._callbacks.beat("checkpoint", self.progress.step)
+        (loss,) = self._world.sum([self.progress.loss], "loss_so_far")
+        seconds = self.progress.seconds + time.monotonic() - self._started
+        rows = self._batches.rows
+        state = self._state or self._model.zero_state(rows.stop - rows.start)
+        self._callbacks.commit(self.progress._replace(loss=loss, seconds=seconds), state)

@@ -25,7 +25,7 @@ def find(name: str) -> Type[Contestant]:
     if name.startswith("ours"):
         from contest import ours
 
-        return {"ours": ours.Ours, "ours, mute": ours.OursMute}[name]
+        return {"ours": ours.Ours, "ours, guarded": ours.OursGuarded, "ours, mute": ours.OursMute}[name]
     if name == "torch-lstm":
         from contest.torch_lstm import TorchLSTM
 

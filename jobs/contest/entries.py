@@ -8,6 +8,7 @@ from contest.team import Entry
 from lstm_dist.errors import UserError
 
 SINGLE = ("ours", "textbook", "gluon", "torch-lstm", "torch-cell", "torch-compiled", "matmul floor")
+GUARDS = ("ours", "ours, guarded")
 SWEPT = ("ours", "torch-lstm", "torch-cell", "torch-compiled")
 
 

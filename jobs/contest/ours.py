@@ -1,5 +1,7 @@
 """This project, through the very step that jobs/train.py takes."""
 
+import math
+from contextlib import ExitStack
 from typing import Any, Dict, Optional, Type
 
 import mxnet as mx
@@ -7,9 +9,14 @@ import numpy as np
 
 from contest.contestant import LEARNING_RATE, MAX_NORM, Contestant, Seat
 from lstm_dist.batches import Window
+from lstm_dist.corpus import Vocabulary
 from lstm_dist.exchange import World
+from lstm_dist.keeper import Keeper
 from lstm_dist.model import CharLSTM
-from lstm_dist.trainer import Schedule, StepStats, train_step
+from lstm_dist.runlog import RunLog
+from lstm_dist.stop import Stop
+from lstm_dist.trainer import Callbacks, Schedule, StepStats, train_step
+from lstm_dist.watchdog import Watchdog
 
 
 class Ours(Contestant):
@@ -33,15 +40,20 @@ class Ours(Contestant):
             chars_per_step=case.streams * case.seq_len,
             log_every=1,
         )
+        self._callbacks = Callbacks()
         self._last: Optional[StepStats] = None
+        self._steps = 0
 
     def backward(self, window: Window) -> Any:
-        """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `train_epoch`."""
-        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule)
+        """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `Trainer`."""
+        wanted = self._callbacks.vote()
+        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted)
         if self._last is not None:
             self._last.read()
+            self._steps += 1
+            self._callbacks.beat("step", self._steps)
         self._last = stats
-        return stats.loss
+        return stats.numbers[:1]
 
     def update(self) -> None:
         """Part of train_step."""
@@ -57,6 +69,26 @@ class Ours(Contestant):
     def close(self) -> None:
         """Leave the job together."""
         self._world.__exit__(None, None, None)
+
+
+class OursGuarded(Ours):
+    """The same with what guards a run of jobs/train.py: signals, a file and a clock to look at, and a watchdog."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        stop, watchdog, nowhere = Stop(), Watchdog(), RunLog()
+        stop.watch(seat.folder, math.inf)
+        self._guards = ExitStack()
+        self._guards.enter_context(stop)
+        self._guards.enter_context(watchdog)
+        keeper = Keeper(self._world, self._model, Vocabulary("x"), seat.folder, nowhere, stop, watchdog)
+        keeper.every = 60.0
+        self._callbacks = keeper
+
+    def close(self) -> None:
+        """Dismiss the guards, and leave."""
+        self._guards.close()
+        super().close()
 
 
 class _Mute(World):

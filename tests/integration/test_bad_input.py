@@ -1,4 +1,4 @@
-"""Every mistake gets one line that names its flag, status 2, and costs nothing: nothing is written, nothing is lost."""
+"""Every mistake gets one line that names its flag, a status, and costs nothing: nothing is written, nothing is lost."""
 
 import gzip
 import re
@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save, save_file
 
-from jobs import train
+from lstm_dist import device
+from lstm_dist.config import parse_config
 from lstm_dist.errors import UserError
+from lstm_dist.job import prepare
 from tests.conftest import Trained
 from tests.integration.launchers import ENVIRONMENT, mpirun
-from tests.integration.programs import TINY, TRAIN, run
+from tests.integration.programs import TINY, TRAIN, newest, run
 
 
 class Place(NamedTuple):
@@ -32,7 +34,7 @@ class Place(NamedTuple):
 def refusal(*flags: str, place: Place = Place()) -> str:  # noqa: B008 - a tuple
     """The line that these flags get before anything is written."""
     with pytest.raises(UserError) as caught:
-        train.prepare([*TINY, *flags], place)
+        prepare(parse_config([*TINY, *flags]), place)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -54,7 +56,7 @@ def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
         )
         assert f", {needed} are needed: " in message
         path.write_text("天" * needed, encoding="utf-8")
-        job = train.prepare([*TINY, f"--corpus={path}", f"--sampling={sampling}"], Place())
+        job = prepare(parse_config([*TINY, f"--corpus={path}", f"--sampling={sampling}"]), Place())
         assert job.batches.steps_per_epoch == 1
 
 
@@ -69,7 +71,19 @@ def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sa
     }
     (message,) = messages
     assert message.startswith("--global-batch-size 4: fewer streams than the 5 workers; ")
-    train.prepare([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"], Place(rank=3, size=4))
+    prepare(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), Place(rank=3, size=4))
+
+
+def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(device, "memory", lambda _: 2**30)
+    began = time.monotonic()
+    message = refusal(f"--corpus={song_file}", "--hidden-size=16384")
+    assert time.monotonic() - began < 5
+    words = (
+        r"--hidden-size 16384: with 4 streams of 5 and \d+ characters a worker needs \d\.\d GiB of memory, \S+ has 1\.0"
+    )
+    assert re.match(words, message)
+    prepare(parse_config([*TINY, f"--corpus={song_file}"]), Place())
 
 
 # The prefixes
@@ -89,7 +103,7 @@ def test_a_prefix_has_to_occur_in_the_text_that_is_read(song_file: Path):
 
 @pytest.fixture
 def weights(trained: Trained) -> Path:
-    return trained.run_dir / "checkpoints" / "final.safetensors"
+    return newest(trained.run_dir)
 
 
 def reshaped(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
@@ -131,7 +145,7 @@ def test_given_weights_have_to_be_this_models(
 @pytest.mark.slow
 def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weights: Path, tmp_path: Path):
     corpus = f"--corpus={song_file}"
-    assert train.prepare([*TINY, corpus, f"--init={weights}"], Place()).model.parameters.flat.size > 1000
+    assert prepare(parse_config([*TINY, corpus, f"--init={weights}"]), Place()).model.parameters.flat.size > 1000
     assert refusal(corpus, f"--init={weights}", "--hidden-size=9").startswith(
         f"--init {weights}: parameter W_xi has shape"
     )
@@ -150,14 +164,14 @@ def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weight
 # The real program
 
 
-def bad_program(tmp_path: Path, *flags: str, launcher: Sequence[str] = ()) -> str:
+def bad_program(tmp_path: Path, *flags: str, status: int = 2, launcher: Sequence[str] = ()) -> str:
     """Run in `tmp_path`; returns the one line, after the checks that all bad input has in common."""
     before = snapshot(tmp_path)
     started = time.monotonic()
     result = run([*launcher, *TRAIN, *TINY, *flags], cwd=tmp_path, env=ENVIRONMENT)
     assert time.monotonic() - started < 30
     assert snapshot(tmp_path) == before  # nothing is written, nothing is lost
-    assert result.returncode == 2, result.stderr
+    assert result.returncode == status, result.stderr
     assert result.stdout == ""
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
@@ -173,14 +187,17 @@ def held(tmp_path: Path) -> Path:
     (run_dir / "checkpoints").mkdir(parents=True)
     for name in ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png"):
         (run_dir / name).write_text(f"old {name}")
-    (run_dir / "checkpoints" / "final.safetensors").write_text("old weights")
+    (run_dir / "checkpoints" / "step-000000034.safetensors").write_text("old weights")
     return run_dir
 
 
 @pytest.mark.slow
 def test_a_directory_that_holds_a_run_is_refused(song_file: Path, tmp_path: Path, held: Path):
-    line = bad_program(tmp_path, f"--corpus={song_file}", f"--run-dir={held}")
-    assert line == f"error: --run-dir {held}: holds a run already; give another, or --overwrite to replace it"
+    line = bad_program(tmp_path, f"--corpus={song_file}", f"--run-dir={held}", status=73)
+    assert line == (
+        f"error: --run-dir {held}: holds a run already; give another, --resume to go on with it, or --overwrite to "
+        "replace it"
+    )
 
 
 def bad_zip(path: Path) -> None:
@@ -227,6 +244,9 @@ BAD: Dict[str, "tuple[str, Optional[Callable[[Path], object]], str]"] = {
 }
 
 
+STATUS = {"missing": 66, "gb18030": 65, "zip": 65, "bomb": 65, "short": 65, "init": 65}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
@@ -239,7 +259,7 @@ def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
     flags: List[str] = [flag.replace("{0}", str(path)), f"--run-dir={held}", "--overwrite", "--max-corpus-bytes=100000"]
     if "--corpus" not in flag:
         flags.append(f"--corpus={song_file}")
-    line = bad_program(tmp_path, *flags)
+    line = bad_program(tmp_path, *flags, status=STATUS.get(case, 2))
     assert re.fullmatch("error: " + expected.replace("{0}", re.escape(str(path))), line), line
 
 

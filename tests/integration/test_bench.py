@@ -44,6 +44,13 @@ def test_everybody_of_mxnet(tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_guards():
+    done = bench(*SMALL, "--guards")
+    assert done.returncode == 0, done.stderr
+    assert "| ours, guarded |" in done.stdout
+
+
+@pytest.mark.slow
 @needs_torch
 def test_everybody_of_torch():
     names = ["ours", "torch-lstm", "torch-cell", "torch-compiled"]

@@ -5,13 +5,14 @@
 
 import json
 from pathlib import Path
+from typing import Dict
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
+from lstm_dist.checkpoint import load_checkpoint
 from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
-from tests.integration.programs import TRAIN, run
+from tests.integration.programs import TRAIN, newest, run
 
 EPOCHS, STEPS = 2, 34
 
@@ -28,8 +29,8 @@ def metrics(run_dir: Path) -> list:
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
 
 
-def weights_file(run_dir: Path) -> Path:
-    return run_dir / "checkpoints" / "final.safetensors"
+def weights(run_dir: Path) -> Dict[str, np.ndarray]:
+    return load_checkpoint(newest(run_dir), "").parameters
 
 
 @pytest.fixture(scope="module", params=["consecutive", "random"])
@@ -43,7 +44,7 @@ def alone(request, tmp_path_factory):
 def test_the_trajectory_does_not_depend_on_the_number_of_workers(alone, ranks, tmp_path):
     sampling, reference = alone
     other = train(mpirun(ranks), tmp_path / "run", f"--sampling={sampling}")
-    ours, theirs = load_file(str(weights_file(reference))), load_file(str(weights_file(other)))
+    ours, theirs = weights(reference), weights(other)
     worst = {name: np.abs(ours[name] - theirs[name]).max() / np.abs(ours[name]).max() for name in ours}
     losses = [[m["loss"] for m in metrics(run_dir)] for run_dir in (reference, other)]
     gap = np.abs(np.subtract(*losses) / losses[0]).max()
@@ -66,7 +67,7 @@ def test_the_trajectory_does_not_depend_on_the_number_of_workers(alone, ranks, t
 def test_a_repeated_run_is_bit_identical(launcher, threads, tmp_path):
     small = ("--hidden-size=32", "--max-chars=5000")
     first, second = (train(launcher, tmp_path / name, *small, threads=threads) for name in ("first", "second"))
-    ours, again = load_file(str(weights_file(first))), load_file(str(weights_file(second)))
+    ours, again = weights(first), weights(second)
     assert len(ours) == 14
     for name, value in ours.items():
         np.testing.assert_array_equal(value, again[name], err_msg=name)

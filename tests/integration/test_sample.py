@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from jobs import sample
 from lstm_dist.errors import UserError
 from tests.conftest import Trained
-from tests.integration.programs import SAMPLE, run
+from tests.integration.programs import SAMPLE, newest, run
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ def test_the_real_program_needs_nothing_but_the_checkpoint(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     alone = tmp_path / "weights.safetensors"
-    shutil.copy(trained.run_dir / "checkpoints" / "final.safetensors", alone)
+    shutil.copy(newest(trained.run_dir), alone)
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
     result = run([*SAMPLE, str(alone)], cwd=tmp_path, env=env)
     assert (result.returncode, result.stderr) == (0, "")
@@ -69,7 +69,7 @@ def test_control_characters_reach_a_file_but_no_terminal(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "a.safetensors"
-    weights = load_file(str(trained.run_dir / "checkpoints" / "final.safetensors"))
+    weights = load_file(str(newest(trained.run_dir)))
     size = len(weights["b_y"])
     weights["b_y"] = np.where(np.arange(size) == 27, 1e3, 0).astype(np.float32)  # always the escape character
     save_file(weights, str(path), {"vocabulary": "".join(map(chr, range(size)))})
@@ -111,7 +111,7 @@ def test_a_mistake_is_told_by_its_flag(
 
 
 def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
-    weights = load_file(str(trained.run_dir / "checkpoints" / "final.safetensors"))
+    weights = load_file(str(newest(trained.run_dir)))
     vocabulary = {"vocabulary": "".join(map(chr, range(len(weights["b_y"]))))}
     path = tmp_path / "a.safetensors"
 
@@ -123,7 +123,9 @@ def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
 
     assert "no such file" in refusal()
     assert "no such file" in refusal("a" * 3000)
-    assert refusal(tmp_path) == f"RUN_DIR_OR_CHECKPOINT {tmp_path}/checkpoints/final.safetensors: no such file"
+    assert refusal(tmp_path) == (
+        f"RUN_DIR_OR_CHECKPOINT {tmp_path}: there is no checkpoint in it; give a run of jobs/train.py, or a file"
+    )
     path.write_bytes(b"PK\3\4 no safetensors")
     assert "is not a whole .safetensors file" in refusal()
     save_file(weights, str(path))

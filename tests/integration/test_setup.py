@@ -459,96 +459,26 @@ def test_two_at_once_take_turns(machine: Machine) -> None:
 # ---- launch/local.sh -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def ready(machine: Machine) -> Machine:
+def test_local_sets_up_and_passes_everything_on(machine: Machine, tmp_path: Path) -> None:
     machine.run()
-    machine.tool(
-        "horovodrun", '#!/bin/sh\nprintf "%s\\n" "$@" "utf8=$PYTHONUTF8" "terminal=$LSTM_DIST_TERMINAL" "in=$PWD"\n'
+    machine.calls()
+    python = machine.repo / ".venv/bin/python"
+    python.write_text(
+        python.read_text().replace('case "$*" in', 'case "$*" in\n*supervise.py*) printf "%s\\n" "$@" ;;', 1)
     )
-    (machine.bin / "horovodrun").replace(machine.repo / ".venv/bin/horovodrun")
-    return machine
-
-
-def test_local_passes_everything_on(ready: Machine, tmp_path: Path) -> None:
-    where = tmp_path / "some where"
-    where.mkdir()
-    result = ready.local("-n", "4", "--epochs", "20", "--corpus", "my text.txt", cwd=where)
+    result = machine.local("-n", "4", "--epochs", "20", "--corpus", "my text.txt", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert lines[:4] == ["--disable-cache", "--gloo", "-np", "4"]
-    assert lines[4:] == [
-        str(ready.repo / ".venv/bin/python"), str(ready.repo / "jobs/train.py"), "--epochs", "20", "--corpus",
-        "my text.txt", "utf8=1", "terminal=", f"in={where}",
+    assert result.stdout.splitlines() == [
+        str(machine.repo / "launch/supervise.py"), "-n", "4", "--epochs", "20", "--corpus", "my text.txt"
     ]  # fmt: skip
 
 
-def test_local_defaults(ready: Machine) -> None:
-    assert ready.local().stdout.splitlines()[:4] == ["--disable-cache", "--gloo", "-np", "2"]
-    assert "--mpi" in ready.local("--mpi").stdout.splitlines()
-    # A terminal that an outer run had is not this run's.
-    assert "terminal=\n" in ready.local(LSTM_DIST_TERMINAL="/dev/pts/9").stdout
-
-
-def terminal_told(ready: Machine, to_a_file: Optional[Path]) -> str:
-    """What the workers are told when stderr is a terminal and stdout is that, too, or a file."""
-    master, slave = os.openpty()
-    variables = {**os.environ, "PATH": str(ready.bin), "FAKE_CALLS": str(ready.calls_file)}
-    variables.pop("PYTHON", None)
-    told = ready.repo / "told"
-    says = ready.tool("horovodrun", f'#!/bin/sh\necho "$LSTM_DIST_TERMINAL" >"{told}"\n')
-    says.replace(ready.repo / ".venv/bin/horovodrun")
-    command = [str(ready.repo / "launch/local.sh")]
-    redirected = ["bash", "-c", f'"$0" >"{to_a_file}"', *command] if to_a_file else command
-    subprocess.run(redirected, env=variables, stdout=slave, stderr=slave, timeout=60, check=True)
-    name = os.ttyname(slave)
-    os.close(master)
-    os.close(slave)
-    return told.read_text().strip().replace(name, "the terminal")
-
-
-def test_local_tells_the_workers_the_terminal(ready: Machine, tmp_path: Path) -> None:
-    assert terminal_told(ready, None) == "the terminal"
-    assert terminal_told(ready, tmp_path / "log") == ""  # a file that was asked for gets the lines
-
-
-def test_local_shows_what_the_workers_say(ready: Machine) -> None:
-    """Rank 0 without its prefix, the others with theirs, and horovodrun's own traceback not at all."""
-    says = r"""#!/bin/sh
-printf '[0]<stdout>:epoch 1\n[1,0]<stdout>:epoch 2\n[1]<stdout>:of rank 1\n[10]<stdout>:of rank 10\n'
-printf '[0]<stderr>:error: a mistake\n[1]<stderr>:Traceback (most recent call last):\n[1]<stderr>:IndexError\n' >&2
-printf 'Traceback (most recent call last):\n  File "horovodrun"\n%s\n' "$END" >&2
-exit 3
-"""
-    tool = ready.tool("horovodrun", says)
-    tool.replace(ready.repo / ".venv/bin/horovodrun")
-    worker = ["error: a mistake", "[1]<stderr>:Traceback (most recent call last):", "[1]<stderr>:IndexError"]
-    result = ready.local(END="RuntimeError: Horovod detected that one or more processes exited with non-zero status")
-    assert result.returncode == 3
-    assert result.stdout.splitlines() == ["epoch 1", "epoch 2", "[1]<stdout>:of rank 1", "[10]<stdout>:of rank 10"]
-    assert result.stderr.splitlines() == worker
-    # Any other traceback of its own is news.
-    other = ready.local(END="OSError: no ssh")
-    assert other.stderr.splitlines() == [
-        *worker,
-        "Traceback (most recent call last):",
-        '  File "horovodrun"',
-        "OSError: no ssh",
-    ]
-
-
-@pytest.mark.parametrize("arguments", [["-n", "0"], ["-n", "abc"], ["-n"], ["-n", "-3"], ["-n2x"], ["-n", ""]])
-def test_local_with_a_wrong_number(ready: Machine, arguments: List[str]) -> None:
-    result = ready.local(*arguments)
-    assert result.returncode == 2
-    assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("local.sh: -n")
-
-
-def test_local_help(ready: Machine) -> None:
-    result = ready.local("--help")
+def test_local_help_sets_nothing_up(machine: Machine) -> None:
+    result = machine.local("--mpi", "--help")
     assert result.returncode == 0
-    for word in ("-n N", "--mpi", "jobs/train.py --help", "--corpus"):
+    for word in ("-n N", "--mpi", "--max-restarts", "jobs/train.py --help", "--corpus", "--resume"):
         assert word in result.stdout
+    assert not machine.calls()
 
 
 # ---- the real thing --------------------------------------------------------------------------------------------------

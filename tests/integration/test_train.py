@@ -1,6 +1,7 @@
 """The real program from the command line to perplexity.png, on a model so small that its imports cost the most."""
 
 import fcntl
+import hashlib
 import json
 import math
 import os
@@ -21,7 +22,7 @@ from safetensors import safe_open
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.model import document_shapes
 from tests.conftest import TRAINED_FLAGS, Trained, verses
-from tests.integration.programs import TINY, TRAIN, environment, run
+from tests.integration.programs import TINY, TRAIN, environment, newest, run
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,11 @@ def records(path: Path) -> List[Dict]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
+def shown_log(run_dir: Path) -> str:
+    """log.txt without the lines that only it has."""
+    return re.sub(r"^committed .*\n", "", (run_dir / "log.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
 def without_times(run_dir: Path) -> Dict[str, object]:
     """All that two equal runs have to have in common: bytes, but for the measured times and where the run is."""
     metrics = [
@@ -50,7 +56,7 @@ def without_times(run_dir: Path) -> Dict[str, object]:
         for m in records(run_dir / "metrics.jsonl")
     ]
     config = {k: v for k, v in json.loads((run_dir / "config.json").read_bytes()).items() if k != "run_dir"}
-    with safe_open(str(run_dir / "checkpoints" / "final.safetensors"), framework="numpy") as file:
+    with safe_open(str(newest(run_dir)), framework="numpy") as file:
         vocabulary = file.metadata()["vocabulary"]
         weights = {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
     samples = (run_dir / "samples.jsonl").read_bytes()
@@ -63,8 +69,8 @@ def without_times(run_dir: Path) -> Dict[str, object]:
 def test_the_directory_holds_what_was_promised_and_nothing_else(trained: Trained):
     found = sorted(str(p.relative_to(trained.run_dir)) for p in trained.run_dir.rglob("*") if p.is_file())
     assert found == [
-        "checkpoints/final.safetensors", "config.json", "log.txt", "metrics.jsonl", "perplexity.png", "run.json",
-        "samples.jsonl",
+        "checkpoints/step-000000000.safetensors", "checkpoints/step-000000087.safetensors", "config.json", "lock",
+        "log.txt", "metrics.jsonl", "perplexity.png", "run.json", "samples.jsonl", "status.json",
     ]  # fmt: skip
 
 
@@ -85,10 +91,15 @@ def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_fil
         "max_norm": 5.0,
         "reference_batch_size": 32,
         "wire_dtype": "float32",
+        "corpus_sha256": hashlib.sha256("\n".join(verses()).replace("\n", " ")[:600].encode()).hexdigest(),
         "seed": 0,
         "device": "auto",
         "run_dir": str(trained.run_dir),
         "overwrite": False,
+        "resume": False,
+        "checkpoint_every": "60s",
+        "time_limit": None,
+        "stall_timeout": 300.0,
         "log_every": 2,
         "prefix": DOCUMENT_PREFIXES,
         "sample_length": 30,
@@ -116,7 +127,7 @@ def test_metrics_have_every_epoch_and_agree_with_each_other(trained: Trained):
     steps = (600 // 4 - 1) // 5
     assert [m["epoch"] for m in metrics] == [1, 2, 3]
     assert [m["step"] for m in metrics] == [steps, 2 * steps, 3 * steps]
-    vocabulary = load_checkpoint(trained.run_dir / "checkpoints" / "final.safetensors", "").vocabulary
+    vocabulary = load_checkpoint(newest(trained.run_dir), "").vocabulary
     assert vocabulary is not None
     for m in metrics:
         assert list(m) == "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds".split()
@@ -141,10 +152,11 @@ def test_samples_are_exactly_as_long_as_told(trained: Trained):
 
 def test_the_checkpoint_has_the_documents_parameters_and_the_vocabulary(trained: Trained):
     text = "\n".join(verses()).replace("\n", " ")[:600]
-    with safe_open(str(trained.run_dir / "checkpoints" / "final.safetensors"), framework="numpy") as file:
+    with safe_open(str(newest(trained.run_dir)), framework="numpy") as file:
         assert file.metadata()["vocabulary"] == "".join(sorted(set(text)))
         assert json.loads(file.metadata()["config"])["seq_len"] == 5
         shapes = {name: file.get_tensor(name).shape for name in file.keys()}  # noqa: SIM118
+        assert (shapes.pop("state.h"), shapes.pop("state.c")) == ((4, 8), (4, 8))
         assert {file.get_tensor(name).dtype for name in shapes} == {np.dtype(np.float32)}
     assert shapes == dict(document_shapes(len(set(text)), 8))
     assert len(shapes) == 14
@@ -171,7 +183,7 @@ def test_a_person_sees_lines_with_samples_and_a_file_no_progress_bar(trained: Tr
     assert re.fullmatch(line.format(3), lines[6])
     assert lines[7:10] == [f" - {text}" for text in samples[3:]]
     assert lines[10:] == [f"everything is in {trained.run_dir}"]
-    assert (trained.run_dir / "log.txt").read_text(encoding="utf-8") == trained.stdout
+    assert shown_log(trained.run_dir) == trained.stdout
     assert "\r" not in trained.stdout + trained.stderr
     assert "char/s]" not in trained.stdout + trained.stderr
 
@@ -234,14 +246,14 @@ def test_given_weights_are_where_a_run_begins_and_its_files_are_replaced(
     held.mkdir()
     (held / "log.txt").write_text("an old run")
     (held / "notes.md").write_text("mine")
-    weights = trained.run_dir / "checkpoints" / "final.safetensors"
+    weights = newest(trained.run_dir)
     config = tmp_path / "run.toml"
     config.write_text(f'init = "{weights}"\nlearning_rate = 0.7\nprefix = ["路"]\nepochs = 9', encoding="utf-8")
     result = train(
         tmp_path, song_file, f"--config={config}", "--learning-rate=1e-30", "--overwrite", "--sample-length=40"
     )
     assert (held / "notes.md").read_text() == "mine"
-    assert (held / "log.txt").read_text(encoding="utf-8") == result.stdout
+    assert shown_log(held) == result.stdout
     before, after = without_times(trained.run_dir), without_times(held)
     assert after["weights"] == before["weights"]
     assert after["vocabulary"] == before["vocabulary"]
@@ -257,7 +269,7 @@ def test_without_a_directory_a_run_makes_its_own(song_file: Path, tmp_path: Path
     assert result.returncode == 0, result.stderr
     (made,) = (tmp_path / "runs").iterdir()
     assert result.stdout.splitlines()[-1] == f"everything is in runs/{made.name}"
-    assert (made / "checkpoints" / "final.safetensors").exists()
+    assert newest(made).exists()
     assert [p.name for p in tmp_path.iterdir()] == ["runs"]
 
 
@@ -299,7 +311,7 @@ def test_a_terminal_has_a_progress_bar(song_file: Path, tmp_path: Path, through_
     assert status == 0, shown
     assert piped == ""
     assert re.search(r"\r +\d+%\|[^\r\n]+char/s\]", shown)
-    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    log = shown_log(tmp_path / "run")
     assert log.count("\nepoch ") == 2
     lines = [line.rsplit("\r")[-1] for line in shown.replace("\r\n", "\n").split("\n")]
     for line in log.splitlines():  # none is torn by the bar
@@ -313,7 +325,7 @@ def test_the_gradient_has_the_scale_of_the_reference_batch(song_file: Path, tmp_
     for name, reference, rate in (("own", 4, 0.8), ("double", 8, 0.4), ("default", 32, 0.1)):
         flags = (f"--reference-batch-size={reference}", f"--learning-rate={rate}", "--max-norm=1e9")
         train(tmp_path / name, song_file, *flags)
-        weights.append(load_checkpoint(tmp_path / name / "run" / "checkpoints" / "final.safetensors", "").parameters)
+        weights.append(load_checkpoint(newest(tmp_path / name / "run"), "").parameters)
     for name, value in weights[0].items():
         for other in weights[1:]:
             np.testing.assert_allclose(other[name], value, rtol=1e-4, atol=1e-6, err_msg=name)

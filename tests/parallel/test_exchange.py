@@ -1,10 +1,12 @@
 """Every collective with inputs that depend on the rank and answers in closed form, at any number of ranks."""
 
+import re
+
 import numpy as np
 import pytest
 from mxnet import nd
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.exchange import SettledError
 
 
@@ -93,9 +95,35 @@ def test_a_mistake_of_the_last_rank_stops_every_rank(world):
 
 
 def test_ranks_that_differ_are_refused(world):
-    world.require_equal("same", "equal")
+    world.require_equal({"epochs": "7", "corpus": "a"}, "equal")
+    mine = {"epochs": "7", "corpus": "a" if world.rank == 0 else "b" * 50, **({"new": "1"} if world.rank == 2 else {})}
     if world.size == 1:
-        world.require_equal(f"rank {world.rank}", "configuration")
-    else:
-        with pytest.raises(SettledError, match="rank 1 on .* has another configuration than rank 0"):
-            world.require_equal(f"rank {world.rank}", "configuration")
+        world.require_equal(mine, "start")
+        return
+    with pytest.raises(SettledError) as caught:
+        world.require_equal(mine, "start")
+    message = str(caught.value)
+    assert caught.value.status == ExitStatus.BAD_CONFIG
+    assert re.search(r"^start: rank 1 on \S+ has another corpus \(bbbbbbbbbbbb\.\.\., not a\)", message)
+    assert "epochs" not in message
+    assert ("rank 2 on" in message and "new (1, not nothing)" in message) == (world.size > 2)
+
+
+def test_rows_of_every_rank_one_below_the_other(world):
+    mine = nd.array(np.full((world.rank + 1, 2), world.rank, np.float32))
+    expected = np.concatenate([np.full((r + 1, 2), r, np.float32) for r in range(world.size)])
+    np.testing.assert_array_equal(world.gather_rows(mine, "rows"), expected)
+
+
+def test_the_roots_text_is_everybodys(world):
+    assert world.share_text(f"分开 {world.rank}", "share") == "分开 0"
+
+
+def test_a_mistake_of_the_root_alone_stops_every_rank(world):
+    def act() -> None:
+        raise UserError("the disk is full", ExitStatus.CANNOT_WRITE)
+
+    with pytest.raises(SettledError, match="^the disk is full$") as caught:
+        world.settle_root(act, "settle_root")
+    assert caught.value.status == ExitStatus.CANNOT_WRITE
+    assert world.settle_root(lambda: 7, "settle_root_well") == (7 if world.is_root else None)

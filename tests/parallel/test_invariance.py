@@ -8,7 +8,7 @@ import pytest
 
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.model import CharLSTM, initial_parameters
-from lstm_dist.trainer import Schedule, train
+from lstm_dist.trainer import Callbacks, NotFiniteError, Schedule, Trainer, Votes
 from tests.alone import Alone, Record
 
 V, H, T = 29, 11, 6
@@ -17,7 +17,7 @@ EPOCHS = 4
 TOKENS = np.random.default_rng(5).integers(0, V, STREAMS * (T * 9 + 1)).astype(np.int32)
 
 
-def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0, wire_dtype="float32"):
+def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0, wire_dtype="float32", callbacks=None):
     """Train; returns the parameters under the document's names and the log."""
     kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
     model = CharLSTM(V, H, mx.cpu())
@@ -36,7 +36,7 @@ def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0,
         log_every=100,
     )
     log = Record()
-    train(model, batches, world, schedule, log, lambda _: None)
+    Trainer(model, batches, world, schedule, log, callbacks or Callbacks()).run()
     return model.parameters.to_document(), log
 
 
@@ -87,3 +87,46 @@ def test_a_repeated_run_is_bit_identical(world, sampling):
     assert log.losses == log_again.losses
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+class VoteOnce(Callbacks):
+    """On one rank, before one step."""
+
+    def __init__(self, world, rank, step, vote):
+        self._mine, self._step, self._vote, self._asked = world.rank == rank % world.size, step, vote, 0
+        self.commits = []
+
+    def vote(self):
+        self._asked += 1
+        return self._vote if self._mine and self._asked == self._step else Votes()
+
+    def commit(self, progress, state):  # noqa: ARG002
+        self.commits.append(progress.step)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("vote", [Votes(stop=True), Votes(checkpoint=True)], ids=["stop", "checkpoint"])
+@pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
+def test_what_one_rank_wants_all_do_after_the_same_step(world, rank, vote, wire_dtype):
+    once = VoteOnce(world, rank, 12, vote)
+    walk(world, "consecutive", callbacks=once, wire_dtype=wire_dtype)
+    assert once.commits[1] in (12, 13)
+    assert (len(once.commits) == 2) == vote.stop
+    assert len(set(world.gather_text(str(once.commits), "commits"))) == 1
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+@pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_at_that_step(world, rank, wire_dtype, monkeypatch):
+    original, seen = CharLSTM.loss_and_gradients, []
+
+    def poisoned(self, inputs, targets, state):
+        seen.append(1)
+        if len(seen) == 8 and world.rank == rank % world.size:
+            self.parameters.views["b_y"][:] = float("nan")
+        return original(self, inputs, targets, state)
+
+    monkeypatch.setattr(CharLSTM, "loss_and_gradients", poisoned)
+    with pytest.raises(NotFiniteError):
+        walk(world, "consecutive", wire_dtype=wire_dtype)
+    assert set(world.gather_text(str(len(seen)), "seen")) == {"9"}, "the eighth is known while the ninth is under way"

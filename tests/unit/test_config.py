@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 
 import pytest
 
-from lstm_dist.config import FIELDS, RunConfig, parse_config
+from lstm_dist.config import FIELDS, RunConfig, parse_config, require_same_run
 from lstm_dist.errors import UserError
 
 FLAGS = ["--" + name.replace("_", "-") for name in FIELDS]
@@ -43,6 +43,10 @@ def test_the_defaults_are_the_documents_hyperparameters():
         "run_dir": None,
         "wire_dtype": "float32",
         "overwrite": False,
+        "resume": False,
+        "checkpoint_every": "60s",
+        "time_limit": None,
+        "stall_timeout": 300.0,
         "log_every": 20,
         "prefix": None,
         "sample_length": 100,
@@ -80,13 +84,16 @@ EVERY_FIELD: Dict[str, Any] = {
     "wire_dtype": "float16",
     "run_dir": "c",
     "overwrite": True,
+    "checkpoint_every": "5m",
+    "time_limit": "2h",
+    "stall_timeout": 7.5,
     "log_every": 11,
     "prefix": ["天"],
     "sample_length": 12,
 }
 
 
-@pytest.mark.parametrize("name", FIELDS)
+@pytest.mark.parametrize("name", [name for name in FIELDS if name != "resume"])  # which needs another
 def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
     value = EVERY_FIELD[name]
     assert value != RunConfig().to_json()[name]
@@ -97,8 +104,62 @@ def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
     assert from_flag == from_file
     assert from_flag.to_json() == {**RunConfig().to_json(), name: value}
     assert json.loads(json.dumps(from_flag.to_json())) == from_flag.to_json()
-    assert from_flag.fingerprint() != RunConfig().fingerprint()
-    assert from_flag.fingerprint() == from_file.fingerprint()
+    differing = {k for k, v in from_flag.facts().items() if v != RunConfig().facts()[k]}
+    assert differing == {name}
+    assert from_flag.facts() == from_file.facts()
+
+
+def test_resuming_takes_a_run_directory_and_no_other_beginning(tmp_path: Path):
+    assert parse_config(["--resume", "--run-dir=a"]).resume
+    for flags, words in (
+        (["--resume"], "name the run to go on with, by --run-dir"),
+        (["--resume", "--run-dir=a", "--overwrite"], "give this or --overwrite, not both"),
+        (["--resume", "--run-dir=a", f"--init={tmp_path}/a"], "give this or --init, not both"),
+    ):
+        with pytest.raises(UserError, match=f"--resume true: {words}"):
+            parse_config(flags)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "epochs"),
+    [("60s", 60, 0), ("5m", 300, 0), ("0.5h", 1800, 0), ("1epoch", 0, 1), ("10epochs", 0, 10)],
+)
+def test_checkpoints_come_by_time_or_by_epochs(text: str, seconds: float, epochs: int):
+    settings = parse_config([f"--checkpoint-every={text}"])
+    assert (settings.checkpoint_seconds, settings.checkpoint_epochs) == (seconds, epochs)
+
+
+@pytest.mark.parametrize("text", ["", "0s", "-1s", "5", "1e3s", "0epochs", "epoch", "5 m", "nan", "1d", "٣s"])
+def test_what_is_no_time_is_refused(text: str):
+    with pytest.raises(UserError, match="--checkpoint-every .*: should be a time or a number of epochs, such as 60s"):
+        parse_config([f"--checkpoint-every={text}"])
+    with pytest.raises(UserError, match="--time-limit .*: should be a time, such as 90s, 55m or 23.5h"):
+        parse_config([f"--time-limit={text}"])
+
+
+def test_a_time_limit_leaves_time_to_stop():
+    assert parse_config(["--time-limit=100s"]).deadline(1000.0) == 1090.0
+    assert parse_config(["--time-limit=10h"]).deadline(0.0) == 36000 - 30
+    assert parse_config([]).deadline(5.0) == float("inf")
+
+
+def test_what_decides_the_result_cannot_change_in_a_resumed_run():
+    then = parse_config(["--learning-rate=0.5"]).resolved(2, ["天"])
+    free = ["--epochs=900", "--log-every=3", "--prefix=地", "--checkpoint-every=1epoch", "--device=cpu", "--corpus=b"]
+    require_same_run(then, parse_config(["--learning-rate=0.5", *free]).resolved(3, ["地"]))
+    with pytest.raises(UserError) as caught:
+        require_same_run(then, parse_config(["--hidden-size=9", "--batch-size-per-worker=32"]).resolved(2, []))
+    assert str(caught.value) == (
+        "--resume: --global-batch-size was 32 and is 64, --hidden-size was 256 and is 9, --learning-rate was 0.5 and "
+        "is 0.1: leave them as in that run, or start another"
+    )
+
+
+def test_what_is_not_given_stays_as_it_was(tmp_path: Path):
+    base = parse_config(["--learning-rate=0.5", "--batch-size-per-worker=4"]).resolved(2, ["天"])
+    again = parse_config([toml(tmp_path, "epochs = 7")], base)
+    assert (again.learning_rate, again.streams(3), again.epochs, again.prefix) == (0.5, 8, 7, ["天"])
+    assert parse_config(["--batch-size-per-worker=4"], base).streams(3) == 12
 
 
 def test_help_lists_every_field_with_its_help(capsys: pytest.CaptureFixture):
@@ -230,6 +291,8 @@ BAD_FILES = [
     ('config = "b.toml"', "--config {}", "unknown key 'config'"),
     ("zzz = 1", "--config {}", "unknown key 'zzz'"),
     ("epochs = ", "--config {}", "is not TOML ("),
+    ("prefix = " + "[" * 100_000, "--config {}", "is not TOML ("),
+    ("epochs = 1 #" + "x" * 2**20, "--config {}", "has more than 1,048,576 bytes"),
     ("epochs = 1\nepochs = 2", "--config {}", "is not TOML ("),
     ("epochs = true", "--epochs true", "should not be a truth value (in {})"),
     ("hidden_size = false", "--hidden-size false", "should not be a truth value (in {})"),
@@ -248,9 +311,10 @@ BAD_FILES = [
     ("prefix = [1]", "--prefix [1]", "valid string (in {})"),
     ('prefix = ["天", ""]', '--prefix ["天", ""]', "at least one character (in {})"),
     ("corpus = 5", "--corpus 5", "valid path"),
-    ('corpus = "a\\u0000b"', "--corpus a", "null byte (in {})"),
-    ('init = "a\\u0000b"', "--init a", "null byte (in {})"),
-    ('run_dir = "a\\u0000b"', "--run-dir a", "null byte (in {})"),
+    ('corpus = "a\\u0000b"', "--corpus a", "control character (in {})"),
+    ('init = "a\\u0000b"', "--init a", "control character (in {})"),
+    ('run_dir = "a\\u0000b"', "--run-dir a", "control character (in {})"),
+    ('run_dir = "a\\u001bb"', "--run-dir a", "control character (in {})"),
     ("overwrite = 7", "--overwrite 7", "valid boolean"),
     ("global_batch_size = 4\nbatch_size_per_worker = 4", "--batch-size-per-worker 4", "--global-batch-size, not both"),
 ]

@@ -1,5 +1,6 @@
 """The GPUs that a driver shows, told by a driver of our own, and the choice among them."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from typing import Callable, List, Sequence, Tuple
 import pytest
 
 from lstm_dist import device
-from lstm_dist.device import Gpu, choose, unsupported, visible_gpus
+from lstm_dist.device import Gpu, choose, memory, unsupported, visible_gpus
 from lstm_dist.errors import UserError
 
 A100, RTX3090, GTX980 = Gpu(0, "NVIDIA A100-SXM4-40GB", (8, 0)), Gpu(1, "RTX 3090", (8, 6)), Gpu(2, "GTX 980", (5, 2))
@@ -154,3 +155,12 @@ def test_choose_refuses(
 def test_choose_with_the_real_mxnet() -> None:
     mx = pytest.importorskip("mxnet", reason="MXNet is not installed")
     assert choose("cpu", 0) == mx.cpu()
+
+
+def test_memory_is_this_workers_share_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    mx = pytest.importorskip("mxnet", reason="MXNet is not installed")
+    alone = memory(mx.cpu())
+    assert 2**26 < alone <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name, value in (("RANK", 1), ("SIZE", 4), ("LOCAL_RANK", 1), ("LOCAL_SIZE", 2)):
+        monkeypatch.setenv(f"HOROVOD_{name}", str(value))
+    assert memory(mx.cpu()) == alone // 2

@@ -1,11 +1,14 @@
 """What each launcher's environment means, and how many threads a worker takes."""
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Dict
 
 import pytest
 
-from lstm_dist.launcher import Launch, detect, set_threads
+from lstm_dist.launcher import Launch, Shell, detect, set_threads
 
 HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 MPIRUN = {
@@ -109,3 +112,31 @@ def test_set_threads_replaces_nonsense(monkeypatch: pytest.MonkeyPatch, nonsense
     environ = {"OMP_NUM_THREADS": nonsense}
     assert set_threads(environ) == 8
     assert environ == {"OMP_NUM_THREADS": "8"}
+
+
+def test_a_shell_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
+    """horovodrun --mpi becomes `sh -c "mpirun ..."`; here, mpirun is a script that outlives its shell."""
+    worker = "import sys\nfrom lstm_dist.launcher import Shell\nshell = Shell()\nprint(shell.has_ended(), flush=True)\n"
+    worker += "sys.stdin.readline()\nprint(shell.has_ended(), flush=True)\n"
+    (tmp_path / "worker.py").write_text(worker)
+    mpirun = tmp_path / "mpirun"
+    mpirun.write_text(f"#!/bin/sh\n{sys.executable} {tmp_path}/worker.py\ntrue\n")
+    mpirun.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[2])}
+    for script, answer in (("mpirun x; true", "True\n"), ("exec mpirun x; true", "False\n")):
+        with subprocess.Popen(
+            ["/bin/sh", "-c", script], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as shell:
+            assert shell.stdin
+            assert shell.stdout
+            assert shell.stdout.readline() == "False\n"
+            if script.startswith("mpirun"):
+                shell.kill()
+                shell.wait(timeout=5)
+            shell.stdin.write("\n")
+            shell.stdin.flush()
+            assert shell.stdout.readline() == answer
+
+
+def test_without_a_launcher_there_is_no_such_shell() -> None:
+    assert not Shell().has_ended()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lstm_dist.errors import UserError
-from lstm_dist.model import CharLSTM, FlatArray, document_shapes, initial_parameters
+from lstm_dist.model import CharLSTM, FlatArray, document_shapes, initial_parameters, memory_needed
 
 V, H = 7, 5
 
@@ -21,6 +21,12 @@ def test_the_documents_names_and_shapes():
         "W_hy": (256, 1465), "b_y": (1465,),
     }  # fmt: skip
     assert len(document_shapes(V, H)) == 14
+
+
+def test_the_memory_that_is_needed_is_more_than_all_parameters_twice():
+    parameters = sum(math.prod(shape) for shape in document_shapes(V, H).values())
+    assert memory_needed(V, H, 0, 35) == 4 * 2 * parameters
+    assert memory_needed(V, H, 3, 2) - memory_needed(V, H, 0, 2) == 4 * 6 * (14 * H + 2 * V)
 
 
 def test_fused_memory_and_the_documents_names_are_the_same_numbers():

@@ -14,8 +14,8 @@ from typing import Dict, Iterator, List
 import pytest
 
 from lstm_dist import runlog
-from lstm_dist.errors import UserError
-from lstm_dist.runlog import RUN_FILES, EpochMetrics, RootLog, RunLog, draw_perplexity
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.runlog import RUN_FILES, EpochMetrics, RootLog, RunLog, claim, draw_perplexity, is_claimed
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +40,13 @@ def held(tmp_path: Path) -> Path:
     """A directory that holds a run, and things that are not the run's."""
     run_dir = tmp_path / "run"
     (run_dir / "checkpoints" / "mine").mkdir(parents=True)
-    for name in (*RUN_FILES, "checkpoints/final.safetensors", "checkpoints/final.safetensors.partial"):
+    for name in (
+        *RUN_FILES,
+        "checkpoints/step-000000009.safetensors",
+        "checkpoints/step-000000009.safetensors.partial",
+    ):
         (run_dir / name).write_text(f"old {name}")
-    for name in ("notes.md", "checkpoints/notes.md", "checkpoints/mine/final.safetensors"):
+    for name in ("notes.md", "checkpoints/notes.md", "checkpoints/mine/step-000000009.safetensors"):
         (run_dir / name).write_text(f"my {name}")
     return run_dir
 
@@ -66,7 +70,9 @@ def test_a_run_is_not_overwritten_unasked(held: Path):
     assert contents(held) == before
 
 
-@pytest.mark.parametrize("name", [*RUN_FILES, "checkpoints/final.safetensors", "checkpoints/old.safetensors.partial"])
+@pytest.mark.parametrize(
+    "name", [*RUN_FILES, "checkpoints/step-000000009.safetensors", "checkpoints/old.safetensors.partial"]
+)
 def test_any_one_file_of_a_run_is_a_run(tmp_path: Path, name: str):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / name).write_text("old")
@@ -79,8 +85,8 @@ def test_overwriting_takes_the_run_and_nothing_else(held: Path):
     with root_log(held, overwrite=True):
         after = contents(held)
     assert set(after) == {
-        "config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt",
-        "notes.md", "checkpoints/notes.md", "checkpoints/mine/final.safetensors",
+        "config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt", "lock",
+        "notes.md", "checkpoints/notes.md", "checkpoints/mine/step-000000009.safetensors",
     }  # fmt: skip
     assert all(data == f"my {name}".encode() for name, data in after.items() if "notes" in name or "mine" in name)
     assert not any(data.startswith(b"old") for data in after.values())
@@ -123,6 +129,134 @@ def test_a_new_directory_is_named_after_the_moment(tmp_path, monkeypatch):
         assert re.fullmatch(r"runs/\d{8}-\d{6}(-\d+)?", path.as_posix())
 
 
+def test_a_directory_belongs_to_one_job_at_a_time(tmp_path: Path):
+    assert not is_claimed(tmp_path / "run")
+    with root_log(tmp_path / "run"):
+        assert is_claimed(tmp_path / "run")
+        with pytest.raises(UserError, match=rf"another job is writing there \(process {os.getpid()} on ") as caught:
+            claim(tmp_path / "run")
+        assert caught.value.status == ExitStatus.CANNOT_CREATE
+        with pytest.raises(UserError, match="another job is writing there"):
+            RootLog(tmp_path / "run", overwrite=True)
+    assert not is_claimed(tmp_path / "run")  # it ends with its holder
+    claim(tmp_path / "run").close()
+
+
+@pytest.mark.parametrize(("mode", "safe"), [(0o700, True), (0o775, True), (0o1777, True), (0o777, False)])
+def test_a_folder_that_any_user_could_replace_is_refused(tmp_path: Path, mode: int, safe: bool):
+    above = tmp_path / "above"
+    above.mkdir()
+    above.chmod(mode)
+    if safe:
+        claim(above / "run").close()
+        return
+    with pytest.raises(UserError, match=r"any user may replace it: say `chmod o-w .*above`") as caught:
+        claim(above / "run")
+    assert caught.value.status == ExitStatus.CANNOT_CREATE
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "run").mkdir()
+    owner = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    if owner:
+        with pytest.raises(UserError, match=f"it belongs to another user, number {owner}"):
+            claim(tmp_path / "run")
+    else:
+        claim(tmp_path / "run").close()  # root's is everybody's
+        os.chown(tmp_path / "run", 54321, -1)
+        with pytest.raises(UserError, match="it belongs to another user, number 54321: give one of your own"):
+            claim(tmp_path / "run")
+
+
+def test_what_a_crashed_machine_left_behind_the_last_row_is_written_again(tmp_path: Path):
+    with root_log(tmp_path / "run") as log:
+        log.epoch(metrics(2), show=False)
+    path = tmp_path / "run" / "metrics.jsonl"
+    whole = path.read_bytes()
+    for garbage in (b"\0" * 100, b"\0" * 100 + b"\n", b'{"epoch": "x"}\n', b"[]\n", b'{"epo'):
+        path.write_bytes(whole + garbage)
+        log = RootLog(tmp_path / "run", resumed_epochs=2)
+        assert path.read_bytes() == whole
+        log.finish()
+
+
+def test_a_run_is_nobody_elses_to_read(tmp_path: Path):
+    with root_log(tmp_path / "run"):
+        for name in ("", "checkpoints", "errors"):
+            assert (tmp_path / "run" / name).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_resumed_run_goes_on_without_a_gap_or_a_repeated_row(tmp_path: Path):
+    with root_log(tmp_path) as log:
+        for epoch in (2, 3):
+            log.epoch(metrics(epoch), show=False)
+            log.sample(epoch, "分", "分开")
+        log.say("the first part")
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 4, "st')  # where a kill broke it off
+    (tmp_path / "errors" / "rank1.json").write_text("{}")
+    log = RootLog(tmp_path, resumed_epochs=2)
+    assert not (tmp_path / "errors" / "rank1.json").exists()
+    log.start({}, {}, 9, 1000)
+    log.epoch(metrics(3), show=False)
+    log.sample(3, "分", "分开了")
+    log.finish()
+    assert [line["epoch"] for line in records(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert [line["text"] for line in records(tmp_path / "samples.jsonl")] == ["分开", "分开了"]
+    assert (tmp_path / "perplexity.png").read_text() == "of 3 epochs"
+    assert "the first part" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+# Output that dies
+
+
+def test_output_that_nobody_reads_does_not_hold_the_run_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(runlog, "_READER_PATIENCE", 0.2)
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        with root_log(tmp_path) as log:
+            for number in range(2000):
+                log.say(f"{number} " + "x" * 100)
+    os.close(reader)
+    lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert sum("x" in line for line in lines) == 2000
+    assert lines.count("nobody reads the output any more: this file goes on alone") == 1
+
+
+def test_a_terminal_that_is_gone_is_a_broken_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = os.openpty()
+    with open(theirs, "w", encoding="utf-8") as stdout, root_log(tmp_path / "run") as log:
+        monkeypatch.setattr(log, "_console", stdout)
+        os.close(ours)
+        with pytest.raises(BrokenPipeError):
+            log.say("is anybody there?")
+        monkeypatch.undo()
+
+
+def test_output_to_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with open("/dev/full", "w", encoding="utf-8") as full, root_log(tmp_path / "run") as log:
+        monkeypatch.setattr(log, "_console", full)
+        with pytest.raises(UserError, match=r"standard output: cannot be written \(No space left") as caught:
+            log.say("a line")
+        assert caught.value.status == ExitStatus.CANNOT_WRITE
+        monkeypatch.undo()
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path):
+    with root_log(tmp_path) as log:
+        kept, log._metrics = log._metrics, open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: SIM115
+        with pytest.raises(
+            UserError, match="/dev/full: cannot be written .No space left on device.; make room"
+        ) as error:
+            log.epoch(metrics(2), show=False)
+        assert error.value.status == ExitStatus.CANNOT_WRITE
+        with contextlib.suppress(OSError):
+            log._metrics.close()
+        log._metrics = kept
+
+
 # The files
 
 
@@ -137,7 +271,7 @@ def test_every_epoch_is_a_line_of_json(tmp_path: Path):
     assert lines[2] == metrics(3)._asdict()
 
 
-def test_configuration_and_run_card_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_configuration_and_run_card_are_kept(tmp_path: Path, capfd: pytest.CaptureFixture):
     log = RootLog(tmp_path, overwrite=False)
     log.start({"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}, {"workers": 2}, epochs=1, chars_per_epoch=10)
     assert json.loads((tmp_path / "config.json").read_bytes()) == {"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}
@@ -147,7 +281,7 @@ def test_configuration_and_run_card_are_kept(tmp_path: Path, capsys: pytest.Capt
     log.epoch(metrics(1), show=False)
     log.finish()
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").startswith("corpus: 歌\\udcff.txt\n")
-    assert capsys.readouterr().out.startswith("corpus: 歌\\udcff.txt\n")
+    assert capfd.readouterr().out.startswith("corpus: 歌\\udcff.txt\n")
 
 
 def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.MonkeyPatch):
@@ -178,7 +312,7 @@ def test_perplexity_is_drawn(tmp_path: Path):
 def test_everything_is_closed_at_the_end(tmp_path: Path):
     before = set(os.listdir("/proc/self/fd"))
     with root_log(tmp_path):
-        assert len(set(os.listdir("/proc/self/fd")) - before) == 3
+        assert len(set(os.listdir("/proc/self/fd")) - before) == 4
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
@@ -200,12 +334,12 @@ def test_a_file_gets_lines_and_no_progress_bar(tmp_path: Path, capfd: pytest.Cap
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == shown
 
 
-def test_a_terminal_does_not_have_to_obey_a_sample(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_terminal_does_not_have_to_obey_a_sample(tmp_path: Path, capfd: pytest.CaptureFixture):
     text = "分\x1b[2J\a\r\n\t\0\x7f\x9b\u202e\u2028\u3000开\\"
     with root_log(tmp_path) as log:
         log.sample(7, "分", text)
     escaped = " - 分\\x1b[2J\\x07\\r\\n\\t\\x00\\x7f\\x9b\\u202e\\u2028\u3000开\\\n"
-    assert capsys.readouterr().out.startswith(escaped)
+    assert capfd.readouterr().out.startswith(escaped)
     assert (tmp_path / "log.txt").read_bytes().startswith(escaped.encode())
     assert records(tmp_path / "samples.jsonl") == [{"epoch": 7, "prefix": "分", "text": text}]
 
@@ -240,7 +374,7 @@ def test_a_named_terminal_gets_the_bar_and_the_lines(
 
 @pytest.mark.parametrize("kind", ["a file", "nothing", "a folder"])
 def test_what_is_no_terminal_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, kind: str
 ):
     target = tmp_path / "terminal"
     if kind == "a file":
@@ -250,7 +384,7 @@ def test_what_is_no_terminal_is_left_alone(
     monkeypatch.setenv("LSTM_DIST_TERMINAL", str(target))
     with root_log(tmp_path / "run") as log:
         log.say("hello")
-    assert "hello\n" in capsys.readouterr().out
+    assert "hello\n" in capfd.readouterr().out
     assert kind != "a file" or target.read_text() == "precious"
     assert target.exists() == (kind != "nothing")
 

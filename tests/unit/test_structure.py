@@ -9,9 +9,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = sorted((ROOT / "lstm_dist").glob("**/*.py"))
 PROGRAMS = sorted((ROOT / "jobs").glob("*.py"))
+LAUNCHERS = [ROOT / "launch" / "supervise.py"]
 CONTEST = sorted((ROOT / "jobs" / "contest").glob("*.py"))
 TREES: Dict[Path, ast.Module] = {
-    p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS, *CONTEST]
+    p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS, *CONTEST, *LAUNCHERS]
 }
 PURE = ("batches", "lstm", "optim", "corpus", "launcher", "randomness", "evaluation")
 COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.exchange"}

@@ -1,5 +1,6 @@
 """What happens between the steps: the state's way, the order of the exchange, and where training stops."""
 
+import itertools
 import threading
 
 import mxnet as mx
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 
 from lstm_dist.batches import ConsecutiveBatches
-from lstm_dist.exchange import SettledError
-from lstm_dist.model import CharLSTM, initial_parameters
-from lstm_dist.trainer import Schedule, train, train_step
+from lstm_dist.model import CharLSTM, LSTMState, initial_parameters
+from lstm_dist.trainer import Callbacks, NotFiniteError, Progress, Schedule, Trainer, Votes, train_step
 from tests.alone import Alone, Record
 
 V, H, B, T = 9, 4, 3, 5
@@ -34,15 +34,42 @@ class Watched(CharLSTM):
 def schedule(**changes):
     numbers = {
         "epochs": 2, "learning_rate": 0.01, "max_norm": 5.0, "gradient_scale": 1.0, "resets_every_window": False,
-        "chars_per_step": B * T, "log_every": 2, "wire_dtype": "float32",
+        "chars_per_step": B * T, "log_every": 2, "wire_dtype": "float32", "checkpoint_epochs": 0,
     }  # fmt: skip
     return Schedule(**{**numbers, **changes})
 
 
-def run(model, log=None, samples=None, **changes):
-    log = log or Record()
+class Kept(Callbacks):
+    """Votes as it is told, by step, and keeps what it is given."""
+
+    def __init__(self, votes=None):
+        self.votes, self.asked, self.samples, self.commits, self.beats, self.model = votes or {}, 0, [], [], [], None
+
+    def vote(self):
+        self.asked += 1
+        return self.votes.get(self.asked, Votes())
+
+    def beat(self, phase, step):
+        self.beats.append((phase, step))
+
+    def write_samples(self, epoch):
+        self.samples.append(epoch)
+
+    def commit(self, progress, state):
+        weights = self.model.parameters.flat.asnumpy() if self.model else None
+        self.commits.append((progress, weights, [part.asnumpy() for part in state]))
+
+
+def trainer(model, log=None, callbacks=None, progress=Progress(), state=None, **changes):  # noqa: B008 - a tuple
+    callbacks = callbacks or Kept()
+    callbacks.model = model
     batches = ConsecutiveBatches(TOKENS, B, T)
-    train(model, batches, Alone(), schedule(**changes), log, (samples if samples is not None else []).append)
+    return Trainer(model, batches, Alone(), schedule(**changes), log or Record(), callbacks, progress, state)
+
+
+def run(model, log=None, callbacks=None, **changes):
+    log = log or Record()
+    trainer(model, log, callbacks, **changes).run()
     return log
 
 
@@ -81,15 +108,15 @@ def test_the_average_comes_before_the_clip_and_the_clip_before_the_step():
     model = Watched()
     numbers = schedule(gradient_scale=3.0, max_norm=0.25)
     _, stats = train_step(model, window, model.zero_state(B), Doubling(), numbers)
-    assert stats.grad_norm.asscalar() == pytest.approx(norm, rel=1e-5)
+    assert stats.read()[1] == pytest.approx(norm, rel=1e-5)
     assert norm > 0.25
     np.testing.assert_allclose(model.parameters.flat.asnumpy(), expected, rtol=1e-5, atol=1e-7)
 
 
 def test_what_is_shown_and_when_samples_are_written():
-    samples = []
-    log = run(Watched(), samples=samples, epochs=5)
-    assert log.shown == samples == [2, 4, 5], "every log_every epochs, and the last"
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=5)
+    assert log.shown == kept.samples == [2, 4, 5], "every log_every epochs, and the last"
     assert log.chars == 5 * 4 * B * T
     assert len(log.losses) == 5
     assert log.losses[0] == pytest.approx(np.log(V), rel=0.02)
@@ -101,15 +128,109 @@ def test_the_mean_is_over_all_characters():
     assert log.losses[0] == pytest.approx(np.log(V) / 2, rel=0.02), "half of the characters were another worker's"
 
 
-@pytest.mark.parametrize("where", ["W_xi", "b", "b_y"])
-def test_numbers_that_are_not_finite_stop_the_run(where):
-    model = Watched()
-    view = model.parameters.views.get(where, model.parameters.views["W_x"])
-    view[0] = float("nan")
-    log = Record()
-    with pytest.raises(SettledError, match=r"epoch 1: training has diverged .*--learning-rate"):
-        run(model, log)
+@pytest.mark.parametrize("where", ["W_x", "W_h", "b", "W_hy", "b_y"])
+def test_numbers_that_are_not_finite_stop_the_run_at_that_step(where):
+    model, log, kept = Watched(), Record(), Kept()
+    job = trainer(model, log, kept)
+    original = model.loss_and_gradients
+
+    def poisoned(inputs, targets, state):
+        if len(model.starts) == 2:  # the third step
+            model.parameters.views[where].reshape(-1)[:1] = float("nan")
+        return original(inputs, targets, state)
+
+    model.loss_and_gradients = poisoned
+    with pytest.raises(NotFiniteError, match="loss nan"):
+        job.run()
+    assert job.progress.step == 2
     assert not log.losses
+    assert [progress.step for progress, _, _ in kept.commits] == [0]
+
+
+def test_a_loss_that_is_not_finite_is_everybodys_news_even_where_the_gradient_is():
+    model = Watched()
+    window = next(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
+    assert model.gradients.extra.asnumpy().tolist() == [0.0, 0.0]
+    model.parameters.views["b_y"][:1] = float("inf")
+    model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
+    assert np.isnan(model.gradients.extra.asnumpy()).all()
+
+
+# Stops and checkpoints
+
+
+def uninterrupted(epochs=3):
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=epochs)
+    return kept.commits[-1], log
+
+
+def test_it_commits_before_the_first_step_and_after_the_last():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=3)
+    assert [(p.step, p.epoch, p.position) for p, _, _ in kept.commits] == [(0, 0, 0), (12, 3, 0)]
+
+
+def test_it_commits_every_so_many_epochs():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=5, checkpoint_epochs=2)
+    assert [p.epoch for p, _, _ in kept.commits] == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize("voted", range(1, 11))
+def test_a_stop_comes_at_most_one_step_after_the_vote_and_goes_on_bit_by_bit(voted):
+    kept = Kept({voted: Votes(stop=True)})
+    model, first = Watched(), Record()
+    job = trainer(model, first, kept, epochs=3)
+    assert job.run()
+    progress, weights, state = kept.commits[-1]
+    assert voted <= progress.step <= voted + 1
+    assert progress.step == job.progress.step
+
+    model = Watched()
+    model.parameters.flat[:] = weights
+    later, second = Kept(), Record()
+    on = LSTMState(*(mx.nd.array(part) for part in state))
+    assert not trainer(model, second, later, progress, on, epochs=3).run()
+    (_, expected, _), log = uninterrupted()
+    np.testing.assert_array_equal(later.commits[-1][1], expected)
+    assert [*first.losses, *second.losses] == pytest.approx(log.losses, rel=1e-12)
+    assert [*first.norms, *second.norms] == pytest.approx(log.norms, rel=1e-12)
+
+
+@pytest.mark.parametrize("voted", range(1, 11))
+def test_a_checkpoint_in_the_middle_changes_nothing(voted):
+    kept = Kept({voted: Votes(checkpoint=True)})
+    log = run(Watched(), callbacks=kept, epochs=3)
+    (_, expected, _), plain = uninterrupted()
+    np.testing.assert_array_equal(kept.commits[-1][1], expected)
+    assert log.losses == pytest.approx(plain.losses, rel=1e-12)
+    (middle,) = [p for p, _, _ in kept.commits[1:-1]]
+    assert voted <= middle.step <= voted + 1
+
+
+def test_a_replay_ends_on_the_weights_of_the_step_that_it_is_sent_to():
+    stopped = Kept({6: Votes(stop=True)})
+    trainer(Watched(), callbacks=stopped, epochs=3).run()
+    target, expected, _ = stopped.commits[-1]
+    model, kept = Watched(), Kept({1: Votes(stop=True)})
+    job = trainer(model, callbacks=kept, epochs=3)
+    job.replay(Progress(), model.zero_state(B), target.step)
+    assert kept.commits[-1][0].step == target.step
+    np.testing.assert_array_equal(kept.commits[-1][1], expected)
+    assert kept.samples == []
+
+
+def test_every_step_is_told_to_the_watchdog():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=2)
+    assert kept.beats == [
+        ("checkpoint", 0),
+        *(("step", k) for k in range(1, 9)),
+        ("samples", 8),
+        ("checkpoint", 8),
+    ]
 
 
 WAITING = ["MXNDArrayWaitToRead", "MXNDArrayWaitToWrite", "MXNDArrayWaitAll", "MXNDArraySyncCopyToCPU"]
@@ -128,7 +249,7 @@ def test_a_step_asks_for_nothing_that_waits(monkeypatch):
     for window in windows:
         state, stats = train_step(model, window, state, Alone(), schedule())
     assert waited == []
-    stats.loss.asscalar()
+    stats.read()
     assert waited == ["MXNDArraySyncCopyToCPU"], "the counting has to see what it is there for"
 
 
@@ -161,7 +282,7 @@ def test_a_step_returns_before_what_it_needs_has_been_computed():
     Gate.opened.set()
     opener.cancel()
     assert not was_open
-    assert np.isfinite(stats.loss.asscalar())
+    assert np.isfinite(stats.read()[0])
 
 
 def resident_kb():
@@ -171,15 +292,16 @@ def resident_kb():
 
 def test_memory_does_not_grow_with_the_steps_of_an_epoch():
     class Repeated(ConsecutiveBatches):
-        def epoch(self, epoch):
+        def epoch(self, epoch, start=0):
             for _ in range(300):
-                yield from super().epoch(epoch)
+                yield from itertools.islice(super().epoch(epoch, start), 4)
 
     model, log = CharLSTM(V, H, mx.cpu()), Record()
     model.load(initial_parameters(V, H, 0), "test")
     batches = Repeated(TOKENS, B, T)
-    train(model, batches, Alone(), schedule(epochs=1), log, lambda _: None)
+    batches.steps_per_epoch *= 300
+    Trainer(model, batches, Alone(), schedule(epochs=1), log, Callbacks()).run()
     before = resident_kb()
-    train(model, batches, Alone(), schedule(epochs=1), log, lambda _: None)
+    Trainer(model, batches, Alone(), schedule(epochs=1), log, Callbacks()).run()
     assert log.chars == 2 * 1200 * B * T
     assert resident_kb() - before < 500

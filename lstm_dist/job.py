@@ -1,0 +1,113 @@
+"""A job as it is settled before its first step: configuration, text, batches, model; the same on all ranks."""
+
+import socket
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+
+import mxnet as mx
+
+from lstm_dist import corpus, device, runlog
+from lstm_dist.batches import ConsecutiveBatches, RandomBatches
+from lstm_dist.checkpoint import load_checkpoint
+from lstm_dist.config import RunConfig
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.exchange import World
+from lstm_dist.model import CharLSTM, initial_parameters, memory_needed
+from lstm_dist.trainer import Batches, Schedule
+
+DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
+
+
+class Job(NamedTuple):
+    """What is settled before the first step."""
+
+    settings: RunConfig
+    text: corpus.Corpus
+    batches: Batches
+    model: CharLSTM
+    prefixes: List[str]
+
+    def resolved(self, size: int) -> Dict[str, Any]:
+        """Every setting as it came out for `size` workers and this text."""
+        return {**self.settings.resolved(size, self.prefixes), "corpus_sha256": self.text.digest()}
+
+
+def prepare(settings: RunConfig, world: World) -> Job:
+    """Read the corpus and make the first weights. Nothing is written yet."""
+    text = corpus.load_corpus(settings.corpus, settings.max_chars, settings.max_corpus_bytes)
+    streams = settings.streams(world.size)
+    where = (text.tokens, streams, settings.seq_len, world.rank, world.size)
+    if settings.sampling == "random":
+        batches: Batches = RandomBatches(*where, seed=settings.seed)
+    else:
+        batches = ConsecutiveBatches(*where)
+    ctx = device.choose(settings.device, world.local_rank)
+    _require_memory(ctx, settings, len(text.vocabulary), batches.rows.stop - batches.rows.start)
+    model = CharLSTM(len(text.vocabulary), settings.hidden_size, ctx)
+    if settings.init is not None:
+        start = load_checkpoint(settings.init, "--init")
+        if start.vocabulary not in (None, text.vocabulary):
+            raise UserError(
+                f"--init {settings.init}: was trained on other characters than --corpus has; use that corpus",
+                ExitStatus.BAD_CONFIG,
+            )
+        model.load(start.parameters, f"--init {settings.init}")
+    elif not settings.resume:
+        model.load(initial_parameters(len(text.vocabulary), settings.hidden_size, settings.seed), "the initial weights")
+    return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text))
+
+
+def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, streams: int) -> None:
+    """Refuse what a worker's share of memory cannot hold, before any of it is asked for.
+
+    Raises:
+        UserError: saying how much it would be.
+    """
+    needed, limit = memory_needed(vocab_size, settings.hidden_size, streams, settings.seq_len), device.memory(ctx)
+    if needed > limit:
+        raise UserError(
+            f"--hidden-size {settings.hidden_size}: with {streams} streams of {settings.seq_len} and {vocab_size:,} "
+            f"characters a worker needs {needed / 2**30:.1f} GiB of memory, {socket.gethostname()} has "
+            f"{limit / 2**30:.1f} for it: take a smaller model, batch or --seq-len",
+            ExitStatus.BAD_CONFIG,
+        )
+
+
+def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str]:
+    """The given ones, or the document's, or the first lines' beginnings where the corpus lacks their characters."""
+    if given:
+        for prefix in given:
+            missing = text.vocabulary.missing(prefix)
+            if missing:
+                raise UserError(
+                    f"--prefix {prefix}: {missing!r} does not occur in {text.describe()}; use its characters"
+                )
+        return given
+    if text.vocabulary.missing("".join(DOCUMENT_PREFIXES)):
+        return [line[:5] for line in text.first_lines]
+    return DOCUMENT_PREFIXES
+
+
+def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> None:
+    """Every rank has to have the same configuration, text and program.
+
+    Raises:
+        SettledError: naming the ranks and what differs.
+    """
+    same = {"corpus": job.text.digest(), "vocabulary": job.text.vocabulary.characters, "code": runlog.code_digest()}
+    world.require_equal({**job.settings.facts(), **same, **versions}, "start")
+
+
+def make_schedule(job: Job, size: int) -> Schedule:
+    """The loop's numbers; the one place where the number of workers enters the mathematics."""
+    settings, streams = job.settings, job.settings.streams(size)
+    return Schedule(
+        epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        max_norm=settings.max_norm,
+        gradient_scale=size * settings.reference_batch_size / streams,
+        wire_dtype=settings.wire_dtype,
+        resets_every_window=settings.resets_every_window,
+        chars_per_step=streams * settings.seq_len,
+        log_every=settings.log_every,
+        checkpoint_epochs=settings.checkpoint_epochs,
+    )

@@ -1,0 +1,89 @@
+"""The part of a run that is done: its last whole checkpoint, told to all ranks."""
+
+import json
+from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import mxnet as mx
+
+from lstm_dist import runlog
+from lstm_dist.checkpoint import STATE, Checkpoint
+from lstm_dist.config import FIELDS, RunConfig, parse_config
+from lstm_dist.exchange import World
+from lstm_dist.job import Job
+from lstm_dist.model import CharLSTM, LSTMState
+from lstm_dist.store import Store
+from lstm_dist.trainer import Progress
+
+_ANEW = ("init", "run_dir", "overwrite", "resume", "time_limit")  # said anew with every part of a run
+
+
+class Past(NamedTuple):
+    """The part of a run that is done, on every rank.
+
+    Attributes:
+        progress: where it is.
+        facts: what its checkpoint holds beside weights and state.
+        warnings: what is wrong with those that are newer.
+        checkpoint: the whole of it, on the root.
+    """
+
+    progress: Progress
+    facts: Dict[str, Any]
+    warnings: List[str]
+    checkpoint: Optional[Checkpoint]
+
+    def parse_config(self, argv: Optional[Sequence[str]]) -> RunConfig:
+        """The configuration of a command line that goes on with this: what it does not give stays as it was."""
+        return parse_config(argv, {k: v for k, v in self.facts["config"].items() if k in FIELDS and k not in _ANEW})
+
+    def restore(self, job: Job, world: World) -> LSTMState:
+        """Fill the model of the root; every worker's part of the hidden state of all streams.
+
+        Raises:
+            SettledError: when the checkpoint is of another model.
+        """
+        world.settle_root(lambda: self._load(job.model), "restore")
+        parts = []
+        for name in STATE:
+            whole = mx.nd.zeros((job.settings.streams(world.size), job.model.hidden_size), ctx=job.model.ctx)
+            if self.checkpoint is not None:
+                whole[:] = self.checkpoint.state[name]
+            world.broadcast_(whole, name)
+            parts.append(whole[job.batches.rows])
+        return LSTMState(*parts)
+
+    def describe(self, here: Mapping[str, Any]) -> str:
+        """Where the run goes on, and whether it will end on the same bits as if it had never stopped.
+
+        Args:
+            here: `workers`, `controller` and `threads` of the part that begins.
+        """
+        line = f"resumed after step {self.progress.step}, in epoch {self.progress.epoch + 1}"
+        changed = [f"{key} {self.facts[key]} -> {here[key]}" for key in here if self.facts[key] != here[key]]
+        return f"{line}; {', '.join(changed)}: the same trajectory but for the last bits" if changed else line
+
+    def _load(self, model: CharLSTM) -> None:
+        assert self.checkpoint is not None  # noqa: S101 - the root has it
+        model.load(self.checkpoint.parameters, "--resume")
+
+
+def recall(world: World, store: Store) -> Past:
+    """The newest whole checkpoint, read by the root, its facts told to all.
+
+    Raises:
+        SettledError: when there is none.
+    """
+    found = world.settle_root(store.newest, "recall")
+    told = json.dumps([found.checkpoint.facts, found.refused] if found else None)
+    facts, refused = json.loads(world.share_text(told, "facts"))
+    progress = Progress(**facts.pop("progress"))
+    return Past(progress, facts, refused, found.checkpoint if found else None)
+
+
+def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Optional[IO[str]]]:
+    """What --resume goes on with, and the root's lock on its directory; nothing without --resume."""
+    if not settings.resume or settings.run_dir is None:
+        return None, None
+    store = Store(settings.run_dir / "checkpoints")
+    lock = world.settle_root(lambda: runlog.claim(store.require().parent), "claim")
+    return recall(world, store), lock

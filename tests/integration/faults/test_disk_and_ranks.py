@@ -1,0 +1,97 @@
+"""A disk that is full, ranks that differ: one line, before anything is lost, on every rank."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, mpirun, under
+from tests.integration.programs import TINY, TRAIN, newest, run
+
+pytestmark = pytest.mark.slow
+
+
+def limited(kilobytes: int, argv: list) -> list:
+    """The same command, whose files may not become larger: what a disk that is full feels like, without one."""
+    return ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", *argv]
+
+
+@under("horovodrun-gloo", "mpirun")
+def test_no_room_for_the_first_checkpoint(launcher, song_file, tmp_path):
+    argv = [*launcher(2), *limited(20, ["python", *TRAIN[1:]]), *TINY, f"--corpus={song_file}", "--run-dir=run"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode in (1, 74)
+    output = done.stdout + done.stderr
+    assert len(re.findall(r"error: .*step-000000000.safetensors: cannot be written, 0.0 MB are needed", output)) == 1
+    assert "File too large" in output
+    assert "Traceback" not in done.stdout
+    assert not list((tmp_path / "run" / "checkpoints").iterdir())
+    assert json.loads((tmp_path / "run" / "errors" / "rank0.json").read_text())["status"] == 74
+
+
+def test_a_disk_that_fills_up_costs_nothing_that_was_committed(song_file, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = os.geteuid() == 0 and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(small)], capture_output=True, check=False
+    ).returncode  # fmt: skip
+    if not mounted:
+        pytest.skip("a small disk can only be mounted by root")
+    try:
+        argv = [*mpirun(2), *TRAIN, *TINY, "--epochs=40", "--checkpoint-every=1epoch", f"--corpus={song_file}"]
+        done = run([*argv, f"--run-dir={small / 'run'}"], cwd=tmp_path, env=ENVIRONMENT)
+        assert done.returncode == 74, done.stdout + done.stderr
+        assert "No space left on device" in done.stderr
+        kept = newest(small / "run")
+        assert not list((small / "run" / "checkpoints").glob("*.partial"))
+        subprocess.run(["mount", "-o", "remount,size=4m", str(small)], check=True)
+        again = run([*mpirun(2), *TRAIN, "--resume", f"--run-dir={small / 'run'}"], cwd=tmp_path, env=ENVIRONMENT)
+        assert again.returncode == 0, again.stderr
+        assert f"resumed after step {int(kept.stem.split('-')[1])}, " in again.stdout
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def differently(flags: str) -> list:
+    """jobs/train.py with these flags on rank 1 only."""
+    script = f'if [ "${{HOROVOD_RANK:-$OMPI_COMM_WORLD_RANK}}" = 1 ]; then set -- "$@" {flags}; fi; exec "$@"'
+    return ["bash", "-c", script, "bash", *TRAIN]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("horovodrun-gloo", "--learning-rate=0.2", r"another learning_rate \(0\.2, not 0\.1\)"),
+        (
+            "horovodrun-mpi",
+            "--max-chars=599",
+            r"another corpus \(\w{12}\.\.\., not \w{12}\.\.\.\), max_chars \(599, not 600\)",
+        ),
+        ("mpirun", "--resume", r"another resume \(True, not False\)"),
+        ("mpirun", "--seed=1 --epochs=3", r"another epochs \(3, not 2\), seed \(1, not 0\)"),
+    ],
+)
+def test_ranks_that_differ_are_told_apart_before_the_first_step(name, flags, words, song_file, tmp_path):
+    argv = [*LAUNCHERS[name](2), *differently(flags), *TINY, f"--corpus={song_file}", "--run-dir=run"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode in (1, 78)
+    output = done.stdout + done.stderr
+    assert len(re.findall(rf"error: start: rank 1 on \S+ has {words}, unlike rank 0 on ", output)) == 1, output
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_code_on_a_rank_is_told(song_file, tmp_path):
+    sitecustomize = tmp_path / "sitecustomize.py"
+    sitecustomize.write_text(
+        "import os\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
+        "    import lstm_dist.runlog\n    lstm_dist.runlog.code_digest = lambda: 'another'\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
+    argv = [*mpirun(2), *TRAIN, *TINY, f"--corpus={song_file}", "--run-dir=run"]
+    done = run(argv, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": path})
+    assert done.returncode == 78
+    assert re.search(r"error: start: rank 1 on \S+ has another code \(another, not \w{12}\.\.\.\)", done.stderr)

@@ -1,0 +1,137 @@
+"""Whoever asks, and on whichever rank: all stop after the same step, with a checkpoint, and go on from there."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List, Sequence
+
+import pytest
+
+from tests.integration.faults.test_ends import under_way
+from tests.integration.faults.test_resume import same_bits
+from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
+from tests.integration.programs import ROOT, TINY, TRAIN, environment, faulty, newest, run
+
+pytestmark = pytest.mark.slow
+
+LONG = ("--epochs=100000", "--log-every=1000000", "--checkpoint-every=1h", "--run-dir=run")
+
+
+def stopped_step(run_dir: Path, reason: str) -> int:
+    """The step of a run that was stopped: status, checkpoint and log agree on it, and there was one commit."""
+    status = json.loads((run_dir / "status.json").read_text())
+    assert (status["state"], status["reason"]) == ("stopped", reason)
+    assert newest(run_dir).name == f"step-{status['step']:09d}.safetensors"
+    log = (run_dir / "log.txt").read_text(encoding="utf-8")
+    assert re.search(rf"\nstopped by {reason} on rank \d after step {status['step']}; go on with --resume", log)
+    assert log.count("\ncommitted ") == 2  # before the first step, and this
+    assert not list((run_dir / "errors").iterdir())
+    return int(status["step"])
+
+
+@pytest.mark.parametrize(
+    ("launcher", "rank"),
+    [(LAUNCHERS["horovodrun-gloo"], 0), (LAUNCHERS["horovodrun-mpi"], 1), (mpirun, 0), (mpirun, 1)],
+)
+def test_a_burst_of_signals_on_one_rank_makes_one_checkpoint(launcher, rank, song_file, tmp_path):
+    argv = [*launcher(2), *faulty("signals", rank, 40, tmp_path / "fault"), *TINY, *LONG, f"--corpus={song_file}"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == (1 if "--gloo" in argv else 75), done.stderr
+    # Asked for during step 40, voted with step 41, and known when that has been waited for: 42 is under way.
+    assert stopped_step(tmp_path / "run", "SIGUSR1") == 42
+    again = run([*launcher(2), *TRAIN, "--resume", "--run-dir=run", "--epochs=2"], cwd=tmp_path, env=ENVIRONMENT)
+    assert again.returncode == 0, again.stderr
+    assert newest(tmp_path / "run").name == "step-000000058.safetensors"
+
+
+def ask(argv: Sequence[str], tmp_path: Path, number: int) -> "subprocess.CompletedProcess[str]":
+    """Start a launcher, send it a signal as soon as the run has some epochs, and wait for all that it started."""
+    kill = lambda pid: os.kill(pid, number)  # noqa: E731
+    when = lambda: under_way(tmp_path / "run")  # noqa: E731
+    return run(argv, cwd=tmp_path, env=ENVIRONMENT, timeout=60, interrupt_when=when, interrupt=kill)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "number", "reason"),
+    [
+        (horovodrun("gloo", 2), signal.SIGTERM, "SIGTERM"),
+        (horovodrun("mpi", 2), signal.SIGTERM, "the end of horovodrun"),
+        (mpirun(2), signal.SIGTERM, "SIGTERM"),
+        (mpirun(2), signal.SIGUSR1, "SIGUSR1"),
+        ([], signal.SIGTERM, "SIGTERM"),
+    ],
+    ids=["horovodrun-gloo", "horovodrun-mpi", "mpirun", "mpirun-USR1", "alone"],
+)
+def test_a_signal_to_the_launcher_stops_all(launcher: List[str], number: int, reason: str, song_file, tmp_path):
+    argv = [*launcher, *TRAIN, *TINY, *LONG, f"--corpus={song_file}"]
+    assert ask(argv, tmp_path, number).returncode != 0
+    assert stopped_step(tmp_path / "run", reason) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_local_sh_stops_all(number: int, song_file, tmp_path):
+    argv = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--max-restarts=3"]
+    done = ask([*argv, *TINY, *LONG, f"--corpus={song_file}"], tmp_path, number)
+    assert done.returncode == 75
+    step = stopped_step(tmp_path / "run", "SIGTERM")
+    assert done.stderr.splitlines()[-1] == (
+        f"stopped by SIGTERM; go on from step {step} with: launch/local.sh -n 2 --gloo --resume --run-dir run"
+    )
+
+
+@pytest.mark.parametrize("moment", [0.05, 0.4, 0.8, 1.2, 1.6])
+def test_a_signal_at_the_start_leaves_nothing_half_made(moment: float, song_file, tmp_path):
+    argv = [sys.executable, *TRAIN[1:], *TINY, *LONG, f"--corpus={song_file}"]
+    job = subprocess.Popen(argv, cwd=tmp_path, env=environment(ENVIRONMENT), stdout=subprocess.DEVNULL)
+    time.sleep(moment)
+    job.terminate()
+    assert job.wait(timeout=30) in (75, -signal.SIGTERM)
+    if (tmp_path / "run" / "checkpoints").exists():
+        for path in (tmp_path / "run" / "checkpoints").iterdir():
+            assert path.suffix == ".safetensors"
+    if job.returncode == 75:
+        stopped_step(tmp_path / "run", "SIGTERM")
+
+
+def test_a_file_and_the_end_of_the_time_stop_it_too(song_file, tmp_path):
+    argv = [*mpirun(2), *TRAIN, *TINY, *LONG, f"--corpus={song_file}", "--time-limit=3s"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 75
+    step = stopped_step(tmp_path / "run", "--time-limit")
+    (tmp_path / "run" / "STOP").touch()
+    done = run([*mpirun(2), *TRAIN, "--resume", "--run-dir=run"], cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 75
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["reason"] == "the file STOP"
+    assert int(newest(tmp_path / "run").stem.split("-")[1]) > step
+    assert not (tmp_path / "run" / "STOP").exists()
+
+
+def test_a_lost_worker_is_replaced(song_file, tmp_path):
+    """The real workers under launch/supervise.py: one is lost before a resumption, and one after it."""
+    supervise = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--max-restarts=2"]
+    flags = [*TINY, "--epochs=100", "--checkpoint-every=50epochs", f"--corpus={song_file}"]
+    whole = run([*mpirun(2), *TRAIN, *flags, "--run-dir=whole"], cwd=tmp_path, env=ENVIRONMENT)
+    assert whole.returncode == 0, whole.stderr
+    run_dir = tmp_path / "run"
+
+    middle = run_dir / "checkpoints" / "step-000001450.safetensors"
+
+    def kill_twice(_: int) -> None:
+        os.kill(json.loads((run_dir / "status.json").read_text())["pid"], signal.SIGKILL)
+        while "resumed after step 1450," not in (run_dir / "log.txt").read_text():
+            time.sleep(0.05)
+        os.kill(json.loads((run_dir / "status.json").read_text())["pid"], signal.SIGKILL)
+
+    argv = [*supervise, "--mpi", *flags, "--run-dir=run"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT, interrupt_when=middle.exists, interrupt=kill_twice)
+    assert done.returncode == 0, done.stderr
+    for number in (1, 2):
+        assert re.search(
+            rf"error: .*ended without a word.*; starting again from step 1450 \({number} of 2\)\n", done.stderr
+        )
+    same_bits(tmp_path / "whole", run_dir)

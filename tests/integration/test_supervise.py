@@ -1,0 +1,250 @@
+"""launch/supervise.py with a horovodrun that only pretends: what it starts, passes on, and makes of the end."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List, Optional
+
+import pytest
+
+from tests.integration.programs import ROOT, environment, run
+
+SUPERVISE = str(ROOT / "launch" / "supervise.py")
+
+
+class Machine:
+    """An environment whose Python is real and whose horovodrun is ours."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.bin = root, root / "bin"
+        self.bin.mkdir()
+        self.python = self.bin / "python"
+        self.python.symlink_to(Path(sys.executable).resolve())
+        self.run_dir = root / "run"
+
+    def horovodrun(self, text: str) -> None:
+        path = self.bin / "horovodrun"
+        path.write_text(text)
+        path.chmod(0o755)
+
+    def environment(self, **more: Optional[str]) -> "dict[str, Optional[str]]":
+        packages = next(path for path in sys.path if path.endswith("site-packages"))
+        return {"PYTHONPATH": f"{ROOT}:{packages}", "LSTM_DIST_TERMINAL": None, **more}
+
+    def start(self, *arguments: str, **more: Optional[str]) -> "subprocess.CompletedProcess[str]":
+        argv = [str(self.python), SUPERVISE, *arguments, f"--run-dir={self.run_dir}"]
+        return run(argv, cwd=self.root, env=self.environment(**more), timeout=60)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    machine = Machine(tmp_path)
+    machine.horovodrun('#!/bin/sh\nprintf "%s\\n" "$@" "utf8=$PYTHONUTF8" "terminal=$LSTM_DIST_TERMINAL" "in=$PWD"\n')
+    return machine
+
+
+def test_everything_is_passed_on(machine: Machine) -> None:
+    result = machine.start("-n", "4", "--mpi", "--epochs", "20", "--corpus", "my text.txt")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "--disable-cache", "--mpi", "-np", "4", str(machine.python), str(ROOT / "jobs/train.py"), "--epochs", "20",
+        "--corpus", "my text.txt", f"--run-dir={machine.run_dir}", "utf8=1", "terminal=", f"in={machine.root}",
+    ]  # fmt: skip
+    assert machine.start().stdout.splitlines()[:4] == ["--disable-cache", "--gloo", "-np", "2"]
+    # A terminal that an outer run had is not this run's.
+    assert "terminal=\n" in machine.start(LSTM_DIST_TERMINAL="/dev/pts/9").stdout
+
+
+def test_a_run_without_a_directory_gets_one_that_is_removed_if_it_never_began(machine: Machine) -> None:
+    machine.horovodrun('#!/bin/sh\nprintf "%s\\n" "$@"\nls runs\n')
+    result = run([str(machine.python), SUPERVISE], cwd=machine.root, env=machine.environment(), timeout=60)
+    given, seen = re.search(r"--run-dir=runs/(\S+)\n(\S+)\n$", result.stdout).groups()
+    assert given == seen
+    assert not list((machine.root / "runs").iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["-n", "0"], ["-n", "abc"], ["-n2x"], ["-n", ""], ["--max-restarts", "x"], ["--epoch=2"], ["--epochs=0"]],
+)
+def test_a_mistake_is_one_line_before_anything_is_started(machine: Machine, arguments: List[str]) -> None:
+    result = machine.start(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith(f"error: {arguments[0][:2]}")
+
+
+def test_the_workers_lines_come_through(machine: Machine) -> None:
+    """Rank 0 without its prefix, the others with theirs, and horovodrun's own traceback not at all."""
+    machine.horovodrun(r"""#!/bin/sh
+printf '[0]<stdout>:epoch 1\n[1,0]<stdout>:epoch 2\n[1]<stdout>:of rank 1\n[10]<stdout>:of rank 10\n'
+printf '[0]<stderr>:error: a mistake\n[1]<stderr>:Traceback (most recent call last):\n[1]<stderr>:IndexError\n' >&2
+printf 'Process 1 exit with status code 65.\nTerminating remaining workers after failure of Process 1.\n' >&2
+printf 'Traceback (most recent call last):\n  File "horovodrun"\nRuntimeError\nExit code: %s\n' "$LSTM_DIST_CODE" >&2
+exit 1
+""")
+    result = machine.start(LSTM_DIST_CODE="65")
+    assert result.returncode == 65
+    assert result.stdout.splitlines() == ["epoch 1", "epoch 2", "[1]<stdout>:of rank 1", "[10]<stdout>:of rank 10"]
+    worker = ["error: a mistake", "[1]<stderr>:Traceback (most recent call last):", "[1]<stderr>:IndexError"]
+    assert result.stderr.splitlines() == worker
+    # A traceback without a worker's status is news.
+    other = machine.start(LSTM_DIST_CODE="no ssh")
+    assert other.returncode == 1
+    assert other.stderr.splitlines()[3:] == [
+        "Process 1 exit with status code 65.", "Terminating remaining workers after failure of Process 1.",
+        "Traceback (most recent call last):", '  File "horovodrun"', "RuntimeError", "Exit code: no ssh"
+    ]  # fmt: skip
+
+
+def test_no_secret_goes_along(machine: Machine) -> None:
+    machine.horovodrun("#!/bin/sh\nenv\n")
+    names = ("MY_TOKEN", "AWS_SECRET_ACCESS_KEY", "HOROVOD_SECRET_KEY", "FOO")
+    secrets = {name: "hunter2" for name in names}
+    result = machine.start(**secrets, OMP_NUM_THREADS="3")
+    assert result.returncode == 0, result.stderr
+    assert "hunter2" not in result.stdout
+    assert "OMP_NUM_THREADS=3" in result.stdout.splitlines()
+
+
+ATTEMPT = """#!{python}
+import json, os, socket, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from lstm_dist.runlog import claim, is_claimed
+from lstm_dist.status import record, write_status
+run_dir, attempts = Path({run_dir!r}), Path({run_dir!r}).parent / "attempts"
+number = len(attempts.read_text().splitlines()) if attempts.exists() else 0
+with attempts.open("a") as file:
+    file.write(" ".join(sys.argv[1:]) + "\\n")
+if is_claimed(run_dir):
+    sys.exit("the worker before is still there")
+(run_dir / "checkpoints").mkdir(parents=True, exist_ok=True)
+(run_dir / "errors").mkdir(exist_ok=True)
+for path in (run_dir / "errors").iterdir():
+    path.unlink()
+(run_dir / "run.json").write_text(json.dumps({{"ranks": [{{"host": "here"}}, {{"host": "there"}}]}}))
+step, kind = {plan}[number]
+if step >= 0:
+    (run_dir / "checkpoints" / f"step-{{step:09d}}.safetensors").touch()
+reason = {{"stopped": "SIGTERM", "launcher": "the end of horovodrun"}}.get(kind)
+write_status(run_dir, "stopped" if reason else "running", step=max(step, 0), reason=reason)
+if kind == "lost":
+    record(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
+if kind == "killed":
+    worker = os.fork()  # which outlives horovodrun for a moment
+    if worker == 0:
+        lock = claim(run_dir)
+        time.sleep(1)
+        os._exit(0)
+    time.sleep(0.3)
+    os.kill(os.getpid(), 9)
+if kind in ("bug", "Stalled"):
+    record(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
+    record(run_dir, 1, step, 70, kind, "the cat")
+sys.exit(0 if kind == "well" else 1)
+"""
+
+
+def attempts(machine: Machine, plan: list, *arguments: str) -> "tuple[subprocess.CompletedProcess[str], List[str]]":
+    """The outcome of a job whose attempts go as `plan` says, (step of the checkpoint, how it ends), and their flags."""
+    machine.horovodrun(ATTEMPT.format(python=machine.python, root=str(ROOT), run_dir=str(machine.run_dir), plan=plan))
+    result = machine.start(*arguments)
+    return result, (machine.root / "attempts").read_text().splitlines()
+
+
+def test_a_lost_worker_is_told_with_the_command_that_goes_on(machine: Machine) -> None:
+    result, made = attempts(machine, [(30, "lost")], "-n", "2")
+    assert result.returncode == 76
+    assert len(made) == 1
+    assert result.stderr == (
+        "error: rank 1 on there ended without a word after step 30 or later; go on from step 30 with: launch/local.sh "
+        f"-n 2 --gloo --resume --run-dir {machine.run_dir}\n"
+    )
+
+
+def test_the_first_cause_is_told_and_a_mistake_is_not_tried_again(machine: Machine) -> None:
+    result, made = attempts(machine, [(30, "bug")], "--max-restarts=3")
+    assert (result.returncode, len(made)) == (70, 1)
+    assert re.match(r"error: rank 1 on \S+, after step 30: the cat; go on from step 30 with: ", result.stderr)
+
+
+@pytest.mark.parametrize("kind", ["lost", "Stalled", "stopped", "launcher", "killed"])
+def test_what_a_restart_can_cure_is_started_again(machine: Machine, kind: str) -> None:
+    result, made = attempts(machine, [(5, kind), (9, "well")], "--max-restarts=1", "--overwrite")
+    assert (result.returncode, len(made)) == (0, 2)
+    assert made[0].endswith(f"--overwrite --run-dir={machine.run_dir}")
+    assert made[1].endswith(f"--run-dir={machine.run_dir} --resume")
+    assert "--overwrite" not in made[1]
+    assert "; starting again from step 5 (1 of 1)\n" in result.stderr
+    assert ("error: horovodrun (SIGKILL) ended without a word after step 5" in result.stderr) == (kind == "killed")
+
+
+def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
+    plan = [(5, "lost"), (5, "lost"), (9, "lost"), (9, "lost"), (9, "lost"), (9, "well")]
+    result, made = attempts(machine, plan, "--max-restarts=2")
+    assert (result.returncode, len(made)) == (76, 5)
+    assert "after step 9 or later" in result.stderr.splitlines()[-1]
+
+
+def test_before_the_first_checkpoint_it_starts_from_the_beginning(machine: Machine) -> None:
+    result, made = attempts(machine, [(-1, "lost"), (4, "well")], "--max-restarts=1")
+    assert (result.returncode, len(made)) == (0, 2)
+    assert "--resume" not in made[1]
+    assert made[1].endswith(" --overwrite")  # of what the first one left, as it began there
+
+
+def test_how_a_run_began_is_not_how_it_goes_on(machine: Machine) -> None:
+    flags = ["--init", "w.safetensors", "--overwrite", "--epochs=9", "--time-limit=1h", "--max-restarts=1"]
+    result, made = attempts(machine, [(5, "lost"), (9, "well")], *flags)
+    assert (result.returncode, len(made)) == (0, 2)
+    rest = made[1].partition("train.py ")[2]
+    assert re.fullmatch(rf"--epochs=9 --time-limit=1h --run-dir={machine.run_dir} --time-limit=35\d\ds --resume", rest)
+
+
+def test_a_directory_of_another_job_is_left_to_it(machine: Machine) -> None:
+    status = {"state": "running", "time": time.time() + 1000, "pid": 1, "host": "here", "attempt": "another", "step": 3}
+    machine.run_dir.mkdir()
+    (machine.run_dir / "status.json").write_text(json.dumps(status))
+    machine.horovodrun("#!/bin/sh\necho 'Traceback (most recent call last):\nExit code: 73' >&2\nexit 1\n")
+    result = machine.start("--max-restarts=3")
+    assert (result.returncode, result.stderr) == (73, "")
+
+
+def test_whoever_was_asked_to_stop_does_not_start_again(machine: Machine) -> None:
+    machine.horovodrun("#!/bin/sh\nexec sleep 60\n")
+    argv = [str(machine.python), SUPERVISE, "--max-restarts=3", f"--run-dir={machine.run_dir}"]
+    env = environment(machine.environment())
+    job = subprocess.Popen(argv, env=env, cwd=machine.root, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    job.send_signal(signal.SIGINT)
+    assert job.wait(timeout=20) == 75
+    assert job.stderr.read() == "stopped before the first step\n"
+    job.stderr.close()
+
+
+def test_horovodrun_ends_with_whoever_started_it(machine: Machine) -> None:
+    machine.horovodrun('#!/bin/sh\necho $$ >"$TMPDIR/pid"\nexec sleep 60\n')
+    argv = [str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"]
+    job = subprocess.Popen(argv, env=environment(machine.environment(TMPDIR=str(machine.root))), cwd=machine.root)
+    deadline = time.monotonic() + 20
+    while not (machine.root / "pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.2)
+    child = int((machine.root / "pid").read_text())
+    job.kill()
+    job.wait(timeout=10)
+    time.sleep(1)
+    state = Path(f"/proc/{child}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_output_without_a_reader_ends_the_job(machine: Machine) -> None:
+    machine.horovodrun("#!/bin/sh\nwhile echo line; do sleep 0.1; done\n")
+    words = " ".join([str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"])
+    done = run(["bash", "-c", f"{words} | head -n 2"], cwd=machine.root, env=machine.environment(), timeout=40)
+    assert done.stdout == "line\nline\n"

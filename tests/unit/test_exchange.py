@@ -1,0 +1,28 @@
+"""What of the exchange needs no other ranks: whose fault an error is."""
+
+import pytest
+from mxnet.base import MXNetError
+
+from lstm_dist.exchange import is_peer_failure
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Horovod has been shut down. This was caused by an exception on one of the ranks",
+        'Traceback (most recent call last):\n  File "Read error [127.0.0.1]", line 5336\nMXNetError: Connection reset',
+        "[gloo/transport/tcp/pair.cc:589] Read error [10.0.0.2]:21384: Connection reset by peer",
+        "[gloo/transport/tcp/pair.cc:598] Connection closed by peer [10.0.0.2]:21384",
+        "[gloo/transport/tcp/pair.cc:511] writev [10.0.0.2]:21384: Broken pipe",
+        "[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 30000ms for recv operation to complete",
+    ],
+)
+def test_the_loss_of_a_peer_is_told_from_a_mistake_of_ones_own(text: str):
+    assert is_peer_failure(MXNetError(text))
+
+
+@pytest.mark.parametrize(
+    "error", [None, MXNetError("Check failed: shape"), BrokenPipeError(32, "Broken pipe"), OSError("Read timeout")]
+)
+def test_a_mistake_of_ones_own_is_not_the_loss_of_a_peer(error: Exception):
+    assert not is_peer_failure(error)

@@ -1,0 +1,70 @@
+"""The first cause is found among the complaints of those who only lost another rank."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lstm_dist import status
+from lstm_dist.errors import ExitStatus
+from lstm_dist.status import clear, first_cause, read_status, record, write_status
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    (tmp_path / "errors").mkdir()
+    return tmp_path
+
+
+def test_a_disk_that_takes_nothing_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    write_status(tmp_path, "running", step=3)
+    record(tmp_path, 1, 3, 70, "Error", "the cat")
+    assert list(tmp_path.iterdir()) == []
+    write_status(tmp_path / "absent", "running", step=3)
+
+
+def test_the_earliest_that_is_not_the_loss_of_another(run_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    assert first_cause(run_dir) is None
+    for moment, rank, code, message in (
+        (1.0, 0, ExitStatus.PEER_LOST, "shut down"),
+        (3.0, 1, ExitStatus.INTERNAL, "later"),
+        (2.0, 2, ExitStatus.CANNOT_WRITE, "the disk is full"),
+    ):
+        monkeypatch.setattr(status.time, "time", lambda moment=moment: moment)
+        record(run_dir, rank, 40, int(code), "Kind", message)
+    cause = first_cause(run_dir)
+    assert cause is not None
+    assert (cause.rank, cause.status, cause.step) == (2, 74, 40)
+    assert cause.describe() == f"rank 2 on {cause.host}, after step 40: the disk is full"
+    (run_dir / "errors" / "rank1.json").unlink()
+    (run_dir / "errors" / "rank2.json").write_text('{"status": 7')  # broken off
+    lost = first_cause(run_dir)
+    assert lost is not None
+    assert lost.status == ExitStatus.PEER_LOST
+    clear(run_dir)
+    assert first_cause(run_dir) is None
+
+
+def test_a_rank_keeps_its_first_cause(run_dir: Path):
+    record(run_dir, 0, 1, 70, "A", "first")
+    record(run_dir, 0, 1, 76, "B", "second")
+    cause = first_cause(run_dir)
+    assert cause is not None
+    assert cause.message == "first"
+
+
+def test_a_directory_that_is_not_there_changes_nothing_about_the_end(tmp_path: Path):
+    record(tmp_path / "absent", 0, 1, 70, "A", "first")
+    assert read_status(tmp_path) == {}
+
+
+def test_status_is_replaced_whole(run_dir: Path):
+    write_status(run_dir, "running", step=1)
+    write_status(run_dir, "stopped", step=2, reason="歌\udcff")
+    assert json.loads((run_dir / "status.json").read_bytes())["state"] == "stopped"
+    assert read_status(run_dir)["reason"] == "歌\udcff"
+    assert [p.name for p in run_dir.iterdir() if p.is_file()] == ["status.json"]

@@ -1,0 +1,80 @@
+"""A signal, a file and a deadline only leave a word, wherever they come."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from lstm_dist import stop
+from lstm_dist.stop import SIGNALS, Stop
+
+
+class PressedWhileFreed:
+    """An object that is being freed when the signal comes, as arrays often are: Python ignores what is raised."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.kill(os.getpid(), self.number)
+        for _ in range(10):  # the handler runs between two instructions
+            pass
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_leaves_its_name(number: int):
+    before = signal.getsignal(number)
+    with Stop() as asked:
+        assert not asked.asked()
+        PressedWhileFreed(number)
+        assert asked.asked()
+        assert asked.reason == signal.Signals(number).name
+    assert signal.getsignal(number) is before
+
+
+def test_under_nohup_the_end_of_the_terminal_is_none_of_the_run():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Stop() as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not asked.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_the_first_of_many_is_the_reason():
+    with Stop() as asked:
+        for _ in range(20):
+            os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert asked.asked()
+        assert asked.reason == "SIGUSR1"
+
+
+def test_a_file_is_looked_for_twice_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    looks = []
+    original: Callable = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self: looks.append(self) or original(self))
+    monkeypatch.setattr(stop, "_LOOK_EVERY", 0.05)
+    asked = Stop()
+    asked.watch(tmp_path, float("inf"))
+    assert not any(asked.asked() for _ in range(1000))
+    assert len(looks) < 100
+    (tmp_path / "STOP").touch()
+    time.sleep(0.06)
+    assert asked.asked()
+    assert asked.reason == "the file STOP"
+    asked.forget()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_time_is_up(tmp_path: Path):
+    asked = Stop()
+    asked.watch(tmp_path, time.monotonic() + 0.05)
+    assert not asked.asked()
+    time.sleep(0.06)
+    assert asked.asked()
+    assert asked.reason == "--time-limit"

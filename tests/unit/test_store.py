@@ -1,0 +1,227 @@
+"""A checkpoint is whole or absent: whatever breaks off while one is written, and wherever."""
+
+import builtins
+import os
+from pathlib import Path
+from typing import Callable, List
+
+import numpy as np
+import pytest
+
+from lstm_dist.checkpoint import pack
+from lstm_dist.corpus import Vocabulary
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.store import Store
+
+VOCABULARY = Vocabulary("天地人和")
+
+
+def data(step: int) -> bytes:
+    return pack({"W": np.full(5, step, np.float32)}, VOCABULARY, step=step)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def newest_step(store: Store) -> int:
+    return int(store.newest().checkpoint.facts["step"])
+
+
+def test_the_newest_three_are_kept(store: Store):
+    for step in (0, 9, 10, 99, 100):
+        assert store.commit(step, data(step)).stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in store.paths()] == [f"step-{k:09d}.safetensors" for k in (100, 99, 10)]
+    assert newest_step(store) == 100
+
+
+def test_steps_are_numbers_and_not_words(store: Store):
+    for step in (999_999_997, 999_999_998, 999_999_999, 1_000_000_000):
+        store.commit(step, data(step))
+    assert newest_step(store) == 1_000_000_000
+    assert len(store.paths()) == 3
+
+
+def test_what_cannot_be_read_is_not_in_the_way(store: Store):
+    store.commit(1, data(1))
+    (store.folder / "step-000000002.safetensors").mkdir()
+    found = store.newest()
+    assert found.checkpoint.facts["step"] == 1
+    assert "step-000000002.safetensors: cannot be read (Is a directory)" in found.refused[0]
+    assert (store.folder / "step-000000002.safetensors").is_dir()
+
+
+def test_the_same_step_again_replaces_it(store: Store):
+    store.commit(5, data(5))
+    store.commit(5, data(6))
+    assert newest_step(store) == 6
+    assert len(store.paths()) == 1
+
+
+def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(store: Store):
+    for step in (1, 2, 3):
+        store.commit(step, data(step))
+    third, second, _ = store.paths()
+    third.write_bytes(third.read_bytes()[:-1])
+    second.write_bytes(second.read_bytes() + b"\0")
+    found = store.newest()
+    assert found.checkpoint.facts["step"] == 1
+    assert [third.name in found.refused[0], second.name in found.refused[1]] == [True, True]
+    assert sorted(p.name for p in store.folder.iterdir()) == [
+        "step-000000001.safetensors", "step-000000002.safetensors.corrupt", "step-000000003.safetensors.corrupt",
+    ]  # fmt: skip
+    assert newest_step(store) == 1
+
+
+def test_none_left_is_an_error_that_lists_them(store: Store):
+    with pytest.raises(UserError, match="there is no checkpoint in") as nothing:
+        store.newest()
+    assert nothing.value.status == ExitStatus.NO_INPUT
+    store.commit(1, data(1))
+    store.paths()[0].write_bytes(b"\x80\x04pickle")
+    for _ in range(2):  # also when they have been set aside before
+        with pytest.raises(UserError, match=r"no whole checkpoint is left .*step-000000001") as bad:
+            store.newest()
+        assert bad.value.status == ExitStatus.BAD_DATA
+
+
+def test_a_link_that_somebody_planted_is_not_written_through(store: Store, tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (store.folder / "step-000000001.safetensors.partial").symlink_to(victim)
+    store.commit(1, data(1))
+    assert victim.read_text() == "mine"
+    assert newest_step(store) == 1
+
+
+class CrashError(BaseException):
+    """The process is gone: no handler of ours may run after it."""
+
+
+class Disk:
+    """Counts the operations on files that a commit makes, and lets one of them fail."""
+
+    WATCHED = ("open", "fsync", "replace", "unlink", "close")
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.log: List[str] = []
+        self.fails_at, self.error, self.after = -1, OSError(28, "No space left on device"), False
+        for name in self.WATCHED:
+            patch.setattr(os, name, self.watch(name, getattr(os, name)))
+        original_open, original_read = builtins.open, Path.read_bytes
+        patch.setattr(builtins, "open", self.watch("fdopen", lambda *a, **k: Writer(self, original_open(*a, **k))))
+        patch.setattr(Path, "read_bytes", self.watch("read", original_read))
+
+    def watch(self, name: str, original: Callable) -> Callable:
+        def operation(*arguments: object, **named: object) -> object:
+            number = len(self.log)
+            self.log.append(name)
+            if number == self.fails_at and not self.after:
+                raise self.error
+            result = original(*arguments, **named)
+            if number == self.fails_at:
+                raise self.error
+            return result
+
+        return operation
+
+
+class Writer:
+    """A file of which a write may fail halfway."""
+
+    def __init__(self, disk: Disk, file: object) -> None:
+        self._disk, self._file = disk, file
+
+    def write(self, data: bytes) -> None:
+        def half_or_all(part: bytes) -> None:
+            self._file.write(part)
+
+        if len(self._disk.log) == self._disk.fails_at:
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+        self._disk.watch("write", half_or_all)(data)
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._file, name)
+
+
+def commit_with_fault(store: Store, fails_at: int, error: BaseException, after: bool, step: int = 4) -> List[str]:
+    """Commit `step` while operation number `fails_at` fails; the operations that were tried."""
+    with pytest.MonkeyPatch.context() as patch:
+        disk = Disk(patch)
+        disk.fails_at, disk.error, disk.after = fails_at, error, after
+        try:
+            store.commit(step, data(step))
+        except (CrashError, UserError):
+            disk.log.append("failed")
+    return disk.log
+
+
+def with_three(folder: Path) -> Store:
+    folder.mkdir()
+    store = Store(folder)
+    for step in (1, 2, 3):
+        store.commit(step, data(step))
+    return store
+
+
+FAULTS = [CrashError(), OSError(28, "No space left on device"), OSError(5, "Input/output error")]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("error", FAULTS)
+def test_a_fault_at_any_operation_loses_nothing_that_was_committed(tmp_path: Path, error: BaseException, after: bool):
+    count = len(commit_with_fault(with_three(tmp_path / "count"), -1, error, after))
+    assert count > 8
+    for number in range(count):
+        store = with_three(tmp_path / f"{number}")
+        log = commit_with_fault(store, number, error, after)
+        acknowledged = "failed" not in log
+        step = newest_step(store)
+        assert step == 4 or (step == 3 and not acknowledged), (number, log)
+        if isinstance(error, OSError):
+            assert not acknowledged or log[number] in ("unlink", "close"), (number, log)
+        store.clean()
+        store.commit(5, data(5))  # what was left is in nobody's way
+        assert newest_step(store) == 5
+        assert len(store.paths()) == 3
+
+
+def test_the_name_comes_after_the_bytes_are_on_the_disk_and_the_folder_after_the_name(store: Store):
+    operations = commit_with_fault(store, -1, CrashError(), False)
+    log = [name for name in operations if name in ("write", "fsync", "read", "replace")]
+    assert log == ["write", "fsync", "read", "replace", "fsync"]
+
+
+def test_older_ones_go_only_when_the_new_one_is_committed(store: Store):
+    for step in (0, 1, 2):
+        store.commit(step, data(step))
+    removed: List[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = Store._sync_folder
+        patch.setattr(Store, "_sync_folder", lambda self: removed.append("synced") or original(self))
+        patch.setattr(Path, "unlink", lambda self, **_: removed.append(self.name))
+        store.commit(3, data(3))
+    assert removed[-2:] == ["synced", "step-000000000.safetensors"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
+    store.commit(1, data(1))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        UserError, match=r"step-000000002.safetensors: cannot be written, 0.0 MB .*No space left"
+    ) as error:
+        store.commit(2, data(2))
+    assert error.value.status == ExitStatus.CANNOT_WRITE
+    assert [p.name for p in store.folder.iterdir()] == ["step-000000001.safetensors"]
