@@ -1,0 +1,28 @@
+"""tests/soak.py in small, where that is quick."""
+
+import pytest
+
+from tests.integration.programs import ROOT, run
+
+
+@pytest.mark.slow
+def test_a_little_bad_luck():
+    experiments = [f"--only={name}" for name in ("disk", "damage", "configs")]
+    done = run(["python", "-m", "tests.soak", *experiments, "--share=0.02"], cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    assert [line for line in lines if line.startswith("WRONG")] == []
+    assert [line.startswith("  control, ") for line in lines] == [False, True] * 3
+
+
+@pytest.mark.slow
+def test_what_goes_wrong_is_told(monkeypatch, capsys):
+    from lstm_dist import checkpoint
+    from tests import soak
+
+    monkeypatch.setattr(soak, "EXPERIMENTS", (soak.damage,))
+    monkeypatch.setattr("sys.argv", ["soak", "--share=0.01"])
+    monkeypatch.setattr(checkpoint, "_verify", lambda *_: None)
+    assert soak.main() == 1
+    assert capsys.readouterr().out.startswith("WRONG: 100 damaged checkpoints: ")

@@ -1,0 +1,457 @@
+"""Bad luck by the thousand, run by hand: kills, damage, nonsense and full disks, counted.
+
+    .venv/bin/python -m tests.soak                           everything, about an hour on two cores
+    .venv/bin/python -m tests.soak --only=damage --share=0.1   one experiment, a tenth of it
+
+A line says how often something was tried and how often it went wrong; the status is 1 if anything did. A control is the
+same with the protection taken away: where that does not go wrong, the experiment sees nothing, which is wrong too.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
+
+import pytest
+from tqdm import tqdm
+
+from lstm_dist import checkpoint, store
+from lstm_dist.checkpoint import DamagedError, unpack
+from lstm_dist.config import FIELDS, parse_config
+from lstm_dist.errors import UserError
+from lstm_dist.job import prepare
+from lstm_dist.store import Store, step_of
+from tests.conftest import verses
+from tests.integration import programs
+from tests.integration.faults.test_resume import kill_and_resume, rows, same_bits
+from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, mpirun
+from tests.integration.programs import ROOT, TINY, TRAIN, faulty, newest
+from tests.integration.test_bad_input import Place
+from tests.unit.test_store import FAULTS, commit_with_fault, newest_step, with_three
+
+SUPERVISE = ("python", str(ROOT / "launch" / "supervise.py"))
+FLAGS = (*TINY, "--epochs=1000000", "--sample-length=20")
+GONE_WITHIN = 12.0  # seconds from a fault to the end of every process
+
+
+class Trial(NamedTuple):
+    """What an experiment is given: an empty folder, a text, how much of it is wanted, and its luck."""
+
+    folder: Path
+    corpus: Path
+    share: float
+    seed: int
+
+    def times(self, count: int) -> int:
+        """The share of `count`."""
+        return max(2, round(count * self.share))
+
+    def luck(self) -> random.Random:
+        """The same for the same seed."""
+        return random.Random(self.seed)  # noqa: S311 - bad luck, not a secret
+
+
+class Result(NamedTuple):
+    """One line of the report."""
+
+    text: str
+    wrong: int
+
+
+class Started:
+    """A program, and whatever it starts."""
+
+    def __init__(self, argv: Sequence[str], folder: Path) -> None:
+        self.mark = uuid.uuid4().hex
+        env = {**programs.environment(ENVIRONMENT), programs.MARK: self.mark}
+        command = [sys.executable if word == "python" else word for word in argv]
+        with (folder / "output.txt").open("ab") as output:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, start_new_session=True, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=output,
+            )  # fmt: skip
+
+    def kill(self, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+    def others(self) -> List[int]:
+        """The living processes that it has started."""
+        return [pid for pid in programs.started_by(self.mark) if pid != self.process.pid]
+
+    def left(self) -> int:
+        """How many processes are there GONE_WITHIN later; they are killed."""
+        left = programs.wait_for_end(self.mark, GONE_WITHIN)
+        for pid in left:
+            self.kill(pid)
+        self.process.wait()
+        return len(left)
+
+
+class Chain:
+    """One run that is killed again and again, goes on every time, and has to end as if nothing had been."""
+
+    def __init__(self, folder: Path, command: Sequence[str], flags: Sequence[str], luck: random.Random) -> None:
+        folder.mkdir()
+        self.folder, self.run_dir = folder, folder / "run"
+        self.command, self.flags = command, flags
+        self.luck = luck
+        self.lives = self.lost = self.left = 0
+
+    def start(self) -> Started:
+        """Its next life."""
+        self.lives += 1
+        how = ["--resume"] if Store(self.run_dir / "checkpoints").paths() else [*self.flags, "--overwrite"]
+        return Started([*self.command, *how, f"--run-dir={self.run_dir}"], self.folder)
+
+    def committed(self) -> List[int]:
+        """The steps that a line says were committed."""
+        with contextlib.suppress(OSError):
+            return [int(step) for step in re.findall(r"committed step-(\d+)", (self.run_dir / "log.txt").read_text())]
+        return []
+
+    def judge(self) -> None:
+        """After a death: the last step that a line says was committed is there, whole."""
+        said, paths = self.committed(), Store(self.run_dir / "checkpoints").paths()
+        if not said and not paths:
+            return
+        try:
+            unpack(paths[0].read_bytes(), paths[0].name)
+            self.lost += bool(said) and step_of(paths[0]) < said[-1]
+        except (IndexError, DamagedError):
+            self.lost += 1
+
+    def ends_as_if_nothing_had_been(self) -> bool:
+        """Train both this and an uninterrupted run to the end of the epoch."""
+        facts = unpack(newest(self.run_dir).read_bytes(), "")
+        end = f"--epochs={facts.facts['progress']['epoch'] + 1}"
+        whole = self.folder / "whole"
+        for how in (["--resume", f"--run-dir={self.run_dir}"], [*self.flags, f"--run-dir={whole}"]):
+            Started([*self.command, *how, end], self.folder).process.wait()
+        try:
+            same_bits(whole, self.run_dir)
+            assert rows(whole) == rows(self.run_dir)
+        except AssertionError as error:
+            print(error, file=sys.stderr)
+            return False
+        return True
+
+    def result(self, text: str, well: bool) -> Result:
+        """What became of it, after `text`."""
+        end = f"the end {'' if well else 'NOT '}bit-identical to the uninterrupted run"
+        return Result(f"{text}, {self.left} processes left, {end}", self.lost + self.left + (not well))
+
+
+def kill_once(chain: Chain) -> None:
+    """One life: to a moment during its start, its training or its saving, and no further."""
+    known, job = len(chain.committed()), chain.start()
+    if chain.luck.random() < 0.1:
+        time.sleep(chain.luck.uniform(0, 2))
+    else:
+        while len(chain.committed()) <= known and job.process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(chain.luck.uniform(0, 0.3))
+    job.kill(chain.luck.choice([job.process.pid, *job.others()]))
+    chain.left += job.left()
+    chain.judge()
+
+
+def kills(trial: Trial) -> Iterator[Result]:
+    """kill -9 while a run trains and saves all the time, alone and with two ranks."""
+    flags = [*FLAGS, "--checkpoint-every=0.01s", f"--corpus={trial.corpus}"]
+    commands = {"alone": TRAIN, "two": [*mpirun(2), *TRAIN]}
+    chains = [Chain(trial.folder / name, command, flags, trial.luck()) for name, command in commands.items()]
+    counts = [trial.times(700), trial.times(300)]
+    with tqdm(total=sum(counts), desc="kills", unit="kill") as bar, ThreadPoolExecutor() as threads:
+
+        def live(chain: Chain, count: int) -> bool:
+            for _ in range(count):
+                kill_once(chain)
+                bar.update()
+            return chain.ends_as_if_nothing_had_been()
+
+        same = list(threads.map(live, chains, counts))
+    for name, chain, well in zip(("one worker", "two workers, any of them or mpirun"), chains, same):
+        text = f"{chain.lives} kill -9 of {name}: {chain.lost} of {len(chain.committed())} commits lost"
+        yield chain.result(text, well)
+
+
+def punish(chain: Chain, seconds: float, tell: Callable[[float], None]) -> Dict[str, int]:
+    """Kill a random process of a supervised job every few seconds, and start the job by hand when that is over."""
+    counts = {"kills": 0, "starts": 0, "launchers": 0, "gave up": 0}
+    deadline, job = time.monotonic() + seconds, None
+    while time.monotonic() < deadline:
+        if job is None:
+            job = chain.start()
+            counts["starts"] += 1
+        pause = chain.luck.uniform(4, 12)
+        time.sleep(pause)
+        tell(pause)
+        over = job.process.poll() is not None
+        counts["gave up"] += over
+        if not over:
+            victim = job.process.pid if chain.luck.random() < 0.1 else chain.luck.choice(job.others())
+            job.kill(victim)
+            over = victim == job.process.pid
+            counts["kills"] += 1
+            counts["launchers"] += over
+        if over:
+            chain.left += job.left()
+            chain.judge()
+            job = None
+    if job is not None:
+        (chain.run_dir / "STOP").touch()
+        job.process.wait(timeout=120)
+        chain.left += job.left()
+    return counts
+
+
+def punishment(trial: Trial) -> Iterator[Result]:
+    """Half an hour of kills of ranks and launchers under launch/supervise.py --max-restarts, over both controllers."""
+    flags = [*FLAGS, "--checkpoint-every=0.5s", "--stall-timeout=30", f"--corpus={trial.corpus}"]
+    seconds = trial.times(1800)
+    chains = [
+        Chain(trial.folder / name, [*SUPERVISE, f"--{name}", "--max-restarts=3"], flags, trial.luck())
+        for name in ("gloo", "mpi")
+    ]
+    with tqdm(total=2 * seconds, desc="punishment", unit="s") as bar, ThreadPoolExecutor() as threads:
+        counts = list(threads.map(lambda chain: punish(chain, seconds, lambda s: bar.update(round(s))), chains))
+        same = list(threads.map(Chain.ends_as_if_nothing_had_been, chains))
+    for chain, count, well in zip(chains, counts, same):
+        text = (
+            f"{seconds / 60:.0f} minutes over {chain.folder.name}: {count['kills']} kills, {count['launchers']} "
+            f"of them of the launcher; given up {count['gave up']} times, {chain.lost} commits lost"
+        )
+        chain.lost += count["gave up"]
+        yield chain.result(text, well)
+
+
+def a_checkpoint(trial: Trial) -> bytes:
+    """A real one."""
+    run_dir = trial.folder / "run"
+    done = programs.run([*TRAIN, *TINY, f"--corpus={trial.corpus}", f"--run-dir={run_dir}"], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return newest(run_dir).read_bytes()
+
+
+def damaged(data: bytes, rng: random.Random) -> bytes:
+    """The same but for something that disks, networks and people do."""
+    at, length = rng.randrange(len(data)), rng.choice([1, 4, 512, 4096])
+    return rng.choice(
+        [
+            lambda: data[:at],
+            lambda: data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :],
+            lambda: data[:at] + rng.randbytes(length) + data[at + length :],
+            lambda: data[:at] + bytes(min(length, len(data) - at)) + data[at + length :],
+            lambda: data[:at] + rng.randbytes(length) + data[at:],
+            lambda: data[:at] + data[at + length :],
+            lambda: data + data[at : at + length],
+            lambda: data[at:] + data[:at],
+            lambda: data.replace(b'"dtype":"F32"', b'"dtype":"I32"', 1),
+        ]
+    )()
+
+
+def accepted(data: bytes, count: int, rng: random.Random) -> int:
+    """How many of `count` damaged ones are taken for whole."""
+    taken = 0
+    for _ in tqdm(range(count), desc="damage", unit="file"):
+        broken = damaged(data, rng)
+        with contextlib.suppress(UserError):
+            unpack(broken, "damaged")
+            taken += broken != data
+    return taken
+
+
+def damage(trial: Trial) -> Iterator[Result]:
+    """Damaged checkpoints."""
+    data, count = a_checkpoint(trial), trial.times(10_000)
+    wrong = accepted(data, count, trial.luck())
+    yield Result(f"{count:,} damaged checkpoints: {wrong} accepted", wrong)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "_verify", lambda *_: None)
+        control = accepted(data, count, trial.luck())
+    yield Result(f"  control, without the hash: {control:,} accepted", not control)
+
+
+WORDS = (
+    *("", "0", "-1", "1e400", "nan", "inf", "1.5", "x", "\x00", "天", "\udcff", "a" * 5000, "true", "[]", "../..", "="),
+    *("60s", "1epoch", "99999999999999999999", "random", "/dev/null", "{}", "é\n", "0x10", "0.1", "1", "2", "8", "--"),
+)
+
+
+def nonsense(rng: random.Random, folder: Path) -> List[str]:
+    """A command line that somebody, or nobody, could have meant."""
+    argv = []
+    for name in rng.sample(sorted(FIELDS), rng.randrange(1, 4)):
+        flag = "--" + name.replace("_", rng.choice("--_"))
+        word = rng.choice([rng.choice(WORDS), str(FIELDS[name].default)])
+        argv += rng.choice([[f"{flag}={word}"], [f"{flag}={word}"], [flag, word], [flag], [flag[:-1]]])
+    if rng.random() < 0.5:
+        values = [*(json.dumps(word) for word in WORDS), *WORDS, "2026-01-01", "[1, 2]", "{a = 1}", "'''", "[" * 2000]
+        lines = [f"{rng.choice([*FIELDS, 'epoch', '[run]', 'a.b', ''])} = {rng.choice(values)}" for _ in range(3)]
+        path = folder / "nonsense.toml"
+        path.write_text("\n".join(lines[: rng.randrange(1, 4)]), encoding="utf-8", errors="surrogatepass")
+        argv.append(f"--config={path}")
+    return argv
+
+
+def fares(argv: Sequence[str]) -> str:
+    """What a command line comes to: accepted, refused, or the exception that the user would see."""
+    try:
+        settings = parse_config(argv)
+        settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.checkpoint_epochs
+        if settings.hidden_size <= 64 and settings.streams(2) <= 64:
+            prepare(settings, Place())
+    except UserError:
+        return "refused"
+    except SystemExit as error:
+        return "refused" if error.code == 0 else f"SystemExit: {error}"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "accepted"
+
+
+def configs(trial: Trial) -> Iterator[Result]:
+    """Command lines and files of settings that make no sense, up to the first weights."""
+    rng, count, ends = trial.luck(), trial.times(10_000), []
+    usual = ["--hidden-size=8", "--global-batch-size=4", "--seq-len=5", "--max-chars=600", f"--corpus={trial.corpus}"]
+    for _ in tqdm(range(count), desc="configs", unit="command"):
+        argv = [*rng.choice([[], usual]), *nonsense(rng, trial.folder)]
+        ends.append(fares(argv))
+        if ends[-1] not in ("accepted", "refused"):
+            print(argv, ends[-1], file=sys.stderr)
+    wrong = count - ends.count("accepted") - ends.count("refused")
+    yield Result(
+        f"{count:,} fuzzed configurations: {wrong} tracebacks, {ends.count('refused'):,} refused in one line", wrong
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "UserError", DamagedError)
+        control = sum(fares([f"--epochs={word}"]) not in ("accepted", "refused") for word in WORDS)
+    yield Result(f"  control, mistakes as exceptions: {control} of {len(WORDS)} seen", not control)
+
+
+def unrecoverable(folder: Path) -> "tuple[int, int]":
+    """Faults at every operation of a save that were tried, and those after which the newest is less than it was."""
+    tried = wrong = 0
+    for error, after in itertools.product(FAULTS, (False, True)):
+        for number in range(len(commit_with_fault(with_three(folder / uuid.uuid4().hex), -1, error, after, step=3))):
+            trial = with_three(folder / uuid.uuid4().hex)
+            commit_with_fault(trial, number, error, after, step=3)
+            tried += 1
+            try:
+                wrong += newest_step(trial) < 3
+            except UserError:
+                wrong += 1
+    return tried, wrong
+
+
+def disk(trial: Trial) -> Iterator[Result]:
+    """A crash or an error before and after every operation on files that a save makes."""
+    tried, wrong = unrecoverable(trial.folder)
+    yield Result(f"{tried} faults at every file operation of a save: {wrong} unrecoverable states", wrong)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "PARTIAL", "")
+        tried, control = unrecoverable(trial.folder)
+    yield Result(f"  control, written in place: {control} of {tried} unrecoverable", not control)
+
+
+def dead(trial: Trial) -> Iterator[Result]:
+    """From the death of a rank to the end of its job, under every launcher."""
+    seconds = []
+    for number in tqdm(range(trial.times(50)), desc="dead", unit="job"):
+        launcher, file = list(LAUNCHERS.values())[number % len(LAUNCHERS)], trial.folder / f"fault{number}"
+        argv = [*launcher(2), *faulty("kill", number // 3 % 2, 40, file), *FLAGS, f"--corpus={trial.corpus}"]
+        programs.run([*argv, f"--run-dir={trial.folder / str(number)}"], env=ENVIRONMENT)
+        seconds.append(time.time() - float(file.read_text()))
+    wrong = sum(s > 3 for s in seconds)
+    spread = f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s"
+    yield Result(f"{len(seconds)} ranks killed: {len(seconds) - wrong} jobs over within 3 s ({spread})", wrong)
+
+
+def signals(trial: Trial) -> Iterator[Result]:
+    """From SIGTERM to the commit, at the sizes of the document, with two workers; and what a commit takes."""
+    luck, seconds, saves = trial.luck(), [], []
+    for number in tqdm(range(trial.times(20)), desc="signals", unit="job"):
+        run_dir = trial.folder / str(number)
+        job = Started([*mpirun(2), *TRAIN, f"--run-dir={run_dir}", "--checkpoint-every=1h"], trial.folder)
+        while not (run_dir / "checkpoints" / "step-000000000.safetensors").exists():
+            time.sleep(0.05)
+        time.sleep(luck.uniform(1, 3))
+        asked = time.time()
+        os.kill(luck.choice([pid for pid in job.others() if is_worker(pid)]), signal.SIGTERM)
+        job.process.wait(timeout=60)
+        seconds.append(newest(run_dir).stat().st_mtime - asked)
+        saves += [int(ms) for ms in re.findall(r"committed \S+ in (\d+) ms", (run_dir / "log.txt").read_text())]
+    wrong = sum(s > 0.8 for s in seconds) + sum(ms > 250 for ms in saves)
+    commit = f"the commit {statistics.median(seconds):.2f} s after the signal, at most {max(seconds):.2f} s"
+    cost = f"it takes {statistics.median(saves):.0f} ms, at most {max(saves)} ms"
+    yield Result(f"{len(seconds)} stops at the document's sizes: {commit}; {cost}", wrong)
+
+
+def resume(trial: Trial) -> Iterator[Result]:
+    """A kill at a random step and --resume, for one to three workers, both controllers, both samplings."""
+    random.seed(trial.seed)
+    places = [([], 1), *((launcher(size), size) for launcher in LAUNCHERS.values() for size in (2, 3))]
+    ways = list(itertools.product(places, ("consecutive", "random")))
+    count, wrong = trial.times(42), 0
+    for number in tqdm(range(count), desc="resume", unit="run"):
+        (launcher, size), sampling = ways[number % len(ways)]
+        folder = trial.folder / str(number)
+        folder.mkdir()
+        try:
+            kill_and_resume(launcher, folder, size, sampling, trial.corpus)
+        except AssertionError as error:
+            wrong += 1
+            print(launcher, sampling, error, file=sys.stderr)
+    yield Result(f"{count} runs killed at a random step and resumed, 1 to 3 workers: {wrong} end on other bits", wrong)
+
+
+def is_worker(pid: int) -> bool:
+    """Whether a process is one of the ranks."""
+    with contextlib.suppress(OSError):
+        return b"jobs/train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return False
+
+
+EXPERIMENTS = (dead, signals, disk, damage, configs, resume, kills, punishment)
+
+
+def main() -> int:
+    """Run what was asked for; 1 if anything went wrong."""
+    names = {function.__name__: function for function in EXPERIMENTS}
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").splitlines()[0])
+    help_text = " ".join(f"{name}: {function.__doc__}" for name, function in names.items())
+    parser.add_argument("--only", action="append", choices=list(names), help=f"only this; repeatable. {help_text}")
+    parser.add_argument("--share", type=float, default=1.0, help="how much of each (default 1.0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bad luck (default 0)")
+    given = parser.parse_args()
+    wrong = 0
+    with tempfile.TemporaryDirectory(prefix="soak") as place:
+        corpus = Path(place) / "song.txt"
+        corpus.write_text("\n".join(verses()) + "\n", encoding="utf-8")
+        for name in given.only or names:
+            folder = Path(place) / name
+            folder.mkdir()
+            for result in names[name](Trial(folder, corpus, given.share, given.seed)):
+                tqdm.write(f"{'WRONG: ' if result.wrong else ''}{result.text}")
+                sys.stdout.flush()
+                wrong += result.wrong
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
