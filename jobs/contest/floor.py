@@ -29,7 +29,7 @@ class Way(NamedTuple):
 
     a_transposed: bool
     b_transposed: bool
-    multiply: Callable[[Any, Any, Any, int], Any]  # of F, a, b and the columns of the product
+    multiply: Callable[[Any, Any, Any, Product], Any]  # of F, a and b; the product, or its transpose
 
 
 def products(B: int, T: int, H: int, V: int) -> List[Product]:
@@ -45,8 +45,11 @@ def products(B: int, T: int, H: int, V: int) -> List[Product]:
 
 
 def ways() -> List[Way]:
-    """Every product of MXNet's for two matrices, in every layout."""
-    found = [Way(False, True, lambda F, a, b, n: F.FullyConnected(a, b, num_hidden=n, no_bias=True))]
+    """Every product of MXNet's for two matrices, in every layout; FullyConnected also with a as its weight."""
+    found = [
+        Way(False, True, lambda F, a, b, size: F.FullyConnected(a, b, num_hidden=size.n, no_bias=True)),
+        Way(False, True, lambda F, a, b, size: F.FullyConnected(b, a, num_hidden=size.m, no_bias=True)),
+    ]
     for a_t, b_t in product((False, True), repeat=2):
         how = {"transpose_a": a_t, "transpose_b": b_t}
         found += [
@@ -65,7 +68,7 @@ class Compiled:
         # Every left matrix is another array: of equal expressions MXNet would compute one.
         names = [f"a{number}" for number in range(count)]
         b = mx.sym.var("b")
-        outputs = mx.sym.Group([way.multiply(mx.sym, mx.sym.var(name), b, n) for name in names])
+        outputs = mx.sym.Group([way.multiply(mx.sym, mx.sym.var(name), b, size) for name in names])
         self._graph = mx.nd.CachedOp(outputs, [("static_alloc", True), ("static_shape", True)])
         random = np.random.default_rng(0)
 

@@ -12,12 +12,12 @@ from tests.reference import finite_differences, window_loss
 B, T, H, V = 3, 4, 5, 7
 
 
-def make_case(seed=0, steps=T):
+def make_case(seed=0, steps=T, streams=B):
     """Parameters far from their initial smallness, so that the gates are not in their linear range."""
     rng = np.random.default_rng(seed)
     parameters = {name: rng.normal(0, 0.7, shape) for name, shape in document_shapes(V, H).items()}
-    text = rng.integers(0, V, (B, steps + 1))
-    state = rng.normal(0, 0.5, (2, B, H))
+    text = rng.integers(0, V, (streams, steps + 1))
+    state = rng.normal(0, 0.5, (2, streams, H))
     return parameters, text[:, :-1], text[:, 1:], state[0], state[1]
 
 
@@ -25,9 +25,8 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     """The product's own lines, run operator by operator in float64."""
     flat = FlatArray(V, H, mx.cpu(), dtype)
     flat.from_document(parameters)
-    steps = inputs.shape[1]
     outputs = window_graph(
-        nd, B, steps, H, V,
+        nd, *inputs.shape, H, V,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
@@ -38,9 +37,9 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     return outputs, gradients.to_document()
 
 
-@pytest.mark.parametrize("steps", [1, T])
-def test_finite_differences_of_a_float64_reference(steps):
-    case = make_case(1, steps)
+@pytest.mark.parametrize(("steps", "streams"), [(1, B), (T, B), (T, 17)])  # from 16 streams on products are swapped
+def test_finite_differences_of_a_float64_reference(steps, streams):
+    case = make_case(1, steps, streams)
     loss, h, c = window_loss(*case)
     outputs, gradients = evaluate(*case)
     np.testing.assert_allclose(outputs["loss"].asscalar(), loss, rtol=1e-12)
