@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
-from lstm_dist.launcher import set_threads
+from lstm_dist.launcher import take_cores
 
-set_threads()  # OpenMP reads its thread count when the lines below load MXNet
+take_cores()  # before the lines below load MXNet, whose threads are started then
 
 import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402

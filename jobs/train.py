@@ -13,9 +13,9 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, NamedTuple, NoReturn, Optional
 
-from lstm_dist.launcher import set_threads
+from lstm_dist.launcher import take_cores
 
-set_threads()  # OpenMP reads its thread count when the lines below load MXNet
+take_cores()  # before the lines below load MXNet, whose threads are started then
 
 from lstm_dist import runlog, sampling, status  # noqa: E402
 from lstm_dist.config import RunConfig, parse_config, require_same_run  # noqa: E402

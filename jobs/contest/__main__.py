@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from contest.case import Case
 from contest.contestant import Contestant, Seat
 from lstm_dist.batches import shard
-from lstm_dist.launcher import detect
+from lstm_dist.launcher import detect, take_cores
 
 
 def find(name: str) -> Type[Contestant]:
@@ -95,6 +95,7 @@ class Member:
 
 def main(name: str, case: str, folder: str) -> None:
     """Answer until the parent hangs up."""
+    take_cores()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(f"{folder}/socket")
         with connection.makefile("rw", encoding="utf-8") as lines:
