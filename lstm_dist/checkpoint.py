@@ -4,6 +4,7 @@ The document's 14 parameters stand under their names, the hidden state of all st
 the rest in the file's metadata, as JSON. `safetensors.numpy.load_file` reads it without this project. No pickle.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -108,6 +109,17 @@ def unpack(data: bytes, name: str, needs_digest: bool = True) -> Checkpoint:
     )
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a file, unless they are more than a model that this machine could train would make.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    if path.stat().st_size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
+        raise OSError(errno.EFBIG, "larger than half of this machine's memory")
+    return path.read_bytes()
+
+
 def load_checkpoint(path: Path, flag: str) -> Checkpoint:
     """Read the weights of a file, this project's or another's.
 
@@ -121,7 +133,7 @@ def load_checkpoint(path: Path, flag: str) -> Checkpoint:
     if not os.path.isfile(path):  # Path.is_file lets some errors through, a name that is too long among them
         raise UserError(f"{flag} {path}: no such file", ExitStatus.NO_INPUT)
     try:
-        data = path.read_bytes()
+        data = read(path)
     except OSError as error:
         raise UserError(f"{flag} {path}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
     return unpack(data, f"{flag} {path}", needs_digest=False)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
-from lstm_dist.checkpoint import Checkpoint, DamagedError, unpack
+from lstm_dist.checkpoint import Checkpoint, DamagedError, read, unpack
 from lstm_dist.errors import ExitStatus, UserError
 
 KEEP = 3
@@ -113,7 +113,7 @@ class Store:
     def _read(self, path: Path) -> Tuple[Optional[Checkpoint], str]:
         """A checkpoint, or why it is none; what is damaged is set aside, and what cannot be read left alone."""
         try:
-            return unpack(path.read_bytes(), str(path)), ""
+            return unpack(read(path), str(path)), ""
         except DamagedError as error:
             return None, f"{error}; {self._set_aside(path)}"
         except OSError as error:
