@@ -116,6 +116,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         if past is not None:
             settings = world.settle(lambda: past.parse_config(argv), "configuration")
         watchdog.limit = max(STARTING, settings.stall_timeout)
+        watchdog.beat("start")
         job = world.settle(lambda: prepare(settings, world), "prepare")
         require_agreement(job, world, {**process["versions"], "python": process["python"]})
         if past is not None:

@@ -34,7 +34,8 @@ TRAIN = ROOT / "jobs" / "train.py"
 OWN_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
 OWN_NEWS = re.compile(r"Process \d+ exit with status code|Terminating remaining workers after failure")
 EXIT_CODE = re.compile(r"Exit code: (\d+)")
-PATIENCE = 30.0  # seconds that a job which was asked to stop has for its checkpoint
+LEAVING = 30.0  # seconds that workers have to leave after their launcher
+REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
 # What workers need of this environment. horovodrun writes every value on its workers' command lines, where all users of
 # the machine can read it, so nothing else goes along.
 PASSED = re.compile(
@@ -62,10 +63,11 @@ class Outcome(NamedTuple):
 
 
 class Job:
-    """The workers of one attempt, under horovodrun."""
+    """The workers of one attempt, under horovodrun, which have `patience` seconds to stop when asked."""
 
-    def __init__(self, command: Sequence[str], env: Dict[str, str], run_dir: Path) -> None:
+    def __init__(self, command: Sequence[str], env: Dict[str, str], run_dir: Path, patience: float) -> None:
         self.run_dir = run_dir
+        self._patience = patience
         self.name = uuid.uuid4().hex
         self.asked = 0.0
         self.held: List[str] = []
@@ -83,6 +85,8 @@ class Job:
 
     def stop(self) -> None:
         """Ask rank 0 for an orderly end; where it cannot be asked, or has been, have horovodrun end the workers."""
+        if self.asked and time.monotonic() < self.asked + REPEATED:
+            return
         status = self.status()
         running = status.get("state") == "running" and status.get("host") == socket.gethostname()
         if self.asked or not running:
@@ -100,14 +104,14 @@ class Job:
     def wait(self) -> int:
         """To the end; returns horovodrun's status."""
         while self._process.poll() is None:
-            if self.asked and time.monotonic() > self.asked + PATIENCE:
+            if self.asked and time.monotonic() > self.asked + self._patience:
                 self._process.terminate()
             time.sleep(0.1)
         for reader in self._readers:
             reader.join(timeout=5)  # a worker's orphan may hold the pipe for ever
-        over = time.monotonic() + PATIENCE
-        while self._process.returncode < 0 and is_claimed(self.run_dir) and time.monotonic() < over:
-            time.sleep(0.1)  # the workers of a horovodrun that was killed take some seconds to end
+        over, alone = time.monotonic() + LEAVING, self._process.returncode >= 0 and not self.status()
+        while not alone and is_claimed(self.run_dir) and time.monotonic() < over:
+            time.sleep(0.1)  # the workers of a launcher that was killed take some seconds to end
         return self._process.returncode
 
     def _pass_on(self, source: IO[str], to: IO[str]) -> None:
@@ -127,7 +131,8 @@ class Job:
                     to.flush()
                 except (BrokenPipeError, OSError):
                     readable = False
-                    self.stop()
+                    if not self.asked:
+                        self.stop()
 
 
 def _die_with_parent() -> None:
@@ -159,14 +164,16 @@ def judge(job: Job, returncode: int) -> Outcome:
 
 
 def never_began(job: Job, returncode: int, step: int) -> Outcome:
-    """What became of an attempt that did not get to its training: the workers have said why, or were not let."""
+    """What became of an attempt that did not get to its training: the workers have said why, or could not."""
     codes = [int(code) for code in EXIT_CODE.findall("".join(job.held))]
     if job.asked:
         return Outcome(int(ExitStatus.STOPPED), False, "stopped before the first step", step)
     if not codes:
         sys.stderr.write("".join(job.held))
-    own = returncode if returncode >= 0 else 128 - returncode
-    return Outcome(codes[0] if codes else own, False, "", step)
+    status = codes[0] if codes else abs(returncode)
+    if returncode < 0 or status > 128 or status == ExitStatus.PEER_LOST:
+        return Outcome(int(ExitStatus.PEER_LOST), True, "a worker was lost while the job was starting", step)
+    return Outcome(status, False, "", step)
 
 
 def silent_ranks(run_dir: Path) -> "Iterator[tuple[int, str]]":
@@ -266,13 +273,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     launcher = ["horovodrun", "--disable-cache", f"--{given.controller}", "-np", given.n, sys.executable, str(TRAIN)]
     requests, restarts, best, flags = Requests(), 0, -1, first
     while True:
-        job = Job([*launcher, *flags], environment(), run_dir)
+        job = Job([*launcher, *flags], environment(), run_dir, settings.stall_timeout)
         requests.watch(job)
         outcome = judge(job, job.wait())
         restarts = 0 if outcome.step > best else restarts
         best = max(best, outcome.step)
         left = began + settings.time_limit_seconds - time.monotonic()
-        if not outcome.curable or requests.made or restarts >= int(given.max_restarts) or left < 1:
+        if not outcome.curable or requests.made or job.asked or restarts >= int(given.max_restarts) or left < 1:
             break
         restarts += 1
         print_error(f"{outcome.reason}; starting again from step {max(0, best)} ({restarts} of {given.max_restarts})")

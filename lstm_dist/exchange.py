@@ -227,22 +227,25 @@ class World:
 
     def _abort(self, error: Optional[BaseException]) -> NoReturn:
         status = int(ExitStatus.INTERNAL)
-        if isinstance(error, BrokenPipeError):
-            status = 128 + signal.SIGPIPE  # whoever read our output has left, and needs no words
-        elif is_peer_failure(error):
-            status = int(ExitStatus.PEER_LOST)
-            print_error(f"rank {self.rank} stopped because another rank failed")
-        elif isinstance(error, UserError):
-            status = int(error.status)
-            print_error(f"rank {self.rank} on {socket.gethostname()}: {error}")
-        else:
-            traceback.print_exc()
-            print_error(f"rank {self.rank} on {socket.gethostname()}: {type(error).__name__}: {error}")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        if self._mpi:
-            self._mpi.COMM_WORLD.Abort(status)
-        os._exit(status)
+        where = f"rank {self.rank} on {socket.gethostname()}"
+        try:
+            if isinstance(error, BrokenPipeError):
+                status = 128 + signal.SIGPIPE  # whoever read our output has left, and needs no words
+            elif is_peer_failure(error):
+                status = int(ExitStatus.PEER_LOST)
+                print_error(f"rank {self.rank} stopped because another rank failed")
+            elif isinstance(error, UserError):
+                status = int(error.status)
+                print_error(f"{where}: {error}")
+            else:
+                traceback.print_exc()
+                print_error(f"{where}: {type(error).__name__}: {error}")
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # also where nobody takes the words
+            if self._mpi:
+                self._mpi.COMM_WORLD.Abort(status)
+            os._exit(status)
 
 
 def _refuse_lonely(launch: Launch, size: int) -> None:

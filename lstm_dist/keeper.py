@@ -15,7 +15,7 @@ from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.exchange import SettledError, World, is_peer_failure
 from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.runlog import RunLog
-from lstm_dist.status import record, write_status
+from lstm_dist.status import first_cause, record, write_status
 from lstm_dist.stop import Stop
 from lstm_dist.store import Store
 from lstm_dist.trainer import Callbacks, Progress, Votes
@@ -80,7 +80,8 @@ class Keeper(Callbacks):
         self._world.require_equal(
             {"weights": hashlib.sha256(weights).hexdigest()},
             f"step {progress.step}",
-            "this must never be: a GPU or a memory may be faulty; --resume goes on from the last checkpoint",
+            "a GPU or a memory may be faulty, or the hosts' processors of different kinds; --resume goes on from the "
+            "last checkpoint",
             ExitStatus.INTERNAL,
         )
         if not np.isfinite(weights).all():  # on every rank, as they are the same
@@ -109,8 +110,8 @@ def recorded(run_dir: Path, world: World, watchdog: Watchdog) -> Iterator[None]:
 
     def leave_word(status: int, kind: str, message: str) -> None:
         record(run_dir, world.rank, watchdog.step, status, kind, message)
-        if world.is_root:
-            write_status(run_dir, "failed", step=watchdog.step, reason=message)
+        cause = first_cause(run_dir)  # which may be another rank's, and the root may not live to tell it
+        write_status(run_dir, "failed", step=watchdog.step, reason=cause.describe() if cause else message)
 
     if world.is_root:
         write_status(run_dir, "running", step=watchdog.step)

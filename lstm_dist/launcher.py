@@ -94,7 +94,8 @@ def take_cores(environ: Optional[MutableMapping[str, str]] = None) -> int:
     compute out of its way and back, and two workers on two cores lose a tenth of their speed.
 
     The launcher's own core mask (the parent process) is what the local workers share. Where this worker's mask is
-    narrower, the launcher has bound it, and that is the limit. OMP_NUM_THREADS and OMP_PROC_BIND win where set.
+    narrower, the launcher has bound it, and that is the limit. OMP_NUM_THREADS wins where it is set; with more threads
+    than a share has cores, or OMP_PROC_BIND, the worker keeps to nothing.
 
     Returns:
         The number of OpenMP threads.
@@ -103,14 +104,22 @@ def take_cores(environ: Optional[MutableMapping[str, str]] = None) -> int:
     launch = detect(environ)
     shared, own = os.sched_getaffinity(os.getppid()), os.sched_getaffinity(0)
     share = len(shared) // launch.local_size
-    given = re.fullmatch(r"([1-9]\d*)(,\d+)*", environ.get("OMP_NUM_THREADS", ""))  # "4,2" is 4, and 2 inside of each
-    threads = int(given[1]) if given else max(1, min(len(own), share))
-    if not given:
+    threads = openmp_threads(environ)
+    if not threads:
+        threads = max(1, min(len(own), share))
         environ["OMP_NUM_THREADS"] = str(threads)
-    if launch.local_size > 1 and own == shared and threads <= share and "OMP_PROC_BIND" not in environ:
+    free = own == shared and threads <= share and "OMP_PROC_BIND" not in environ
+    if free and launch.local_rank < launch.local_size > 1:
         first = launch.local_rank * share
         os.sched_setaffinity(0, sorted(shared, key=_place)[first : first + share])
     return threads
+
+
+def openmp_threads(environ: Optional[Mapping[str, str]] = None) -> int:
+    """What OMP_NUM_THREADS says; 0 for nothing, and for what OpenMP would not understand."""
+    environ = os.environ if environ is None else environ
+    given = re.fullmatch(r"([1-9]\d*)(,\d+)*", environ.get("OMP_NUM_THREADS", ""))  # "4,2" is 4, and 2 inside of each
+    return int(given[1]) if given else 0
 
 
 def _place(cpu: int) -> Tuple[int, int, int]:

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from lstm_dist import status
 from lstm_dist.errors import ExitStatus, UserError, printable
+from lstm_dist.launcher import openmp_threads
 from lstm_dist.status import ERRORS, STATUS
 
 # What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
@@ -318,7 +319,7 @@ def describe_process() -> Dict[str, Any]:
 
 def describe_rank(device: str) -> Dict[str, Any]:
     """The facts of one rank for the run card."""
-    return {"host": socket.gethostname(), "device": device, "threads": int(os.environ.get("OMP_NUM_THREADS", 0))}
+    return {"host": socket.gethostname(), "device": device, "threads": openmp_threads()}
 
 
 def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
@@ -426,10 +427,10 @@ def _epoch(line: bytes) -> float:
 def _write_in_time(stream: IO[str], text: str) -> bool:
     """Write unless nobody takes it: a launcher that has stopped reading must not hold the job up for ever.
 
-    A person at a terminal may stop it for as long as the watchdog lets them.
+    A person at a terminal may stop it for as long as the watchdog lets them, or close it.
 
     Raises:
-        BrokenPipeError: when the reader is gone: of a pipe, or of a terminal, such as mpirun is for its ranks.
+        BrokenPipeError: when the reader of a pipe is gone.
         UserError: when it goes to a disk that does not take it.
     """
     try:
@@ -444,8 +445,10 @@ def _write_in_time(stream: IO[str], text: str) -> bool:
                 return False
             os.write(stream.fileno(), data[start : start + _PIPE_BUF])
     except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EIO):
-            raise BrokenPipeError(error.errno, error.strerror) from None
+        if error.errno == errno.EIO:  # the terminal was closed, which comes with a signal if it concerns the run
+            return False
+        if error.errno == errno.EPIPE:
+            raise
         with _written(Path("standard output")):
             raise
     return True

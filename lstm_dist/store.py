@@ -75,7 +75,7 @@ class Store:
                 "before it are as they were",
                 ExitStatus.CANNOT_WRITE,
             ) from None
-        for old in self.paths()[KEEP:]:
+        for old in [p for p in self.paths() if step_of(p) <= step][KEEP:]:
             with contextlib.suppress(OSError):  # one too many is no reason to end, and goes next time
                 old.unlink()
         return path
@@ -92,6 +92,12 @@ class Store:
             if checkpoint is not None:
                 return Found(path, checkpoint, reasons)
             reasons.append(reason)
+        if self.paths():  # what is damaged has been set aside
+            raise UserError(
+                f"--resume: no checkpoint can be read: {', '.join(reasons)}; mend that, or start again with another "
+                "--run-dir",
+                ExitStatus.NO_INPUT,
+            )
         bad = [*reasons, *(p.name for p in sorted(self.folder.glob(f"*{CORRUPT}")) if not reasons)]
         if bad:
             raise UserError(

@@ -120,8 +120,12 @@ class _Replay(Callbacks):
     """Only what a part of a run needs that was run before."""
 
     def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
         self.beat = callbacks.beat  # type: ignore[method-assign]
         self.commit = callbacks.commit  # type: ignore[method-assign]
+
+    def vote(self) -> Votes:
+        return Votes(stop=self._callbacks.vote().stop)
 
 
 def train_step(
@@ -189,7 +193,7 @@ class Trainer:
         return agreed.stop
 
     def replay(self, progress: Progress, state: LSTMState, until_step: int) -> None:
-        """Walk again from an earlier place to `until_step` and commit there; nobody votes, nothing is logged."""
+        """Walk again from an earlier place to `until_step`, or to a vote for a stop, and commit there; log nothing."""
         schedule, quiet = self._schedule._replace(checkpoint_epochs=0), _Replay(self._callbacks)
         again = Trainer(self._model, self._batches, self._world, schedule, RunLog(), quiet, progress, state)
         again.run(until_step)

@@ -21,6 +21,7 @@ STARTING = 300.0  # seconds that the start may take before the configuration is 
 # Times the limit: what the root does alone, while the others wait for it, may take longer than a step.
 PHASES = {"start": 1.0, "step": 1.0, "samples": 3.0, "checkpoint": 3.0}
 _REARM_EVERY = 0.25  # seconds between two moves of faulthandler's timer, each of which costs 40 us
+_LAST_WORDS = 10.0  # seconds that the end of a stuck worker may take
 
 _STDERR = 2
 
@@ -72,11 +73,13 @@ class Watchdog:
             where = "was itself frozen, as by SIGSTOP, a suspended machine or a held lock of Python"
         message = f"no {self._phase} for {seconds:.0f} s (--stall-timeout {self.limit:g}): it {where}"
         status = ExitStatus.PEER_LOST if waits else ExitStatus.INTERNAL
+        # What is told may be stuck where the rank is, on a disk that does not answer: the other timer gives it a while.
+        faulthandler.dump_traceback_later(_LAST_WORDS, exit=True, file=_STDERR)
         try:
             faulthandler.dump_traceback(file=_STDERR)
+            print_error(f"a rank on {socket.gethostname()}: {message}")
             if self.on_stall:
                 self.on_stall(message, status)
-            print_error(f"a rank on {socket.gethostname()}: {message}")
         finally:
             os._exit(status)
 

@@ -112,7 +112,7 @@ def test_no_secret_goes_along(machine: Machine) -> None:
 
 
 ATTEMPT = """#!{python}
-import json, os, socket, sys, time
+import json, os, signal, socket, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from lstm_dist.runlog import claim, is_claimed
@@ -133,16 +133,25 @@ if step >= 0:
     (run_dir / "checkpoints" / f"step-{{step:09d}}.safetensors").touch()
 reason = {{"stopped": "SIGTERM", "launcher": "the end of horovodrun"}}.get(kind)
 write_status(run_dir, "stopped" if reason else "running", step=max(step, 0), reason=reason)
+if kind == "talks":  # until it is asked to stop
+    asked = []
+    signal.signal(signal.SIGTERM, lambda *_: asked.append(1))
+    while not asked:
+        print("a line", flush=True)
+        time.sleep(0.1)
+    write_status(run_dir, "stopped", step=step, reason="SIGTERM")
 if kind == "lost":
     record(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
-if kind == "killed":
+if kind in ("killed", "orphans"):
     worker = os.fork()  # which outlives horovodrun for a moment
     if worker == 0:
         lock = claim(run_dir)
+        os.close(1), os.close(2)  # nor does it hold the output
         time.sleep(1)
         os._exit(0)
     time.sleep(0.3)
-    os.kill(os.getpid(), 9)
+    if kind == "killed":
+        os.kill(os.getpid(), 9)
 if kind in ("bug", "Stalled"):
     record(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
     record(run_dir, 1, step, 70, kind, "the cat")
@@ -173,7 +182,7 @@ def test_the_first_cause_is_told_and_a_mistake_is_not_tried_again(machine: Machi
     assert re.match(r"error: rank 1 on \S+, after step 30: the cat; go on from step 30 with: ", result.stderr)
 
 
-@pytest.mark.parametrize("kind", ["lost", "Stalled", "stopped", "launcher", "killed"])
+@pytest.mark.parametrize("kind", ["lost", "Stalled", "stopped", "launcher", "killed", "orphans"])
 def test_what_a_restart_can_cure_is_started_again(machine: Machine, kind: str) -> None:
     result, made = attempts(machine, [(5, kind), (9, "well")], "--max-restarts=1", "--overwrite")
     assert (result.returncode, len(made)) == (0, 2)
@@ -182,6 +191,17 @@ def test_what_a_restart_can_cure_is_started_again(machine: Machine, kind: str) -
     assert "--overwrite" not in made[1]
     assert "; starting again from step 5 (1 of 1)\n" in result.stderr
     assert ("error: horovodrun (SIGKILL) ended without a word after step 5" in result.stderr) == (kind == "killed")
+
+
+@pytest.mark.parametrize("end", ["echo 'Traceback (most recent call last):\nExit code: 137' >&2; exit 1", "kill -9 $$"])
+def test_a_worker_that_is_lost_while_the_job_starts_is_replaced(machine: Machine, end: str) -> None:
+    machine.horovodrun(f'#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"\n{end}\n')
+    result = machine.start("--max-restarts=1", TMPDIR=str(machine.root))
+    assert (result.returncode, result.stderr.count("\n")) == (0, 1)
+    assert "error: a worker was lost while the job was starting; starting again from step 0 (1 of 1)" in result.stderr
+    (machine.root / "again").unlink()
+    result = machine.start(TMPDIR=str(machine.root))
+    assert (result.returncode, result.stderr) == (76, "error: a worker was lost while the job was starting\n")
 
 
 def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
@@ -241,6 +261,15 @@ def test_horovodrun_ends_with_whoever_started_it(machine: Machine) -> None:
     time.sleep(1)
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_job_whose_reader_has_left_is_not_started_again(machine: Machine) -> None:
+    plan = [(k, "talks") for k in range(1, 9)]
+    machine.horovodrun(ATTEMPT.format(python=machine.python, root=str(ROOT), run_dir=str(machine.run_dir), plan=plan))
+    words = " ".join([str(machine.python), SUPERVISE, "--max-restarts=3", f"--run-dir={machine.run_dir}"])
+    done = run(["bash", "-c", f"{words} | head -n 2"], cwd=machine.root, env=machine.environment(), timeout=40)
+    assert done.stdout == "a line\na line\n"
+    assert len((machine.root / "attempts").read_text().splitlines()) == 1
 
 
 def test_output_without_a_reader_ends_the_job(machine: Machine) -> None:

@@ -106,6 +106,7 @@ def test_take_cores_shares_the_cores(
         (2, 2, 4, {}, []),  # more workers than cores
         (8, 8, 2, {"OMP_NUM_THREADS": "8"}, []),  # more threads than its share
         (8, 8, 2, {"OMP_PROC_BIND": "false"}, []),
+        (8, 8, 2, {"HOROVOD_LOCAL_RANK": "2"}, []),  # Slurm tells of the first node only, and this is another
     ],
 )
 def test_a_worker_keeps_to_its_share_of_the_cores(

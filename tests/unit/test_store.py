@@ -95,6 +95,21 @@ def test_none_left_is_an_error_that_lists_them(store: Store):
         assert bad.value.status == ExitStatus.BAD_DATA
 
 
+def test_none_that_can_be_read_is_not_the_same_as_none_left(store: Store):
+    (store.folder / "step-000000002.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"no checkpoint can be read: .*000002.safetensors: .*Is a directory") as error:
+        store.newest()
+    assert error.value.status == ExitStatus.NO_INPUT
+
+
+def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: Store):
+    for step in (8, 9):
+        (store.folder / f"step-{step:09d}.safetensors").mkdir()
+    for step in (1, 2, 3, 4):
+        store.commit(step, data(step))
+    assert [p.name for p in store.paths() if p.is_file()] == [f"step-{k:09d}.safetensors" for k in (4, 3, 2)]
+
+
 def test_a_link_that_somebody_planted_is_not_written_through(store: Store, tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_text("mine")

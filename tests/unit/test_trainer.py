@@ -214,12 +214,18 @@ def test_a_replay_ends_on_the_weights_of_the_step_that_it_is_sent_to():
     stopped = Kept({6: Votes(stop=True)})
     trainer(Watched(), callbacks=stopped, epochs=3).run()
     target, expected, _ = stopped.commits[-1]
-    model, kept = Watched(), Kept({1: Votes(stop=True)})
+    model, kept = Watched(), Kept({1: Votes(checkpoint=True)})
     job = trainer(model, callbacks=kept, epochs=3)
     job.replay(Progress(), model.zero_state(B), target.step)
     assert kept.commits[-1][0].step == target.step
     np.testing.assert_array_equal(kept.commits[-1][1], expected)
     assert kept.samples == []
+
+
+def test_a_replay_can_be_stopped():
+    model, kept = Watched(), Kept({2: Votes(stop=True)})
+    trainer(model, callbacks=kept, epochs=3).replay(Progress(), model.zero_state(B), 11)
+    assert 2 <= kept.commits[-1][0].step <= 3
 
 
 def test_every_step_is_told_to_the_watchdog():

@@ -84,6 +84,15 @@ def test_ranks_that_differ_are_told_apart_before_the_first_step(name, flags, wor
     assert not (tmp_path / "run").exists()
 
 
+def test_another_number_of_threads_on_a_rank_is_told(song_file, tmp_path):
+    """They sum in another order, and the weights would part."""
+    script = 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then export OMP_NUM_THREADS=2; fi; exec "$@"'
+    argv = [*mpirun(2), "bash", "-c", script, "bash", *TRAIN, *TINY, f"--corpus={song_file}", "--run-dir=run"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode == 78
+    assert re.search(r"error: start: rank 1 on \S+ has another OMP_NUM_THREADS \(2, not 1\)", done.stderr)
+
+
 def test_other_code_on_a_rank_is_told(song_file, tmp_path):
     sitecustomize = tmp_path / "sitecustomize.py"
     sitecustomize.write_text(

@@ -125,7 +125,9 @@ def test_ctrl_c_ends_cleanly(launcher, song_file, tmp_path):
     program = [*launcher(2), *TRAIN, *TINY, *LONG, f"--corpus={song_file}"]
     done = run(program, cwd=tmp_path, env=ENVIRONMENT, interrupt_when=lambda: under_way(tmp_path / "run"))
     assert done.returncode != 0
-    assert under_way(tmp_path / "run")
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "stopped"
+    assert newest(tmp_path / "run").name == f"step-{status['step']:09d}.safetensors"
 
 
 def test_ctrl_c_alone_stops_with_a_checkpoint(song_file, tmp_path):
