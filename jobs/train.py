@@ -17,13 +17,14 @@ from lstm_dist.launcher import take_cores
 
 take_cores()  # before the lines below load MXNet, whose threads are started then
 
-from lstm_dist import runlog, sampling, status  # noqa: E402
+from lstm_dist import runcard, runlog, sampling, status  # noqa: E402
 from lstm_dist.config import RunConfig, parse_config, require_same_run  # noqa: E402
 from lstm_dist.errors import ExitStatus, one_line_errors  # noqa: E402
 from lstm_dist.exchange import SettledError, World  # noqa: E402
 from lstm_dist.job import DOCUMENT_PREFIXES, Job, make_schedule, prepare, require_agreement  # noqa: E402
 from lstm_dist.keeper import Keeper, leave_stopped, recorded  # noqa: E402
 from lstm_dist.past import Past, find_past, recall  # noqa: E402
+from lstm_dist.rundir import new_run_dir  # noqa: E402
 from lstm_dist.stop import Stop  # noqa: E402
 from lstm_dist.store import Store  # noqa: E402
 from lstm_dist.trainer import NotFiniteError, Progress, Schedule, Trainer  # noqa: E402
@@ -41,7 +42,7 @@ def open_place(settings: RunConfig, past: Optional[Past], lock: Optional[IO[str]
     """The run directory, and for the root its lock and the log that writes into it."""
 
     def open_all() -> Place:
-        run_dir = settings.run_dir or runlog.new_run_dir()
+        run_dir = settings.run_dir or new_run_dir()
         epochs = past.progress.epoch if past else None
         place = Place(run_dir, runlog.RootLog(run_dir, settings.overwrite, epochs, lock))
         Store(run_dir / "checkpoints").clean()
@@ -57,7 +58,7 @@ def introduce(
 ) -> Dict[str, Any]:
     """Write the run card and the first lines; returns the facts that go into every checkpoint."""
     settings, steps, resolved = job.settings, job.batches.steps_per_epoch, job.resolved(world.size)
-    mine = json.dumps(runlog.describe_rank(str(job.model.ctx)))
+    mine = json.dumps(runcard.describe_rank(str(job.model.ctx)))
     ranks = [json.loads(text) for text in world.gather_text(mine, "ranks")]
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
     done = (past.progress.step if past else 0) * schedule.chars_per_step
@@ -108,7 +109,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     """One run, from the command line to perplexity.png."""
     began = time.monotonic()
     os.umask(0o077)  # what somebody trains on is nobody else's business
-    process = runlog.describe_process()
+    process = runcard.describe_process()
     with Stop() as stop, Watchdog() as watchdog, World.open() as world:
         settings = world.settle(lambda: parse_config(argv), "configuration")
         world.require_equal({"resume": str(settings.resume)}, "start")

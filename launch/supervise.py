@@ -24,7 +24,7 @@ from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from lstm_dist.config import RunConfig, parse_config
 from lstm_dist.errors import ExitStatus, UserError, one_line_errors, print_error, printable
-from lstm_dist.runlog import is_claimed, new_run_dir
+from lstm_dist.rundir import is_claimed, new_run_dir
 from lstm_dist.status import ATTEMPT, first_cause, read_status
 from lstm_dist.stop import LAUNCHER_ENDED, heeded
 from lstm_dist.store import Store, step_of

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import mxnet as mx
 
-from lstm_dist import corpus, device, launcher, runlog
+from lstm_dist import corpus, device, launcher, runcard
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.config import RunConfig
@@ -93,7 +93,7 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
     Raises:
         SettledError: naming the ranks and what differs.
     """
-    same = {"corpus": job.text.digest(), "vocabulary": job.text.vocabulary.characters, "code": runlog.code_digest()}
+    same = {"corpus": job.text.digest(), "vocabulary": job.text.vocabulary.characters, "code": runcard.code_digest()}
     same["OMP_NUM_THREADS"] = str(launcher.openmp_threads())  # sums of another order, and soon other weights
     world.require_equal({**job.settings.facts(), **same, **versions}, "start")
 

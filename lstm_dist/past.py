@@ -5,12 +5,12 @@ from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence,
 
 import mxnet as mx
 
-from lstm_dist import runlog
 from lstm_dist.checkpoint import STATE, Checkpoint
 from lstm_dist.config import FIELDS, RunConfig, parse_config
 from lstm_dist.exchange import World
 from lstm_dist.job import Job
 from lstm_dist.model import CharLSTM, LSTMState
+from lstm_dist.rundir import claim
 from lstm_dist.store import Store
 from lstm_dist.trainer import Progress
 
@@ -85,5 +85,5 @@ def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Option
     if not settings.resume or settings.run_dir is None:
         return None, None
     store = Store(settings.run_dir / "checkpoints")
-    lock = world.settle_root(lambda: runlog.claim(store.require().parent), "claim")
+    lock = world.settle_root(lambda: claim(store.require().parent), "claim")
     return recall(world, store), lock

@@ -1,22 +1,12 @@
-"""What a run leaves and what a person sees: one human line, one JSON line, the run card. Silent unless root."""
+"""What a run leaves and what a person sees: one human line, one JSON line, a picture. Silent unless root."""
 
 import contextlib
 import errno
-import fcntl
-import hashlib
-import itertools
 import json
 import math
 import os
-import platform
 import select
-import shlex
-import socket
-import stat
-import subprocess
 import sys
-from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional
 
@@ -24,13 +14,12 @@ from tqdm import tqdm
 
 from lstm_dist import status
 from lstm_dist.errors import ExitStatus, UserError, printable
-from lstm_dist.launcher import openmp_threads
+from lstm_dist.rundir import cannot_write, claim
 from lstm_dist.status import ERRORS, STATUS
 
 # What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
 RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png")
 FOLDERS = ("checkpoints", ERRORS)
-LOCK = "lock"
 _READER_PATIENCE = 5.0  # seconds that whoever reads our output may let us wait
 _PIPE_BUF = 4096  # bytes that a pipe which takes any takes without waiting
 
@@ -89,65 +78,6 @@ class RunLog:
         """Draw perplexity.png and say where everything is."""
 
 
-def claim(run_dir: Path) -> IO[str]:
-    """Make `run_dir` this job's: another that asks for it is refused for as long as the returned file is open.
-
-    Raises:
-        UserError: naming --run-dir, when another job has it, others may change it, or it cannot be written.
-    """
-    try:
-        if not run_dir.exists():
-            run_dir.mkdir(parents=True, mode=0o700)
-        _require_ours(run_dir)
-        lock = (run_dir / LOCK).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise _cannot_write(run_dir, str(error.strerror)) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
-        raise UserError(
-            f"--run-dir {run_dir}: another job is writing there ({holder}); wait for its end, or give another",
-            ExitStatus.CANNOT_CREATE,
-        ) from None
-    except OSError as error:
-        lock.close()
-        raise _cannot_write(run_dir, f"no lock, {error.strerror}") from None
-    with contextlib.suppress(OSError):  # the lock is held, whether or not its holder can be read
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        lock.flush()
-    return lock
-
-
-def is_claimed(run_dir: Path) -> bool:
-    """Whether a job is writing there."""
-    try:
-        with (run_dir / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
-
-
-def _require_ours(run_dir: Path) -> None:
-    """Refuse a folder that another user owns, or could put something else in the place of.
-
-    Raises:
-        UserError: naming --run-dir.
-    """
-    folder = run_dir.resolve()
-    above = folder.parent.stat().st_mode
-    if above & stat.S_IWOTH and not above & stat.S_ISVTX:
-        raise _cannot_write(run_dir, f"any user may replace it: say `chmod o-w {folder.parent}`, or `chmod +t`")
-    owner, me = folder.stat().st_uid, os.geteuid()
-    if me != 0 and owner not in (me, 0):
-        raise _cannot_write(run_dir, f"it belongs to another user, number {owner}: give one of your own")
-
-
 @contextlib.contextmanager
 def _written(path: Path) -> Iterator[None]:
     """Around what writes `path`.
@@ -161,10 +91,6 @@ def _written(path: Path) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); make room, and go on with --resume", ExitStatus.CANNOT_WRITE
         ) from None
-
-
-def _cannot_write(run_dir: Path, reason: str) -> UserError:
-    return UserError(f"--run-dir {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)
 
 
 class RootLog(RunLog):
@@ -205,7 +131,7 @@ class RootLog(RunLog):
             self._metrics = (run_dir / "metrics.jsonl").open(mode, encoding="utf-8")
             self._samples = (run_dir / "samples.jsonl").open(mode, encoding="utf-8")
         except OSError as error:
-            raise _cannot_write(run_dir, str(error.strerror)) from None
+            raise cannot_write(run_dir, str(error.strerror)) from None
         console, interactive = _console()
         self._console: Optional[IO[str]] = console
         self._bar: Any = tqdm(disable=True)
@@ -283,45 +209,6 @@ class RootLog(RunLog):
             file.close()
 
 
-def new_run_dir() -> Path:
-    """Make a folder under runs/ that is named after the moment; numbered where another run began in the same second.
-
-    Raises:
-        UserError: when it cannot be made.
-    """
-    moment = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for number in itertools.count(1):
-        path = Path("runs") / (moment if number == 1 else f"{moment}-{number}")
-        try:
-            path.mkdir(parents=True, mode=0o700)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(
-                f"{path}: cannot be made ({error.strerror}); give a folder with --run-dir", ExitStatus.CANNOT_CREATE
-            ) from None
-        break
-    return path
-
-
-def describe_process() -> Dict[str, Any]:
-    """The facts of this process for the run card; call it before MPI starts, which does not like forks."""
-    packages = ("lstm-dist", "mxnet", "mxnet-cu112", "horovod", "mpi4py", "numpy")
-    return {
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "directory": os.getcwd(),
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "versions": {name: version for name in packages for version in [_version(name)] if version},
-    }
-
-
-def describe_rank(device: str) -> Dict[str, Any]:
-    """The facts of one rank for the run card."""
-    return {"host": socket.gethostname(), "device": device, "threads": openmp_threads()}
-
-
 def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
     """Perplexity against the epoch, on a logarithmic axis; nothing where there is no epoch."""
     if not history:
@@ -389,10 +276,10 @@ def _held(run_dir: Path, overwrite: bool) -> List[Path]:
         )
     for path in held:
         if path.is_dir():
-            raise _cannot_write(run_dir, f"{path.name} in it is a folder")
+            raise cannot_write(run_dir, f"{path.name} in it is a folder")
     for name in FOLDERS:
         if os.path.lexists(run_dir / name) and not (run_dir / name).is_dir():
-            raise _cannot_write(run_dir, f"{name} in it is not a folder")
+            raise cannot_write(run_dir, f"{name} in it is not a folder")
     return held
 
 
@@ -452,31 +339,3 @@ def _write_in_time(stream: IO[str], text: str) -> bool:
         with _written(Path("standard output")):
             raise
     return True
-
-
-def code_digest() -> str:
-    """SHA-256 of the source of this package and of the program that runs."""
-    sources = sorted(Path(__file__).resolve().parent.glob("**/*.py"))
-    return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, Path(sys.argv[0])] if p.is_file())).hexdigest()
-
-
-def _git_commit() -> Optional[str]:
-    root = Path(__file__).resolve().parent.parent
-    try:
-        described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return described.stdout.strip()
-
-
-def _version(package: str) -> Optional[str]:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -15,7 +15,7 @@ import pytest
 
 from lstm_dist import runlog
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.runlog import RUN_FILES, EpochMetrics, RootLog, RunLog, claim, draw_perplexity, is_claimed
+from lstm_dist.runlog import RUN_FILES, EpochMetrics, RootLog, RunLog, draw_perplexity
 
 
 @pytest.fixture(autouse=True)
@@ -118,55 +118,6 @@ def test_what_cannot_be_replaced_costs_nothing(held: Path, obstacle: str, overwr
     with pytest.raises(UserError, match=f"^--run-dir {re.escape(str(run_dir))}: [^\n]*$"):
         RootLog(run_dir, overwrite)
     assert contents(held) == before
-
-
-def test_a_new_directory_is_named_after_the_moment(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    made = [runlog.new_run_dir() for _ in range(20)]
-    assert len(set(made)) == 20, "two runs that begin in the same second are two runs"
-    for path in made:
-        assert path.is_dir()
-        assert re.fullmatch(r"runs/\d{8}-\d{6}(-\d+)?", path.as_posix())
-
-
-def test_a_directory_belongs_to_one_job_at_a_time(tmp_path: Path):
-    assert not is_claimed(tmp_path / "run")
-    with root_log(tmp_path / "run"):
-        assert is_claimed(tmp_path / "run")
-        with pytest.raises(UserError, match=rf"another job is writing there \(process {os.getpid()} on ") as caught:
-            claim(tmp_path / "run")
-        assert caught.value.status == ExitStatus.CANNOT_CREATE
-        with pytest.raises(UserError, match="another job is writing there"):
-            RootLog(tmp_path / "run", overwrite=True)
-    assert not is_claimed(tmp_path / "run")  # it ends with its holder
-    claim(tmp_path / "run").close()
-
-
-@pytest.mark.parametrize(("mode", "safe"), [(0o700, True), (0o775, True), (0o1777, True), (0o777, False)])
-def test_a_folder_that_any_user_could_replace_is_refused(tmp_path: Path, mode: int, safe: bool):
-    above = tmp_path / "above"
-    above.mkdir()
-    above.chmod(mode)
-    if safe:
-        claim(above / "run").close()
-        return
-    with pytest.raises(UserError, match=r"any user may replace it: say `chmod o-w .*above`") as caught:
-        claim(above / "run")
-    assert caught.value.status == ExitStatus.CANNOT_CREATE
-
-
-def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "run").mkdir()
-    owner = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    if owner:
-        with pytest.raises(UserError, match=f"it belongs to another user, number {owner}"):
-            claim(tmp_path / "run")
-    else:
-        claim(tmp_path / "run").close()  # root's is everybody's
-        os.chown(tmp_path / "run", 54321, -1)
-        with pytest.raises(UserError, match="it belongs to another user, number 54321: give one of your own"):
-            claim(tmp_path / "run")
 
 
 def test_what_a_crashed_machine_left_behind_the_last_row_is_written_again(tmp_path: Path):
@@ -284,23 +235,6 @@ def test_configuration_and_run_card_are_kept(tmp_path: Path, capfd: pytest.Captu
     log.finish()
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").startswith("corpus: 歌\\udcff.txt\n")
     assert capfd.readouterr().out.startswith("corpus: 歌\\udcff.txt\n")
-
-
-def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("MY_PASSWORD", "squeamish ossifrage")
-    monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
-    card = {**runlog.describe_process(), **runlog.describe_rank("cpu(0)")}
-    assert set(card) == {
-        "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads",
-    }  # fmt: skip
-    assert "ossifrage" not in json.dumps(card)
-    assert card["command"].endswith(" jobs/train.py --prefix '分 开'")
-    assert card["directory"] == os.getcwd()
-    assert card["versions"]["mxnet"] == "1.9.1"
-    assert card["versions"]["horovod"] == "0.28.1"
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card["started"])
-    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    assert runlog.describe_rank("cpu(0)")["threads"] == 4
 
 
 def test_perplexity_is_drawn(tmp_path: Path):

@@ -87,9 +87,10 @@ def test_a_slow_rank_is_not_a_stuck_one(song_file, tmp_path):
 
 def test_a_slow_start_is_not_a_stuck_one(song_file, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import time\nfrom lstm_dist import corpus, runlog\nload, describe = corpus.load_corpus, runlog.describe_rank\n"
+        "import time\nfrom lstm_dist import corpus, runcard\n"
+        "load, describe = corpus.load_corpus, runcard.describe_rank\n"
         "corpus.load_corpus = lambda *arguments: (time.sleep(3), load(*arguments))[1]\n"
-        "runlog.describe_rank = lambda device: (time.sleep(0.5), describe(device))[1]\n"
+        "runcard.describe_rank = lambda device: (time.sleep(0.5), describe(device))[1]\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     argv = [*TRAIN, *TINY, "--run-dir=run", f"--corpus={song_file}", "--stall-timeout=1"]

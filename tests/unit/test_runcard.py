@@ -1,0 +1,26 @@
+"""What a run card says, and what it keeps to itself."""
+
+import json
+import os
+import re
+
+import pytest
+
+from lstm_dist import runcard
+
+
+def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MY_PASSWORD", "squeamish ossifrage")
+    monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
+    card = {**runcard.describe_process(), **runcard.describe_rank("cpu(0)")}
+    assert set(card) == {
+        "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads",
+    }  # fmt: skip
+    assert "ossifrage" not in json.dumps(card)
+    assert card["command"].endswith(" jobs/train.py --prefix '分 开'")
+    assert card["directory"] == os.getcwd()
+    assert card["versions"]["mxnet"] == "1.9.1"
+    assert card["versions"]["horovod"] == "0.28.1"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card["started"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert runcard.describe_rank("cpu(0)")["threads"] == 4
