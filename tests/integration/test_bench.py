@@ -132,11 +132,16 @@ def test_nobody_is_left_behind(how: signal.Signals):
     command = [sys.executable, BENCH[1], *SMALL, "--only=ours,gluon", "--turns=100000"]
     variables = {**environment(ENVIRONMENT), "LSTM_DIST_TEST_PROGRAM": mark}
     quiet = subprocess.DEVNULL
-    with subprocess.Popen(command, env=variables, stdout=quiet, stderr=quiet, start_new_session=True) as program:
+    program = subprocess.Popen(command, env=variables, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
         assert eventually(lambda: sum(is_stopped(pid) for pid in started_by(mark)) == 1), "no turns are taken"
         os.kill(program.pid, how)
         assert program.wait(timeout=30) != 0
-    assert eventually(lambda: not started_by(mark)), started_by(mark)
+        assert eventually(lambda: not started_by(mark)), started_by(mark)
+    finally:
+        for pid in started_by(mark):
+            os.kill(pid, signal.SIGKILL)
+        program.wait(timeout=30)
 
 
 def is_stopped(pid: int) -> bool:

@@ -88,14 +88,18 @@ def test_a_signal_to_local_sh_stops_all(number: int, song_file, tmp_path):
 def test_a_signal_at_the_start_leaves_nothing_half_made(moment: Optional[float], song_file, tmp_path):
     argv = [sys.executable, *TRAIN[1:], *TINY, *LONG, f"--corpus={song_file}"]
     job = subprocess.Popen(argv, cwd=tmp_path, env=environment(ENVIRONMENT), stdout=subprocess.DEVNULL)
-    began = time.monotonic()
-    while time.monotonic() < began + (30 if moment is None else moment):
-        if moment is None and (tmp_path / "run" / "log.txt").exists():
-            break
-        time.sleep(0.01)
-    job.terminate()
-    # Before its handlers are there, a signal is the end of any program; when it writes they have to be.
-    assert job.wait(timeout=30) in ((75,) if moment is None else (75, -signal.SIGTERM))
+    try:
+        began = time.monotonic()
+        while time.monotonic() < began + (30 if moment is None else moment):
+            if moment is None and (tmp_path / "run" / "log.txt").exists():
+                break
+            time.sleep(0.01)
+        job.terminate()
+        # Before its handlers are there, a signal is the end of any program; when it writes they have to be.
+        assert job.wait(timeout=30) in ((75,) if moment is None else (75, -signal.SIGTERM))
+    finally:
+        job.kill()
+        job.wait()
     if (tmp_path / "run" / "checkpoints").exists():
         for path in (tmp_path / "run" / "checkpoints").iterdir():
             assert path.suffix == ".safetensors"
