@@ -74,7 +74,7 @@ def introduce(
     if settings.prefix is None and job.prefixes != DOCUMENT_PREFIXES:
         log.say("the corpus lacks characters of the document's prefixes: samples begin as its first lines do")
     here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
-    for line in [*past.warnings, past.describe(here)] if past else []:
+    for line in [*past.warnings, past.describe(here, settings.epochs)] if past else []:
         log.say(line)
     return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}
 

@@ -83,7 +83,7 @@ class Job:
         for reader in self._readers:
             reader.start()
 
-    def stop(self) -> None:
+    def stop(self, number: int = signal.SIGTERM) -> None:
         """Ask rank 0 for an orderly end; where it cannot be asked, or has been, have horovodrun end the workers."""
         if self.asked and time.monotonic() < self.asked + REPEATED:
             return
@@ -93,7 +93,7 @@ class Job:
             self._process.terminate()
         else:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(status["pid"], signal.SIGTERM)
+                os.kill(status["pid"], number)
         self.asked = self.asked or time.monotonic()
 
     def status(self) -> Any:
@@ -226,7 +226,7 @@ class Requests:
     """The signals that ask for an end: kept, whatever attempt is under way, and passed on to it."""
 
     def __init__(self) -> None:
-        self.made = False
+        self.made = 0  # the number of the first
         self.job: Optional[Job] = None
         for number in heeded():
             signal.signal(number, self._notice)
@@ -235,12 +235,12 @@ class Requests:
         """Pass on to this one from now on."""
         self.job = job
         if self.made:
-            job.stop()
+            job.stop(self.made)
 
-    def _notice(self, *_: object) -> None:
-        self.made = True
+    def _notice(self, number: int, _: object) -> None:
+        self.made = self.made or number
         if self.job is not None:
-            self.job.stop()
+            self.job.stop(self.made)
 
 
 def continued(flags: Sequence[str], best: int, left: float) -> List[str]:

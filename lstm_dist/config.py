@@ -333,7 +333,9 @@ def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[st
         where = f" (in {file})" if file and name not in given else ""
         message = first["msg"].replace("Value error, ", "").replace("Input should", "should")
         status = ExitStatus.BAD_CONFIG if where else ExitStatus.USAGE
-        raise UserError(f"{_flag(name)} {_shown(values.get(name))}: {message}{where}", status) from None
+        is_switch = isinstance(FIELDS[name].default, bool) and values.get(name) is True
+        given_as = _flag(name) if is_switch else f"{_flag(name)} {_shown(values.get(name))}"
+        raise UserError(f"{given_as}: {message}{where}", status) from None
 
 
 def _parser() -> TeachingParser:

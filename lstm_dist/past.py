@@ -52,12 +52,15 @@ class Past(NamedTuple):
             parts.append(whole[job.batches.rows])
         return LSTMState(*parts)
 
-    def describe(self, here: Mapping[str, Any]) -> str:
+    def describe(self, here: Mapping[str, Any], epochs: int) -> str:
         """Where the run goes on, and whether it will end on the same bits as if it had never stopped.
 
         Args:
             here: `workers`, `controller` and `threads` of the part that begins.
+            epochs: at which it will end.
         """
+        if self.progress.epoch >= epochs:
+            return f"all {self.progress.epoch} epochs are done: go on with more --epochs"
         line = f"resumed after step {self.progress.step}, in epoch {self.progress.epoch + 1}"
         changed = [f"{key} {self.facts[key]} -> {here[key]}" for key in here if self.facts[key] != here[key]]
         return f"{line}; {', '.join(changed)}: the same trajectory but for the last bits" if changed else line

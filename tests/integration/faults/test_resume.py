@@ -98,7 +98,7 @@ def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_
     train([], whole, *flags)
     train([], longer, *flags, "--epochs=3")
     before = newest(longer).read_bytes()
-    train([], longer, "--resume")
+    assert "all 3 epochs are done: go on with more --epochs\n" in train([], longer, "--resume")
     assert newest(longer).read_bytes() == before
     assert json.loads((longer / "status.json").read_text())["step"] == 3 * 29
     for change, words in (

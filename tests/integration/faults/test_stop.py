@@ -78,9 +78,10 @@ def test_a_signal_to_local_sh_stops_all(number: int, song_file, tmp_path):
     argv = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--max-restarts=3"]
     done = ask([*argv, *TINY, *LONG, f"--corpus={song_file}"], tmp_path, number)
     assert done.returncode == 75
-    step = stopped_step(tmp_path / "run", "SIGTERM")
+    name = signal.Signals(number).name
+    step = stopped_step(tmp_path / "run", name)
     assert done.stderr.splitlines()[-1] == (
-        f"stopped by SIGTERM; go on from step {step} with: launch/local.sh -n 2 --gloo --resume --run-dir run"
+        f"stopped by {name}; go on from step {step} with: launch/local.sh -n 2 --gloo --resume --run-dir run"
     )
 
 
