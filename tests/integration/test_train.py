@@ -170,6 +170,8 @@ def test_perplexity_is_a_picture(trained: Trained):
 
 def test_a_person_sees_lines_with_samples_and_a_file_no_progress_bar(trained: Trained):
     lines = trained.stdout.splitlines()
+    if os.geteuid() == 0:
+        assert lines.pop(0).startswith("warning: running as root: ")
     assert re.fullmatch(r"corpus: first 600 of 3,65\d characters of song\.txt, \d+ distinct", lines[0])
     assert re.fullmatch(
         r"1 worker over gloo on .+, [\d,]+ parameters, 4 consecutive streams of 5, 29 steps an epoch", lines[1]
@@ -221,7 +223,7 @@ def test_the_posix_locale_changes_no_byte(trained: Trained, song_file: Path, tmp
 def test_a_foreign_corpus_has_its_first_lines_continued_and_its_control_characters_escaped(tmp_path: Path):
     first = ["海\x1b[31m红", "短", "一条比五个字长的线"]
     lines = [*first, *(line.replace("分", "合") for line in verses()[:40])]
-    corpus = tmp_path / os.fsdecode("c\x1b歌".encode() + b"\xff.txt")
+    corpus = tmp_path / os.fsdecode("歌".encode() + b"\xff.txt")
     corpus.write_bytes("\r\n".join(lines).encode())
     result = train(tmp_path, corpus, "--sample-length=7", "--epochs=1", "--sampling=random", "--seed=3")
     assert (
@@ -231,7 +233,7 @@ def test_a_foreign_corpus_has_its_first_lines_continued_and_its_control_characte
     assert [s["prefix"] for s in samples] == ["海\x1b[31", "短", "一条比五个"]
     assert [len(s["text"]) for s in samples] == [12, 8, 12]
     assert " - 海\\x1b[31" in result.stdout
-    assert "c\\x1b歌\\udcff.txt, " in result.stdout
+    assert "歌\\udcff.txt, " in result.stdout
     assert "\x1b" not in result.stdout + result.stderr + (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
     config = json.loads((tmp_path / "run" / "config.json").read_bytes())
     assert config["corpus"] == str(corpus)
