@@ -14,7 +14,9 @@ from tests.integration.programs import ROOT, TINY, newest, run
 
 pytestmark = pytest.mark.slow
 
-PROGRAM = re.compile(r"(\$ )?(((\./)?launch/\S+\.sh|(\.venv/bin/)?python \S+\.py|(horovodrun|mpirun) -\S+)( [^#]*)?)")
+PROGRAM = re.compile(
+    r"(\$ )?(((\./)?launch/\S+\.sh|(\.venv/bin/)?python \S+\.py|(horovodrun|mpirun) -[^#]* python \S+\.py)( [^#]*)?)"
+)
 RUN_DIR = re.compile(r"runs/[\w-]+")
 
 
