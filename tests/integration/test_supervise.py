@@ -13,6 +13,8 @@ import pytest
 
 from tests.integration.programs import ROOT, environment, run
 
+pytestmark = pytest.mark.slow
+
 SUPERVISE = str(ROOT / "launch" / "supervise.py")
 
 
