@@ -94,7 +94,8 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
         SettledError: naming the ranks and what differs.
     """
     same = {"corpus": job.text.digest(), "vocabulary": job.text.vocabulary.characters, "code": runcard.code_digest()}
-    same["OMP_NUM_THREADS"] = str(launcher.openmp_threads())  # sums of another order, and soon other weights
+    if job.model.ctx.device_type == "cpu":  # sums of another order, and soon other weights
+        same["OMP_NUM_THREADS"] = str(launcher.openmp_threads())
     world.require_equal({**job.settings.facts(), **same, **versions}, "start")
 
 
