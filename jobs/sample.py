@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
+from lstm_dist.cuda import require_driver
+from lstm_dist.errors import one_line_errors
 from lstm_dist.launcher import take_cores
 
 take_cores()  # before the lines below load MXNet, whose threads are started then
+with one_line_errors():
+    require_driver()
 
 import mxnet as mx  # noqa: E402
 import numpy as np  # noqa: E402
 
 from lstm_dist.checkpoint import load_checkpoint  # noqa: E402
 from lstm_dist.config import TeachingParser  # noqa: E402
-from lstm_dist.errors import ExitStatus, UserError, one_line_errors, printable  # noqa: E402
+from lstm_dist.errors import ExitStatus, UserError, printable  # noqa: E402
 from lstm_dist.model import CharLSTM  # noqa: E402
 from lstm_dist.sampling import continue_text  # noqa: E402
 from lstm_dist.store import Store  # noqa: E402

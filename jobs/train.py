@@ -13,18 +13,22 @@ import time
 from pathlib import Path
 from typing import IO, Any, Dict, List, NamedTuple, NoReturn, Optional
 
+from lstm_dist.cuda import require_driver
+from lstm_dist.errors import one_line_errors
 from lstm_dist.launcher import take_cores
 
 take_cores()  # before the lines below load MXNet, whose threads are started then
+with one_line_errors():
+    require_driver()
 
 from lstm_dist import runcard, runlog, sampling, status  # noqa: E402
-from lstm_dist.config import RunConfig, parse_config, require_same_run  # noqa: E402
-from lstm_dist.errors import ExitStatus, one_line_errors  # noqa: E402
+from lstm_dist.config import parse_config, require_same_run  # noqa: E402
+from lstm_dist.errors import ExitStatus  # noqa: E402
 from lstm_dist.exchange import SettledError, World  # noqa: E402
-from lstm_dist.job import DOCUMENT_PREFIXES, Job, make_schedule, prepare, require_agreement  # noqa: E402
+from lstm_dist.job import DOCUMENT_PREFIXES, Job, inspect_place, make_schedule, prepare, require_agreement  # noqa: E402
 from lstm_dist.keeper import Keeper, leave_stopped, recorded  # noqa: E402
 from lstm_dist.past import Past, find_past, recall  # noqa: E402
-from lstm_dist.rundir import new_run_dir  # noqa: E402
+from lstm_dist.rundir import choose_run_dir  # noqa: E402
 from lstm_dist.stop import Stop  # noqa: E402
 from lstm_dist.store import Store  # noqa: E402
 from lstm_dist.trainer import NotFiniteError, Progress, Schedule, Trainer  # noqa: E402
@@ -38,19 +42,19 @@ class Place(NamedTuple):
     log: runlog.RunLog
 
 
-def open_place(settings: RunConfig, past: Optional[Past], lock: Optional[IO[str]], world: World) -> Place:
+def open_place(job: Job, past: Optional[Past], lock: Optional[IO[str]], world: World) -> Place:
     """The run directory, and for the root its lock and the log that writes into it."""
-
-    def open_all() -> Place:
-        run_dir = settings.run_dir or new_run_dir()
-        epochs = past.progress.epoch if past else None
-        place = Place(run_dir, runlog.RootLog(run_dir, settings.overwrite, epochs, lock))
+    anew = job.settings.overwrite or job.settings.auto_resume
+    given = world.settle_root(lambda: choose_run_dir(job.settings.run_dir), "run_dir")
+    run_dir = Path(world.share_text(str(given.resolve()) if given else "", "place"))
+    warnings = inspect_place(job, given or run_dir, world)
+    epochs = past.progress.epoch if past else None
+    log = world.settle_root(lambda: runlog.RootLog(given or run_dir, anew, epochs, lock), "log") or runlog.RunLog()
+    if world.is_root:
         Store(run_dir / "checkpoints").clean()
-        return place
-
-    place = world.settle_root(open_all, "run_dir")
-    run_dir = Path(world.share_text(str(place.run_dir.resolve()) if place else "", "place"))
-    return place or Place(run_dir, runlog.RunLog())
+    for line in warnings:
+        log.say(line)
+    return Place(run_dir, log)
 
 
 def introduce(
@@ -112,7 +116,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     process = runcard.describe_process()
     with Stop() as stop, Watchdog() as watchdog, World.open() as world:
         settings = world.settle(lambda: parse_config(argv), "configuration")
-        world.require_equal({"resume": str(settings.resume)}, "start")
+        world.require_equal({"resume": f"{settings.resume}, auto {settings.auto_resume}"}, "start")
         past, lock = find_past(settings, world)
         if past is not None:
             settings = world.settle(lambda: past.parse_config(argv), "configuration")
@@ -122,7 +126,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         require_agreement(job, world, {**process["versions"], "python": process["python"]})
         if past is not None:
             world.settle(lambda: require_same_run(past.facts["config"], job.resolved(world.size)), "same_run")
-        place = open_place(settings, past, lock, world)
+        place = open_place(job, past, lock, world)
 
         def write_samples(epoch: int) -> None:
             for prefix in job.prefixes if world.is_root else []:

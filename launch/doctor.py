@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist import device
+from lstm_dist.cuda import DRIVER
 from lstm_dist.launcher import Launch, detect, take_cores
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
@@ -69,7 +70,10 @@ def load(findings: Findings, name: str, topic: str) -> Optional[ModuleType]:
             warnings.simplefilter("always", UserWarning)  # Horovod's, when it was compiled for another MXNet
             module = importlib.import_module(name)
     except Exception as error:  # the import of a compiled library can fail in any way
-        findings.append(Finding(FAIL, topic, f"import {name}: {type(error).__name__}: {one_line(error)}", SET_UP))
+        remedy = (
+            "start on a node with an NVIDIA driver: this environment is for GPUs" if DRIVER in str(error) else SET_UP
+        )
+        findings.append(Finding(FAIL, topic, f"import {name}: {type(error).__name__}: {one_line(error)}", remedy))
         return None
     findings.extend(
         Finding(WARN, topic, one_line(warning.message), SET_UP)
@@ -151,7 +155,7 @@ def check_horovod(findings: Findings, with_cuda: bool, controller: str) -> Optio
         findings.append(Finding(WARN, "horovod", f"{text}: the project is made for {HOROVOD}", SET_UP))
     elif with_cuda and "nccl" not in operations:
         text += ": without nccl, gradients travel through the CPU's memory, which works and is slow"
-        findings.append(Finding(WARN, "horovod", text, "compile Horovod with HOROVOD_GPU_OPERATIONS=NCCL"))
+        findings.append(Finding(WARN, "horovod", text, "launch/setup.sh --gpu, with nvcc of CUDA 11 on PATH"))
     else:
         findings.append(Finding(OK, "horovod", text))
     return hvd

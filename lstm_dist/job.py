@@ -1,6 +1,11 @@
 """A job as it is settled before its first step: configuration, text, batches, model; the same on all ranks."""
 
+import json
+import os
 import socket
+import sys
+from collections import defaultdict
+from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import mxnet as mx
@@ -10,8 +15,9 @@ from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.config import RunConfig
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.exchange import World
+from lstm_dist.exchange import SettledError, World
 from lstm_dist.model import CharLSTM, initial_parameters, memory_needed
+from lstm_dist.rundir import is_seen, leave_mark, remove_mark
 from lstm_dist.trainer import Batches, Schedule
 
 DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
@@ -93,10 +99,67 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
     Raises:
         SettledError: naming the ranks and what differs.
     """
-    same = {"corpus": job.text.digest(), "vocabulary": job.text.vocabulary.characters, "code": runcard.code_digest()}
+    same = {
+        "corpus": job.text.digest(),
+        "vocabulary": job.text.vocabulary.characters,
+        "code": runcard.code_digest(Path(sys.argv[0])),
+    }
     if job.model.ctx.device_type == "cpu":  # sums of another order, and soon other weights
         same["OMP_NUM_THREADS"] = str(launcher.openmp_threads())
     world.require_equal({**job.settings.facts(), **same, **versions}, "start")
+
+
+def inspect_place(job: Job, run_dir: Path, world: World) -> List[str]:
+    """Warnings about devices and run directory, as they are seen by all workers together.
+
+    Raises:
+        SettledError: where a job could not go on with them.
+    """
+    return [*filter(None, (_inspect_gpus(job.model.ctx, world), _inspect_run_dir(run_dir, world)))]
+
+
+def _inspect_gpus(ctx: mx.Context, world: World) -> str:
+    """A GPU for every worker, where they exchange through NCCL, which refuses two on one in words that do not help.
+
+    Returns:
+        A warning where they share one and can; empty where they do not.
+    """
+    mine = json.dumps([socket.gethostname(), device.identity(ctx)])
+    users: Dict[str, List[str]] = defaultdict(list)
+    for rank, text in enumerate(world.gather_text(mine, "gpus")):
+        users[text].append(str(rank))
+    for text, ranks in users.items():
+        host, gpu = json.loads(text)
+        if gpu and len(ranks) > 1:
+            said = f"ranks {' and '.join(ranks)} on {host} compute on one GPU, {gpu}"
+            if world.has_nccl:
+                raise SettledError(f"{said}: start as many workers on a host as it has GPUs", ExitStatus.BAD_CONFIG)
+            return f"warning: {said}: each has a share of its speed"
+    return ""
+
+
+def _inspect_run_dir(run_dir: Path, world: World) -> str:
+    """A run directory that every host sees, or why its workers end is nowhere to be read.
+
+    A Slurm job has no choice, as it may go on wherever it is put next.
+
+    Returns:
+        A warning where some hosts do not see it; empty where all do.
+    """
+    if world.is_one_host:
+        return ""
+    mark = world.share_text(str(world.settle_root(lambda: leave_mark(run_dir), "mark") or ""), "mark_name")
+    blind = "" if is_seen(Path(mark)) else socket.gethostname()
+    hosts = sorted(set(filter(None, world.gather_text(blind, "seen"))))
+    world.settle_root(lambda: remove_mark(Path(mark)), "unmark")
+    if not hosts:
+        return ""
+    said = f"--run-dir {run_dir}: {', '.join(hosts)} cannot see it: give a folder on a file system that all nodes share"
+    if world.share_text(os.environ.get("SLURM_JOB_ID", ""), "slurm"):
+        raise SettledError(said, ExitStatus.CANNOT_CREATE)
+    return (
+        f"warning: {said}; until then, what goes wrong there is not in errors/, and --resume needs the same first host"
+    )
 
 
 def make_schedule(job: Job, size: int) -> Schedule:

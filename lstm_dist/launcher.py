@@ -54,23 +54,29 @@ def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
 
 
 class Shell:
-    """The shell in which `horovodrun --mpi` runs this process's mpirun, where there is one.
+    """The process above a worker of horovodrun that owns it: when that has gone, nobody does.
 
-    A signal to horovodrun ends that shell and never reaches mpirun: the job would go on, and nobody would own it.
+    Under `--mpi` it is the shell that runs mpirun: a signal to horovodrun ends that shell and never reaches mpirun.
+    Under `--gloo` it is horovodrun's helper for this worker, or on another host the sshd.
     """
 
     def __init__(self) -> None:
+        self._pid = 0
         try:
             self._pid = _parent(os.getppid())
             command = Path(f"/proc/{self._pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             command = []
-        self._exists = command[1:2] == [b"-c"] and command[2].startswith(b"mpirun ")
+        runs_mpirun = command[1:2] == [b"-c"] and command[2].startswith(b"mpirun ")
+        is_gloo = detect().name == "horovodrun"
+        self._exists = runs_mpirun or (is_gloo and bool(command))
+        # Where this worker was still starting when it went, the first process of the machine has taken over.
+        self._has_ended = is_gloo and self._pid <= 1 and not any(b"horovodrun" in word for word in command)
 
     def has_ended(self) -> bool:
         """Whether it was there and is no more."""
         try:
-            return self._exists and _parent(os.getppid()) != self._pid
+            return self._has_ended or (self._exists and _parent(os.getppid()) != self._pid)
         except OSError:
             return True
 

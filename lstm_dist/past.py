@@ -14,7 +14,7 @@ from lstm_dist.rundir import claim
 from lstm_dist.store import Store
 from lstm_dist.trainer import Progress
 
-_ANEW = ("init", "run_dir", "overwrite", "resume", "time_limit")  # said anew with every part of a run
+_ANEW = ("init", "run_dir", "overwrite", "resume", "auto_resume", "time_limit")  # said anew with every part of a run
 
 
 class Past(NamedTuple):
@@ -84,9 +84,11 @@ def recall(world: World, store: Store) -> Past:
 
 
 def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Optional[IO[str]]]:
-    """What --resume goes on with, and the root's lock on its directory; nothing without --resume."""
-    if not settings.resume or settings.run_dir is None:
+    """What is to be gone on with, and the root's lock on its directory; nothing where the run is to begin."""
+    if not (settings.resume or settings.auto_resume) or settings.run_dir is None:
         return None, None
     store = Store(settings.run_dir / "checkpoints")
+    if not settings.resume and world.share_text("begun" if store.paths() else "", "begun") == "":
+        return None, None
     lock = world.settle_root(lambda: claim(store.require().parent), "claim")
     return recall(world, store), lock

@@ -33,10 +33,10 @@ def describe_rank(device: str) -> Dict[str, Any]:
     return {"host": socket.gethostname(), "device": device, "threads": openmp_threads()}
 
 
-def code_digest() -> str:
-    """SHA-256 of the source of this package and of the program that runs."""
+def code_digest(program: Path) -> str:
+    """SHA-256 of the source of this package and of a program that uses it."""
     sources = sorted(Path(__file__).resolve().parent.glob("**/*.py"))
-    return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, Path(sys.argv[0])] if p.is_file())).hexdigest()
+    return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, program] if p.is_file())).hexdigest()
 
 
 def _git_commit() -> Optional[str]:

@@ -6,13 +6,16 @@ import itertools
 import os
 import socket
 import stat
+import time
+import uuid
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Optional
 
 from lstm_dist.errors import ExitStatus, UserError
 
 LOCK = "lock"
+_VISIBLE_WITHIN = 5.0  # seconds
 
 
 def new_run_dir() -> Path:
@@ -34,6 +37,11 @@ def new_run_dir() -> Path:
             ) from None
         break
     return path
+
+
+def choose_run_dir(given: Optional[Path]) -> Path:
+    """The given one, or a new one."""
+    return given or new_run_dir()
 
 
 def claim(run_dir: Path) -> IO[str]:
@@ -66,6 +74,36 @@ def claim(run_dir: Path) -> IO[str]:
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
     return lock
+
+
+def leave_mark(run_dir: Path) -> Path:
+    """A file in `run_dir` by which other hosts tell whether they see the same folder.
+
+    Raises:
+        UserError: naming --run-dir, when it cannot be written.
+    """
+    mark = run_dir.resolve() / f".seen-{uuid.uuid4().hex}"
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        mark.touch()
+    except OSError as error:
+        raise cannot_write(run_dir, str(error.strerror)) from None
+    return mark
+
+
+def is_seen(mark: Path) -> bool:
+    """Whether this host sees it: network file systems may take a while to show what another host has made."""
+    patience = time.monotonic() + _VISIBLE_WITHIN
+    while not mark.exists() and time.monotonic() < patience:
+        time.sleep(0.1)
+    return mark.exists()
+
+
+def remove_mark(mark: Path) -> None:
+    """Remove it, and the folder that was made for it, if nothing else is in there."""
+    with contextlib.suppress(OSError):
+        mark.unlink()
+        mark.parent.rmdir()
 
 
 def is_claimed(run_dir: Path) -> bool:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any, List, NamedTuple, Optional
@@ -89,6 +90,27 @@ def first_cause(run_dir: Path) -> Optional[Cause]:
     return next(iter(real or causes), None)
 
 
+def why(run_dir: Path) -> str:
+    """Why a run that did not end well has ended, as far as its files tell; one line, empty where they do not."""
+    cause, status = first_cause(run_dir), read_status(run_dir)
+    if cause is not None and cause.status != ExitStatus.PEER_LOST:
+        return cause.describe()
+    if status.get("state") not in ("running", "failed"):
+        return ""
+    return f"{_silent_ranks(run_dir)} ended without a word after step {status['step']} or later"
+
+
+def _silent_ranks(run_dir: Path) -> str:
+    """The ranks that left no error, and their hosts."""
+    try:
+        ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
+    except (OSError, ValueError, KeyError):
+        return "a rank"
+    said = {path.stem for path in (run_dir / ERRORS).glob("rank*.json")}
+    silent = [f"rank {rank} on {facts['host']}" for rank, facts in enumerate(ranks) if f"rank{rank}" not in said]
+    return f"all {len(ranks)} ranks" if len(silent) == len(ranks) > 1 else ", ".join(silent) or "a rank"
+
+
 def _replace(path: Path, record: Any) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
@@ -99,3 +121,7 @@ def _replace(path: Path, record: Any) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+if __name__ == "__main__":
+    print(why(Path(sys.argv[1])))

@@ -56,7 +56,7 @@ class Stop:
         if not self.reason and now >= self._looked + _LOOK_EVERY:
             self._looked = now
             if self._file is not None and self._file.exists():
-                self.reason = f"the file {FILE}"
+                self.reason = f"the file {FILE}{_whose(self._file)}"
             elif self._shell.has_ended():
                 self.reason = LAUNCHER_ENDED
         return bool(self.reason)
@@ -72,4 +72,13 @@ class Stop:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # A launcher tells the last ranks to end as soon as the first one has: they end with a status of their own.
+            signal.signal(number, signal.SIG_IGN if isinstance(error, SystemExit) else handler)
+
+
+def _whose(file: Path) -> str:
+    """What whoever made a file has written into it, in parentheses."""
+    with contextlib.suppress(OSError):
+        word = file.read_text(encoding="utf-8", errors="replace")[:80].strip()
+        return f" ({word})" if word else ""
+    return ""

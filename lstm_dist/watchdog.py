@@ -1,8 +1,9 @@
 """The watchdog: a worker that has not moved for too long ends itself, says where it was, and so ends the job.
 
-Neither Horovod nor MPI does this: under Gloo Horovod's stall inspector never fires, and under MPI nobody notices a rank
-that is frozen. Two timers, because a thread cannot run while another one keeps Python's lock, and faulthandler's, which
-can, knows no better status than 1 and writes no files.
+So does one that is still connecting when its launcher has gone. Neither Horovod nor MPI does this: under Gloo
+Horovod's stall inspector never fires, and under MPI nobody notices a rank that is frozen. Two timers, because a thread
+cannot run while another one keeps Python's lock, and faulthandler's, which can, knows no better status than 1 and
+writes no files.
 """
 
 import faulthandler
@@ -16,6 +17,7 @@ from types import FrameType, TracebackType
 from typing import Callable, Optional, Type
 
 from lstm_dist.errors import ExitStatus, print_error
+from lstm_dist.launcher import Shell
 
 STARTING = 300.0  # seconds that the start may take before the configuration is known
 # Times the limit: what the root does alone, while the others wait for it, may take longer than a step.
@@ -46,6 +48,7 @@ class Watchdog:
         self._armed = 0.0
         self._over = threading.Event()
         self._watched = threading.main_thread().ident
+        self._shell = Shell()
 
     def beat(self, phase: str, step: int = 0) -> None:
         """Something has moved, `step` is finished, and what comes next is `phase`, one of PHASES."""
@@ -63,6 +66,9 @@ class Watchdog:
         while not self._over.wait(min(_REARM_EVERY, self.limit / 10)):
             before, looked = looked, time.monotonic()
             still = looked - self._last
+            if self._phase == "start" and self._shell.has_ended():  # while it connects, it looks for nothing itself
+                print_error(f"a worker on {socket.gethostname()} ends, as horovodrun has ended")
+                os._exit(ExitStatus.PEER_LOST)
             if still > self._allowed():
                 self._bark(still, frozen=looked - before > self._allowed() / 2)
 

@@ -36,10 +36,11 @@ from lstm_dist.job import prepare
 from lstm_dist.store import Store, step_of
 from tests.conftest import verses
 from tests.integration import programs
-from tests.integration.faults.test_resume import kill_and_resume, rows, same_bits
+from tests.integration.faults.test_resume import kill_and_resume
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, mpirun
 from tests.integration.programs import ROOT, TINY, TRAIN, faulty, newest
 from tests.integration.test_bad_input import Place
+from tests.integration.weights import rows, same_bits
 from tests.unit.test_store import FAULTS, commit_with_fault, newest_step, with_three
 
 SUPERVISE = ("python", str(ROOT / "launch" / "supervise.py"))
@@ -224,7 +225,7 @@ def punishment(trial: Trial) -> Iterator[Result]:
     flags = [*FLAGS, "--checkpoint-every=0.5s", "--stall-timeout=30", f"--corpus={trial.corpus}"]
     seconds = trial.times(1800)
     chains = [
-        Chain(trial.folder / name, [*SUPERVISE, f"--{name}", "--max-restarts=3"], flags, trial.luck())
+        Chain(trial.folder / name, [*SUPERVISE, f"--{name}", "--max-restarts=10"], flags, trial.luck())
         for name in ("gloo", "mpi")
     ]
     with tqdm(total=2 * seconds, desc="punishment", unit="s") as bar, ThreadPoolExecutor() as threads:

@@ -32,6 +32,7 @@ def run(
     env: Optional[Mapping[str, Optional[str]]] = None,
     interrupt_when: Optional[Callable[[], bool]] = None,
     interrupt: Callable[[int], None] = lambda pid: os.killpg(pid, signal.SIGINT),
+    then: Callable[[], None] = lambda: None,
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program to its end.
 
@@ -42,6 +43,7 @@ def run(
         env: variables on top of this process's own; None takes one away.
         interrupt_when: press Ctrl-C as soon as this holds.
         interrupt: how, given the program's process id: SIGINT to its process group is what a terminal does.
+        then: what is done at its end, before anybody looks for what it has left.
 
     Returns:
         Its status, stdout and stderr.
@@ -70,6 +72,7 @@ def run(
             ends = f"stdout ends:\n{stdout[-2000:]}\nstderr ends:\n{stderr[-2000:]}"
             raise TimeoutError(f"not at its end after {timeout:g} s: {' '.join(command)}\n{ends}") from None
         raise
+    then()
     left = wait_for_end(mark, _GRACE)
     if left:
         _kill(left, signal.SIGKILL)

@@ -35,10 +35,12 @@ case "$*" in
         done ;;
     "-m pip "*)
         echo "$*" >>"$FAKE_CALLS"
+        [ -z "$HOROVOD_GPU_OPERATIONS" ] || echo "$HOROVOD_GPU_OPERATIONS by $HOROVOD_CUDA_HOME" >>"$FAKE_CALLS"
         sleep "${{FAKE_SLEEP:-0}}"
         case "$*" in *"${{FAKE_FAIL:-@never@}}"*) echo "${{FAKE_SAYS:-ERROR: it went wrong}}"; exit 1 ;; esac ;;
     *sysconfig*) dirname "$0" ;;
-    *"import horovod"*) exit ${{FAKE_HOROVOD:-0}} ;;
+    *libcuda*) exit ${{FAKE_NO_DRIVER:-0}} ;;
+    *horovod.mxnet*) exit ${{FAKE_HOROVOD:-0}} ;;
     -) echo "mxnet and openmpi" ;;
 esac
 """
@@ -223,7 +225,6 @@ def test_help_teaches(machine: Machine) -> None:
 
 def test_wrong_options(machine: Machine) -> None:
     one_line(machine.run("--gpus"), "--gpus", "--help")
-    one_line(machine.run("--gpu"), "--gpu", "not supported yet")
     assert not (machine.repo / ".venv").exists()
 
 
@@ -319,8 +320,7 @@ def test_the_extras_are_installed_in_their_order(machine: Machine) -> None:
     result = machine.run(MPI="none")
     assert result.returncode == 0, result.stderr
     calls = machine.calls()
-    named = [match[1] for call in calls for match in [re.search(r"\[(.*)\]$", call)] if match]
-    assert named == ["build", "cpu", "mpi,mpi4py", "horovod"]
+    assert extras(calls) == ["build", "cpu", "mpi,mpi4py", "horovod"]
     horovod = next(call for call in calls if "[horovod]" in call)
     for option in ("--no-cache-dir", "--no-binary horovod", "--no-build-isolation"):
         assert option in horovod
@@ -454,6 +454,60 @@ def test_two_at_once_take_turns(machine: Machine) -> None:
     assert (first.returncode, second.returncode) == (0, 0)
     assert sum("waiting for it" in output for output in outputs) == 1
     assert len([call for call in machine.calls() if "[horovod]" in call]) == 1
+
+
+# ---- GPUs ------------------------------------------------------------------------------------------------------------
+
+
+def extras(calls: Sequence[str]) -> List[str]:
+    return [match[1] for call in calls for match in [re.search(r"\[(.*)\]$", call)] if match]
+
+
+NVCC = "#!/bin/sh\necho 'Cuda compilation tools, release {0}, V{0}.89'\n"
+
+
+def test_without_nvcc_horovod_is_compiled_against_the_other_mxnet(machine: Machine) -> None:
+    machine.tool("nvcc", NVCC.format("13.0"))  # another CUDA than MXNet's
+    result = machine.run("--gpu")
+    assert result.returncode == 0, result.stderr
+    assert "Horovod without NCCL, as there is no nvcc of CUDA 11 on PATH: gradients travel " in result.stdout
+    calls = machine.calls()
+    assert extras(calls) == ["build", "cpu", "mpi,mpi4py", "horovod", "gpu"]
+    assert not [call for call in calls if call.startswith("NCCL")]
+    assert calls.index("-m pip uninstall -y mxnet mxnet-cu112") < len(calls) - 1
+    assert (machine.repo / "logs").is_dir()
+    # What was made for GPUs stays so.
+    assert machine.run("--quiet").stdout == ""
+    assert machine.calls() == []
+    (machine.repo / ".venv/.setup/horovod.stamp").unlink()
+    (machine.repo / ".venv/.setup/ready.stamp").unlink()
+    assert machine.run().returncode == 0
+    assert extras(machine.calls()) == ["cpu", "horovod", "gpu"]
+
+
+def test_with_nvcc_horovod_is_compiled_for_nccl(machine: Machine, tmp_path: Path) -> None:
+    cuda = tmp_path / "cuda" / "bin"
+    cuda.mkdir(parents=True)
+    (cuda / "nvcc").write_text(NVCC.format("11.8"))
+    (cuda / "nvcc").chmod(0o755)
+    result = machine.run("--gpu", PATH=f"{cuda}:{machine.bin}")
+    assert result.returncode == 0, result.stderr
+    assert "Horovod with NCCL: gradients travel from GPU to GPU" in result.stdout
+    calls = machine.calls()
+    assert extras(calls) == ["build", "gpu", "mpi,mpi4py", "horovod"]
+    assert calls[calls.index(next(call for call in calls if "[horovod]" in call)) + 1] == f"NCCL by {cuda.parent}"
+    assert (machine.repo / ".venv/.setup/nccl/lib/libnccl.so").is_symlink()
+    # A job script that does not load CUDA gets the same environment.
+    assert machine.run("--quiet").stdout == ""
+    assert machine.calls() == []
+
+
+def test_without_a_driver_nothing_is_proved_and_that_is_said(machine: Machine) -> None:
+    result = machine.run("--gpu", FAKE_NO_DRIVER="1", FAKE_HOROVOD="1")
+    assert result.returncode == 0, result.stderr
+    assert "warning: this machine has no NVIDIA driver" in result.stdout
+    assert "launch/doctor.py on a node with GPUs" in result.stdout
+    assert not [call for call in machine.calls() if "doctor.py" in call]
 
 
 # ---- launch/local.sh -------------------------------------------------------------------------------------------------

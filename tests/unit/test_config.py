@@ -44,6 +44,7 @@ def test_the_defaults_are_the_documents_hyperparameters():
         "wire_dtype": "float32",
         "overwrite": False,
         "resume": False,
+        "auto_resume": False,
         "checkpoint_every": "60s",
         "time_limit": None,
         "stall_timeout": 300.0,
@@ -93,7 +94,7 @@ EVERY_FIELD: Dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if name != "resume"])  # which needs another
+@pytest.mark.parametrize("name", [name for name in FIELDS if "resume" not in name])  # those need another
 def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
     value = EVERY_FIELD[name]
     assert value != RunConfig().to_json()[name]
@@ -118,6 +119,20 @@ def test_resuming_takes_a_run_directory_and_no_other_beginning(tmp_path: Path):
     ):
         with pytest.raises(UserError, match=f"--resume: {words}"):
             parse_config(flags)
+
+
+def test_resuming_where_possible_forgets_how_the_run_began(tmp_path: Path):
+    flags = ["--auto-resume", "--run-dir=a", f"--init={tmp_path}/a", "--overwrite", "--epochs=9"]
+    begins = parse_config(flags)
+    assert (begins.resume, begins.overwrite, begins.init) == (False, True, tmp_path / "a")
+    goes_on = parse_config(flags, {"epochs": 5, "hidden_size": 7})
+    assert (goes_on.resume, goes_on.overwrite, goes_on.init) == (True, False, None)
+    assert (goes_on.epochs, goes_on.hidden_size) == (9, 7)
+    file = tmp_path / "a.toml"
+    file.write_text('auto_resume = true\nrun_dir = "a"\ninit = "b"\n')
+    assert parse_config([f"--config={file}"], {}).init is None
+    with pytest.raises(UserError, match="--auto-resume: name the run to begin or to go on with, by --run-dir"):
+        parse_config(["--auto-resume"])
 
 
 @pytest.mark.parametrize(

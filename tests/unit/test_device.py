@@ -11,14 +11,18 @@ from typing import Callable, List, Sequence, Tuple
 import pytest
 
 from lstm_dist import device
+from lstm_dist.cuda import DRIVER as DRIVER_NAME
 from lstm_dist.device import Gpu, choose, memory, unsupported, visible_gpus
 from lstm_dist.errors import UserError
 
-A100, RTX3090, GTX980 = Gpu(0, "NVIDIA A100-SXM4-40GB", (8, 0)), Gpu(1, "RTX 3090", (8, 6)), Gpu(2, "GTX 980", (5, 2))
-H100, GTX680 = Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0)), Gpu(0, "GeForce GTX 680", (3, 0))
+A100 = Gpu(0, "NVIDIA A100-SXM4-40GB", (8, 0), "0000:10:00.0")
+RTX3090, GTX980 = Gpu(1, "RTX 3090", (8, 6), "0000:11:00.0"), Gpu(2, "GTX 980", (5, 2), "0000:12:00.0")
+H100 = Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0), "0000:10:00.0")
+GTX680 = Gpu(0, "GeForce GTX 680", (3, 0), "0000:10:00.0")
 
 # Handles are not indices in it: a caller that passes an index where a handle belongs gets an error.
 DRIVER = r"""
+#include <stdio.h>
 #include <string.h>
 static const struct { const char *name; int major, minor; } gpus[] = { %(gpus)s {"", 0, 0} };
 static const int count = sizeof gpus / sizeof *gpus - 1;
@@ -28,6 +32,11 @@ int cuDeviceGet(int *handle, int index) { *handle = 100 + index; return 0; }
 int cuDeviceGetName(char *name, int size, int handle) {
     if (handle < 100 || handle >= 100 + count) return 101;
     strncpy(name, gpus[handle - 100].name, size);
+    return 0;
+}
+int cuDeviceGetPCIBusId(char *bus, int size, int handle) {
+    if (handle < 100 || handle >= 100 + count) return 101;
+    snprintf(bus, size, "0000:%%02d:00.0", 10 + handle - 100);
     return 0;
 }
 int cuDeviceGetAttribute(int *value, int attribute, int handle) {
@@ -48,7 +57,7 @@ def driver(tmp_path: Path) -> Compile:
         pytest.skip("the stub of libcuda.so.1 needs a C compiler, and there is none")
 
     def compile_driver(gpus: Sequence[Gpu], init: int = 0) -> Path:
-        source, library = tmp_path / "cuda.c", tmp_path / device.DRIVER
+        source, library = tmp_path / "cuda.c", tmp_path / DRIVER_NAME
         table = "".join(f'{{"{gpu.name}", {gpu.capability[0]}, {gpu.capability[1]}}},' for gpu in gpus)
         source.write_text(DRIVER % {"gpus": table, "init": init})
         command = [str(compiler), "-shared", "-fPIC", "-w", "-o", str(library), str(source)]
@@ -89,7 +98,7 @@ def test_capabilities_with_machine_code(capability: Tuple[int, int]) -> None:
 def test_capabilities_without_machine_code_are_refused_by_name(capability: Tuple[int, int]) -> None:
     reason = unsupported(Gpu(3, "Some Card", capability))
     assert reason
-    for part in ("GPU 3", "Some Card", "{}.{}".format(*capability), "5.x to 8.x"):
+    for part in ("GPU 3", "Some Card", "{}.{}".format(*capability), "5.0, 6.0, 7.0, 8.0, 8.6"):
         assert part in reason
 
 

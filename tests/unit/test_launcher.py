@@ -175,3 +175,17 @@ def test_a_shell_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
 
 def test_without_a_launcher_there_is_no_such_shell() -> None:
     assert not Shell().has_ended()
+
+
+def test_a_worker_that_horovodrun_left_before_it_looked_knows_it() -> None:
+    """Its shell has become a child of the machine's first process, here one of our own."""
+    worker = "from lstm_dist.launcher import Shell; print(Shell().has_ended())"
+    script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}], check=True)"
+    space = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if os.geteuid() != 0 or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a first process of our own needs root's right to make namespaces")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    for more, answer in ((HOROVODRUN, "True\n"), ({}, "False\n")):
+        for command in ([sys.executable, "-c", script], [sys.executable, "-c", f"{worker}"]):
+            run = subprocess.run([*space, *command], env={**env, **more}, capture_output=True, text=True, check=True)
+            assert run.stdout == answer

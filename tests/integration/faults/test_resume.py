@@ -6,14 +6,13 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Sequence
 
-import numpy as np
 import pytest
 
-from lstm_dist.checkpoint import load_checkpoint
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
 from tests.integration.programs import TINY, TRAIN, faulty, newest, run
+from tests.integration.weights import rows, same_bits, same_trajectory
 
 pytestmark = pytest.mark.slow
 
@@ -26,21 +25,6 @@ def train(launcher: Sequence[str], run_dir: Path, *flags: str, program: Sequence
     done = run([*launcher, *program, *flags, f"--run-dir={run_dir}"], env=ENVIRONMENT)
     assert done.returncode == status or (status < 0 and done.returncode != 0), done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def rows(run_dir: Path) -> List[Dict]:
-    """metrics.jsonl but for the times, its losses to what they are sums of float32 for, and samples.jsonl."""
-    metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    for row in metrics:
-        del row["seconds"], row["chars_per_sec"]
-        row.update({k: float(f"{v:.12g}") for k, v in row.items()})
-    return [*metrics, *map(json.loads, (run_dir / "samples.jsonl").read_text().splitlines())]
-
-
-def same_bits(ours: Path, theirs: Path) -> None:
-    a, b = (load_checkpoint(newest(run_dir), "") for run_dir in (ours, theirs))
-    for name, value in a.parameters.items():
-        np.testing.assert_array_equal(value, b.parameters[name], err_msg=name)
 
 
 def kill_and_resume(launcher: Sequence[str], tmp_path: Path, size: int, sampling: str, corpus: Path) -> None:
@@ -86,10 +70,7 @@ def test_other_numbers_of_workers_walk_the_same_trajectory(song_file: Path, tmp_
     said = train(horovodrun("gloo", 3), changing, "--resume", program=program, status=-1)
     assert "; workers 4 -> 3, controller mpi -> gloo: the same trajectory but for the last bits\n" in said
     assert "workers 3 -> 1" in train([], changing, "--resume")
-    a, b = (load_checkpoint(newest(run_dir), "").parameters for run_dir in (alone, changing))
-    for name, value in a.items():
-        assert np.abs(value - b[name]).max() < 1e-4 * np.abs(value).max(), name
-    assert [row["epoch"] for row in rows(changing)] == [row["epoch"] for row in rows(alone)]
+    same_trajectory(alone, changing)
 
 
 def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_path: Path):

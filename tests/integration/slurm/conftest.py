@@ -1,0 +1,46 @@
+"""One cluster for all tests of a session, and the runs that those on it are compared with."""
+
+from pathlib import Path
+from typing import Iterator, NamedTuple, Tuple
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT, mpirun
+from tests.integration.network import Network, require_tools
+from tests.integration.programs import TINY, TRAIN, run
+from tests.integration.slurm.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    require_tools("munged", "slurmctld", "slurmd", "sbatch", "srun")
+    folder = tmp_path_factory.mktemp("cluster")
+    for part in ("network", "slurm"):
+        (folder / part).mkdir()
+    network = Network(folder / "network", 4)
+    try:
+        cluster = Cluster(network, folder / "slurm")
+        yield cluster
+        cluster.close()
+    finally:
+        network.close()
+
+
+class Reference(NamedTuple):
+    """The flags of a run of some ten seconds, and what it ends with alone and as two workers that nobody disturbs."""
+
+    flags: Tuple[str, ...]
+    alone: Path
+    pair: Path
+
+
+@pytest.fixture(scope="session")
+def reference(song_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    folder = tmp_path_factory.mktemp("reference")
+    # Small steps: with the usual ones this model is chaotic, and the order of a sum makes a difference in no time.
+    small = ("--epochs=40", "--learning-rate=0.01", "--log-every=10", "--sample-length=20")
+    flags = (*TINY, f"--corpus={song_file}", *small)
+    for name, launcher in (("alone", []), ("pair", mpirun(2))):
+        done = run([*launcher, *TRAIN, *flags, f"--run-dir={folder / name}"], env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+    return Reference(flags, folder / "alone", folder / "pair")

@@ -1,0 +1,248 @@
+"""slurm/train.sbatch as it is shipped, submitted with a real sbatch to a real Slurm of four nodes."""
+
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.network import output, wait_until
+from tests.integration.programs import newest
+from tests.integration.slurm.cluster import Cluster, Ended
+from tests.integration.slurm.conftest import Reference
+from tests.integration.weights import rows, same_bits, same_trajectory
+
+pytestmark = pytest.mark.slow
+
+# What mpirun wants from root; a user of a cluster is not root.
+ROOTS = {name: value for name, value in ENVIRONMENT.items() if name.startswith("OMPI_ALLOW")}
+EVERY_LAUNCHER = pytest.mark.parametrize("launcher", ["srun", "mpirun", "horovodrun"])
+
+
+def epochs(run_dir: Path) -> int:
+    metrics = run_dir / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
+def errors(ended: Ended) -> List[str]:
+    return [line for line in ended.log.splitlines() if line.startswith("error: ")]
+
+
+# It trains
+
+
+@pytest.mark.parametrize("per_node", [1, 2])
+def test_two_nodes_walk_the_trajectory_of_one_process(
+    cluster: Cluster, reference: Reference, tmp_path: Path, per_node: int
+):
+    job = cluster.submit(
+        "-N2", f"--ntasks-per-node={per_node}", "--", *reference.flags, f"--run-dir={tmp_path}/run", env=ROOTS
+    )
+    ended = cluster.end(job)
+    assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
+    assert f"\n{2 * per_node} workers over mpi on cpu(0)" in ended.log
+    assert "error" not in ended.log
+    same_trajectory(reference.alone, tmp_path / "run")
+    if per_node == 1:
+        same_bits(reference.pair, tmp_path / "run")
+
+
+@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
+def test_the_other_launchers_do_the_same(cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str):
+    job = cluster.submit(
+        "-N2", "--", *reference.flags, "--run-dir", f"{tmp_path}/run", env={**ROOTS, "LAUNCHER": launcher}
+    )
+    ended = cluster.end(job)
+    assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
+    assert f"start 1: {launcher}, 2 tasks" in ended.log
+    assert "error" not in ended.log
+    same_bits(reference.pair, tmp_path / "run")
+
+
+def test_without_a_run_directory_the_job_names_it(cluster: Cluster, reference: Reference):
+    job = cluster.submit("--job-name=lesson", "--", *reference.flags, "--epochs=1")
+    assert cluster.end(job).status == 0
+    assert newest(cluster.submit_dir / f"runs/lesson-{job}").exists()
+
+
+# It stops, and goes on
+
+
+def go_on(cluster: Cluster, reference: Reference, run_dir: Path, job: str, stop: Callable[[], object]) -> Ended:
+    """Stop a job when it has trained for a while; how it ends after that."""
+    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    stop()
+    ended = cluster.end(job)
+    assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
+    assert "queued again, for start 2\n" in ended.log or "Slurm" not in ended.log
+    assert re.search(r"\nstopped by (SIGUSR1|SIGTERM|the file STOP \(Slurm\)) on rank \d after step \d+; ", ended.log)
+    assert ", start 2: " in ended.log
+    assert rows(run_dir) == rows(reference.pair)
+    same_bits(reference.pair, run_dir)
+    return ended
+
+
+@EVERY_LAUNCHER
+def test_a_signal_before_the_end_of_its_time_queues_it_again(
+    cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str
+):
+    run_dir = tmp_path / "run"
+    env = {**ROOTS, "LAUNCHER": launcher}
+    job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}", env=env)
+    ended = go_on(cluster, reference, run_dir, job, lambda: cluster.slurm("scancel", "--signal=USR1", job))
+    assert "queued again, for start 2\n" in ended.log
+    assert "\nresumed after step " in ended.log
+
+
+def test_an_urgent_job_takes_its_place_for_a_while(cluster: Cluster, reference: Reference, tmp_path: Path):
+    run_dir, urgent_dir = tmp_path / "run", tmp_path / "urgent"
+    job = cluster.submit("-N2", "-w", "node[1-2]", "--", *reference.flags, f"--run-dir={run_dir}")
+
+    def preempt() -> None:
+        flags = [*reference.flags, "--epochs=2", f"--run-dir={urgent_dir}"]
+        urgent = cluster.submit("-N2", "-w", "node[1-2]", "--exclusive", "-p", "urgent", "--", *flags)
+        assert cluster.end(urgent).status == 0
+        assert epochs(run_dir) < 40
+
+    go_on(cluster, reference, run_dir, job, preempt)
+
+
+def test_it_goes_on_with_the_nodes_that_it_gets(cluster: Cluster, reference: Reference, tmp_path: Path):
+    run_dir = tmp_path / "run"
+    job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}")
+    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    cluster.slurm("scancel", "--signal=USR1", job)
+    wait_until(lambda: cluster.fact(job, "JobState") == "PENDING", "the queue")
+    cluster.slurm("scontrol", "update", f"job={job}", "NumNodes=1", "NumTasks=1")
+    ended = cluster.end(job)
+    assert ended.status == 0, ended.log
+    assert "; workers 2 -> 1: the same trajectory but for the last bits\n" in ended.log
+    same_trajectory(reference.alone, run_dir)
+
+
+def without_scontrol(tmp_path: Path) -> Dict[str, str]:
+    """A PATH on which there is all but scontrol."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in ("bash", "sh", "srun", "sort", "paste", "sed", "grep", "rm", "sleep"):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    return {"PATH": str(tools)}
+
+
+@pytest.mark.parametrize("why", ["MAX_REQUEUES", "scontrol"])
+def test_where_it_cannot_queue_again_it_says_so_with_its_status(
+    cluster: Cluster, reference: Reference, tmp_path: Path, why: str
+):
+    run_dir = tmp_path / "run"
+    env = {"MAX_REQUEUES": "0"} if why == "MAX_REQUEUES" else without_scontrol(tmp_path)
+    job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}", env=env)
+    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    cluster.slurm("scancel", "--signal=USR1", job)
+    ended = cluster.end(job)
+    assert (ended.state, ended.status) == ("FAILED", 75), ended.log
+    assert why in ended.log.splitlines()[-1]
+    assert f"submit it again with --resume --run-dir {run_dir}\n" in ended.log
+
+
+def test_who_stops_it_by_hand_does_not_find_it_in_the_queue_again(
+    cluster: Cluster, reference: Reference, tmp_path: Path
+):
+    run_dir = tmp_path / "run"
+    job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
+    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    (run_dir / "STOP").touch()
+    assert cluster.end(job).status == 75
+    assert cluster.fact(job, "Restarts") == "0"
+
+
+# It fails, and says why
+
+
+def test_a_task_that_is_killed_ends_the_job_and_is_named(cluster: Cluster, reference: Reference, tmp_path: Path):
+    run_dir = tmp_path / "run"
+    job = cluster.submit("-N2", "--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
+    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    killed = time.monotonic()
+    cluster.network.hosts[1].output("pkill", "-KILL", "-f", "^[^ ]*python .*train.py")
+    ended = cluster.end(job)
+    assert time.monotonic() - killed < 15
+    assert ended.state == "FAILED"
+    assert ended.status not in (0, 75)
+    first, *_ = re.findall(r"^srun: error: (.*)$", ended.log, re.MULTILINE)
+    assert first == "node2: task 1: Killed"
+    assert re.search(r"\nall 2 ranks ended without a word after step \d+ or later\n$", ended.log), ended.log
+    assert cluster.fact(job, "Restarts") == "0"
+
+
+@pytest.mark.parametrize(
+    ("sbatch", "env", "status", "message"),
+    [
+        (
+            [],
+            {"LSTM_DIST_MPI": "none"},
+            78,
+            r"srun started 2 tasks without PMIx, and each would believe to be alone: use ",
+        ),
+        (
+            [],
+            {"LSTM_DIST_MPI": "pmix_v9"},
+            78,
+            r"LSTM_DIST_MPI=pmix_v9: this Slurm has none, so each task would believe",
+        ),
+        (["--gpus-per-node=1"], {}, 78, r"--ntasks-per-node=2: a node has 1 GPUs for this job, and a task needs one"),
+        (
+            [],
+            {"LSTM_DIST_ENV": "/nowhere"},
+            66,
+            r"/nowhere/bin/python: no environment there on node1: run launch/setup",
+        ),
+        ([], {"LSTM_DIST": "/nowhere"}, 66, r"/nowhere is not the repository: submit there, or say where it is with "),
+        ([], {"LSTM_DIST_MODULES": "gcc/1"}, 78, r"LSTM_DIST_MODULES=gcc/1: cannot be loaded"),
+        ([], {"LAUNCHER": "bsub"}, 78, r"LAUNCHER=bsub: should be srun, mpirun or horovodrun"),
+    ],
+)
+def test_a_mistake_is_one_line_in_the_first_seconds(
+    cluster: Cluster,
+    reference: Reference,
+    tmp_path: Path,
+    sbatch: List[str],
+    env: Dict[str, str],
+    status: int,
+    message: str,
+):
+    flags = (*reference.flags, f"--run-dir={tmp_path}/run")
+    started = time.monotonic()
+    ended = cluster.end(cluster.submit("--ntasks-per-node=2", *sbatch, "--", *flags, env=env))
+    assert time.monotonic() - started < 15
+    assert (ended.state, ended.status) == ("FAILED", status), ended.log
+    (line,) = errors(ended)
+    assert re.match(f"error: {message}", line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_mistake_in_a_flag_is_the_jobs_status(cluster: Cluster, reference: Reference):
+    ended = cluster.end(cluster.submit("-N2", "--", *reference.flags, "--epoch=2"))
+    assert (ended.state, ended.status) == ("FAILED", 2), ended.log
+    assert errors(ended) == ["error: --epoch: no such flag, did you mean --epochs?; --help lists them all"]
+
+
+def test_a_run_directory_that_one_node_has_for_itself_is_refused(cluster: Cluster, reference: Reference):
+    run_dir = cluster.network.local / "run"
+    ended = cluster.end(cluster.submit("-N2", "-w", "node[3-4]", "--", *reference.flags, f"--run-dir={run_dir}"))
+    assert (ended.state, ended.status) == ("FAILED", 73), ended.log
+    assert errors(ended) == [
+        f"error: --run-dir {run_dir}: node4 cannot see it: give a folder on a file system that all nodes share"
+    ]
+
+
+def test_a_directive_and_a_variable_have_their_reason_beside_them():
+    text = (Path(__file__).parents[3] / "slurm/train.sbatch").read_text()
+    for line in text.splitlines():
+        if line.startswith("#SBATCH") or re.match(r"\s*export ", line):
+            assert re.search(r"  # \w", line), line
+    assert os.access(Path(__file__).parents[3] / "slurm/train.sbatch", os.R_OK)
+    output("bash", "-n", str(Path(__file__).parents[3] / "slurm/train.sbatch"))
