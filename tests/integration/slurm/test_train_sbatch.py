@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import output, wait_until
-from tests.integration.programs import newest
+from tests.integration.programs import ROOT, newest
 from tests.integration.slurm.cluster import Cluster, Ended
 from tests.integration.slurm.conftest import Reference
 from tests.integration.weights import rows, same_bits, same_trajectory
@@ -67,6 +67,21 @@ def test_without_a_run_directory_the_job_names_it(cluster: Cluster, reference: R
     job = cluster.submit("--job-name=lesson", "--", *reference.flags, "--epochs=1")
     assert cluster.end(job).status == 0
     assert newest(cluster.submit_dir / f"runs/lesson-{job}").exists()
+
+
+def readmes_commands() -> List[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"(?:LAUNCHER=\w+ )?sbatch -[^#`\n]*[^#`\s]", text)
+
+
+@pytest.mark.parametrize("command", readmes_commands())
+def test_slurm_accepts_the_commands_of_the_readme(cluster: Cluster, command: str):
+    script = f". slurm/site.env; {command.replace('sbatch', 'sbatch --test-only', 1)} 2>&1"
+    assert "to start at" in cluster.slurm("bash", "-ec", script)
+
+
+def test_the_readmes_commands_are_found():
+    assert len(readmes_commands()) == 3
 
 
 # It stops, and goes on
@@ -240,9 +255,9 @@ def test_a_run_directory_that_one_node_has_for_itself_is_refused(cluster: Cluste
 
 
 def test_a_directive_and_a_variable_have_their_reason_beside_them():
-    text = (Path(__file__).parents[3] / "slurm/train.sbatch").read_text()
+    text = (ROOT / "slurm/train.sbatch").read_text()
     for line in text.splitlines():
         if line.startswith("#SBATCH") or re.match(r"\s*export ", line):
             assert re.search(r"  # \w", line), line
-    assert os.access(Path(__file__).parents[3] / "slurm/train.sbatch", os.R_OK)
-    output("bash", "-n", str(Path(__file__).parents[3] / "slurm/train.sbatch"))
+    assert os.access(ROOT / "slurm/train.sbatch", os.R_OK)
+    output("bash", "-n", str(ROOT / "slurm/train.sbatch"))

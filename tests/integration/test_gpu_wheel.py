@@ -1,0 +1,92 @@
+"""The environment for GPUs as launch/setup.sh --gpu makes it, with a stub in the place of NVIDIA's driver.
+
+It downloads 2 GB and compiles Horovod, so it runs when it is asked for: LSTM_DIST_TEST_GPU_WHEEL=1.
+"""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Dict
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.programs import ROOT, TINY, run
+from tests.integration.weights import same_bits
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif(
+        "LSTM_DIST_TEST_GPU_WHEEL" not in os.environ,
+        reason="downloads 2 GB: LSTM_DIST_TEST_GPU_WHEEL=1 runs it (a folder there keeps the environment)",
+    ),
+]
+
+# What libmxnet.so asks of the driver by name, and what device.py asks; all of them say that there is no GPU.
+NO_DEVICE = 100
+ASKED = (
+    "cuInit cuDeviceGetCount cuDeviceGet cuDevicePrimaryCtxRetain cuGetErrorString cuGraphKernelNodeGetParams "
+    "cuGraphNodeGetType cuLaunchKernel cuModuleGetFunction cuModuleLoadData cuModuleLoadDataEx cuModuleUnload"
+).split()
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, set up for GPUs on a machine without a driver."""
+    kept = Path(os.environ["LSTM_DIST_TEST_GPU_WHEEL"])
+    folder = kept if kept.is_absolute() else tmp_path_factory.mktemp("clone") / "lstm_dist"
+    ignored = shutil.ignore_patterns(".venv", ".git", "runs", "logs", "*_cache", "__pycache__")
+    shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
+    done = run([str(folder / "launch/setup.sh"), "--gpu"], env={"PYTHON": None}, timeout=2400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stub(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
+    """The environment in which the loader finds a driver that has no GPU."""
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "cuda.c").write_text("".join(f"int {name}(void) {{ return {NO_DEVICE}; }}\n" for name in ASKED))
+    compiler = ["cc", "-shared", "-fPIC", "-o", "libcuda.so.1", "cuda.c"]
+    subprocess.run(compiler, cwd=folder, check=True, timeout=60)
+    return {**ENVIRONMENT, "LD_LIBRARY_PATH": str(folder)}
+
+
+def test_without_a_driver_one_line_says_so(clone: Path, tmp_path: Path) -> None:
+    done = run([f"{clone}/.venv/bin/python", f"{clone}/jobs/train.py", f"--run-dir={tmp_path}/run"])
+    assert done.returncode == 66
+    assert done.stderr.startswith(
+        "error: this machine has no NVIDIA driver (libcuda.so.1), and this environment is one"
+    )
+    assert done.stderr.count("\n") == 1
+    done = run([f"{clone}/.venv/bin/python", f"{clone}/launch/doctor.py"])
+    assert done.returncode == 1
+    assert "libcuda.so.1" in done.stdout
+    assert "start on a node with GPUs, for which this environment is" in done.stdout
+
+
+def test_its_libraries_are_found_and_no_gpu_answers(clone: Path, stub: Dict[str, str]) -> None:
+    done = run([f"{clone}/.venv/bin/python", f"{clone}/launch/doctor.py"], env=stub)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "built with CUDA CUDNN NCCL" in done.stdout
+    assert "every worker: CPU" in done.stdout
+    refused = run([f"{clone}/.venv/bin/python", f"{clone}/jobs/train.py", "--device=gpu"], env=stub)
+    assert refused.returncode == 2
+    assert "error: --device gpu: no GPU is visible, see nvidia-smi" in refused.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_the_cpu_it_walks_the_cpu_wheels_trajectory(
+    clone: Path, stub: Dict[str, str], song_file: Path, tmp_path: Path, workers: int
+) -> None:
+    flags = (*TINY, "--epochs=1", f"--corpus={song_file}")
+    for name, root in (("gpu", clone), ("cpu", ROOT)):
+        command = [f"{root}/.venv/bin/python", f"{root}/jobs/train.py", *flags, f"--run-dir={tmp_path}/{name}"]
+        if workers > 1:
+            command = [f"{root}/.venv/bin/mpirun", "-np", str(workers), *command]
+        done = run(command, env=stub if name == "gpu" else ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+    assert '"mxnet-cu112": "1.9.1"' in (tmp_path / "gpu/run.json").read_text()
+    same_bits(tmp_path / "cpu", tmp_path / "gpu")
