@@ -70,9 +70,7 @@ def load(findings: Findings, name: str, topic: str) -> Optional[ModuleType]:
             warnings.simplefilter("always", UserWarning)  # Horovod's, when it was compiled for another MXNet
             module = importlib.import_module(name)
     except Exception as error:  # the import of a compiled library can fail in any way
-        remedy = (
-            "start on a node with an NVIDIA driver: this environment is for GPUs" if DRIVER in str(error) else SET_UP
-        )
+        remedy = "start on a node with GPUs, for which this environment is" if DRIVER in str(error) else SET_UP
         findings.append(Finding(FAIL, topic, f"import {name}: {type(error).__name__}: {one_line(error)}", remedy))
         return None
     findings.extend(

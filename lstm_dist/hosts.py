@@ -3,6 +3,7 @@
 `python -m lstm_dist.hosts PROGRAM` on a host answers for it.
 """
 
+import contextlib
 import json
 import re
 import shlex
@@ -17,7 +18,7 @@ from lstm_dist import runcard
 from lstm_dist.errors import ExitStatus, UserError
 
 _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:(?::|\s+slots=)([1-9][0-9]{0,3}))?")
-_INTERFACE = re.compile(r"[A-Za-z0-9_.@-]{1,15}")
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}")
 _CONNECT, _ANSWER = 8, 30  # seconds for ssh to connect, and for the host to answer: a cold file system imports slowly
 # Never a question that nobody is there to answer, and no host whose key is not known: horovodrun asks for neither.
 _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}")
@@ -200,13 +201,15 @@ def _ask(host: str, program: Path) -> Answer:
     except subprocess.TimeoutExpired:
         return Answer(f"it does not answer within {_ANSWER} s")
     if done.returncode == 0:
-        return Answer("", True, json.loads(done.stdout.splitlines()[-1]))
+        with contextlib.suppress(ValueError):  # of a login message behind it, or a host that answers to everything
+            return Answer("", True, json.loads(_last_line(done.stdout)))
     if done.returncode == 255:
         known = (advice.format(host) for sign, advice in _SSH_FAILURES if sign in done.stderr)
         return Answer(next(known, f"it cannot be reached over ssh ({_last_line(done.stderr)})"))
     if done.returncode in (126, 127):
         return Answer(f"it has no {sys.executable}: run launch/setup.sh there, in the same folder as here", True)
-    return Answer(f"it has another lstm_dist, or a broken one ({_last_line(done.stderr)}): bring both up to date", True)
+    said = _last_line(done.stderr or done.stdout)
+    return Answer(f"it has another lstm_dist, or a broken one ({said}): bring both up to date", True)
 
 
 def _last_line(text: str) -> str:

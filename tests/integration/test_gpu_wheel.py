@@ -6,6 +6,7 @@ It downloads 2 GB and compiles Horovod, so it runs when it is asked for: LSTM_DI
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Dict
 
@@ -39,7 +40,9 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = kept if kept.is_absolute() else tmp_path_factory.mktemp("clone") / "lstm_dist"
     ignored = shutil.ignore_patterns(".venv", ".git", "runs", "logs", "*_cache", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
-    done = run([str(folder / "launch/setup.sh"), "--gpu"], env={"PYTHON": None}, timeout=2400)
+    # Not with the tests' own environment on PATH, whose MPI would be taken for the machine's.
+    path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if not p.startswith(sys.prefix))
+    done = run([str(folder / "launch/setup.sh"), "--gpu"], env={"PYTHON": None, "PATH": path}, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

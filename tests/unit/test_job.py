@@ -1,14 +1,19 @@
 """What all ranks of a job have to have in common."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Dict
+from typing import Callable, Dict, List, TypeVar
 
 import mxnet as mx
 import pytest
 
 from lstm_dist.config import parse_config
 from lstm_dist.corpus import Vocabulary
-from lstm_dist.job import Job, require_agreement
+from lstm_dist.exchange import SettledError
+from lstm_dist.job import Job, inspect_place, require_agreement
+
+T = TypeVar("T")
 
 
 @pytest.mark.parametrize(("ctx", "compared"), [(mx.cpu(), True), (mx.gpu(0), False)], ids=["cpu", "gpu"])
@@ -19,3 +24,66 @@ def test_threads_have_to_be_equal_where_they_compute(ctx: mx.Context, compared: 
     require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
     assert ("OMP_NUM_THREADS" in told) == compared
     assert {"corpus", "vocabulary", "code", "seed"} <= set(told)
+
+
+class Ranks:
+    """Rank 0 of a world whose other ranks say what they are told to."""
+
+    is_one_host = False
+
+    def __init__(self, gathered: List[str], has_nccl: bool = False) -> None:
+        self.gathered, self.has_nccl = gathered, has_nccl
+
+    def gather_text(self, text: str, name: str) -> List[str]:
+        return [text, *self.gathered] if name == "seen" else self.gathered
+
+    def share_text(self, text: str, name: str) -> str:  # noqa: ARG002
+        return text
+
+    def settle_root(self, act: Callable[[], T], name: str) -> T:  # noqa: ARG002
+        return act()
+
+
+def gpu(host: str, which: str) -> str:
+    return json.dumps([host, which])
+
+
+def test_two_ranks_on_one_gpu_are_told_or_refused(tmp_path: Path):
+    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
+    apart = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n2", "A100 at 1"), gpu("n2", ""), gpu("n2", "")]
+    shared = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n1", "A100 at 1")]
+    one_host = {"is_one_host": True}
+    for has_nccl in (True, False):
+        world = Ranks(apart, has_nccl)
+        vars(world).update(one_host)
+        assert inspect_place(job, tmp_path, world) == []
+    said = "ranks 0 and 2 on n1 compute on one GPU, A100 at 1"
+    world = Ranks(shared)
+    vars(world).update(one_host)
+    assert inspect_place(job, tmp_path, world) == [f"warning: {said}: each has a share of its speed"]
+    with pytest.raises(SettledError, match=f"{said}: start as many workers on a host as it has GPUs"):
+        inspect_place(job, tmp_path, Ranks(shared, has_nccl=True))
+
+
+@pytest.mark.parametrize("slurm", [True, False])
+def test_a_directory_that_a_host_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: bool):
+    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if slurm:
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run_dir = tmp_path / "run"
+
+    class Blind(Ranks):
+        def gather_text(self, text: str, name: str) -> List[str]:
+            return super().gather_text(text, name) if name == "seen" else [text]
+
+    assert inspect_place(job, run_dir, Blind([])) == []
+    assert not run_dir.exists()  # what was made to look is gone
+    said = f"--run-dir {run_dir}: n2, n3 cannot see it: give a folder on a file system that all nodes share"
+    if slurm:
+        with pytest.raises(SettledError, match=said):
+            inspect_place(job, run_dir, Blind(["n3", "n2", ""]))
+    else:
+        (warning,) = inspect_place(job, run_dir, Blind(["n3", "n2", ""]))
+        assert warning.startswith(f"warning: {said}; ")
+    assert not run_dir.exists()

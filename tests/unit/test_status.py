@@ -7,7 +7,7 @@ import pytest
 
 from lstm_dist import status
 from lstm_dist.errors import ExitStatus
-from lstm_dist.status import clear, first_cause, read_status, record, write_status
+from lstm_dist.status import clear, first_cause, read_status, record, why, write_status
 
 
 @pytest.fixture
@@ -68,3 +68,18 @@ def test_status_is_replaced_whole(run_dir: Path):
     assert json.loads((run_dir / "status.json").read_bytes())["state"] == "stopped"
     assert read_status(run_dir)["reason"] == "歌\udcff"
     assert [p.name for p in run_dir.iterdir() if p.is_file()] == ["status.json"]
+
+
+def test_who_ended_without_a_word_is_named(run_dir: Path):
+    assert why(run_dir) == ""
+    write_status(run_dir, "running", step=30)
+    assert why(run_dir) == "a rank ended without a word after step 30 or later"
+    (run_dir / "run.json").write_text(json.dumps({"ranks": [{"host": "n1"}, {"host": "n1"}, {"host": "n2"}]}))
+    assert why(run_dir) == "all 3 ranks ended without a word after step 30 or later"
+    record(run_dir, 0, 40, int(ExitStatus.PEER_LOST), "MXNetError", "shut down")
+    assert why(run_dir) == "rank 1 on n1, rank 2 on n2 ended without a word after step 30 or later"
+    record(run_dir, 2, 41, int(ExitStatus.INTERNAL), "Error", "the cat")
+    assert why(run_dir).endswith(", after step 41: the cat")
+    clear(run_dir)
+    write_status(run_dir, "stopped", step=30)
+    assert why(run_dir) == ""

@@ -1,0 +1,58 @@
+"""CUDA's libraries from PyPI, with libraries of our own in their place."""
+
+import ctypes
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Dict
+
+import pytest
+
+from lstm_dist import cuda
+from lstm_dist.errors import ExitStatus, UserError
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, packages: Dict[str, Path]) -> None:
+    def distribution(name: str) -> SimpleNamespace:
+        if name not in packages:
+            raise metadata.PackageNotFoundError(name)
+        return SimpleNamespace(locate_file=lambda file: packages[name] / file)
+
+    monkeypatch.setattr(metadata, "distribution", distribution)
+
+
+def test_they_are_loaded_so_that_others_find_them_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("libraries of our own need a C compiler, and there is none")
+    folder = tmp_path / "nvidia" / "nccl" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "nccl.c").write_text("int lstm_dist_test_symbol(void) { return 42; }\n")
+    command = [compiler, "-shared", "-Wl,-soname,libnccl.so.2", "-o", "libnccl.so.2", "nccl.c"]
+    subprocess.run(command, cwd=folder, check=True, timeout=60)
+    (tmp_path / "nvidia" / "cudnn" / "lib").mkdir(parents=True)
+    (tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").write_text("no library")  # MXNet will say so
+    installed(monkeypatch, {"nvidia-cuda-runtime-cu11": tmp_path})
+    with pytest.raises(AttributeError):
+        ctypes.CDLL(None).lstm_dist_test_symbol  # noqa: B018
+    cuda.load()
+    assert ctypes.CDLL("libnccl.so.2").lstm_dist_test_symbol() == 42
+    assert ctypes.CDLL(None).lstm_dist_test_symbol() == 42
+
+
+def test_without_them_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, {})
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_: pytest.fail("loads something"))
+    cuda.load()
+
+
+def test_an_environment_for_gpus_needs_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed(monkeypatch, {"mxnet-cu112": tmp_path})
+    monkeypatch.setattr(cuda, "DRIVER", "libnowhere.so.1")
+    with pytest.raises(UserError, match="this machine has no NVIDIA driver") as caught:
+        cuda.require_driver()
+    assert caught.value.status == ExitStatus.NO_INPUT
+    installed(monkeypatch, {})
+    cuda.require_driver()

@@ -1,0 +1,101 @@
+"""How hosts are listed, and what an ssh that only pretends makes of them; tests/integration/hosts has real ones."""
+
+from pathlib import Path
+from typing import Callable
+
+import pytest
+
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.hosts import Host, is_here, parse_hosts, parse_interface, read_hostfile, require_fit, unreachable
+
+
+def test_hosts_of_a_flag():
+    assert parse_hosts("node1:4,node-2.site.org:16, 10.0.0.3") == [
+        Host("node1", 4), Host("node-2.site.org", 16), Host("10.0.0.3", 1)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a:", "a:0", "a:-1", "a:x", "a:4,", "a:4;b", "-oX:1", "a b", "a:4 slots=2", "[::1]:2", "u@h:1", "雨:1"]
+)
+def test_hosts_that_cannot_be(text: str):
+    with pytest.raises(UserError, match=r"^-H .* should be a host and its number of workers, such as node1:4$"):
+        parse_hosts(text)
+
+
+def test_a_hostfile_may_have_blank_lines_and_comments(tmp_path: Path):
+    file = tmp_path / "hosts"
+    file.write_text("\n# rack 1\n  node1:4  # the fast one\nnode2 slots=8\n\nnode3\n")
+    assert read_hostfile(file) == [Host("node1", 4), Host("node2", 8), Host("node3", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "words"),
+    [
+        (b"node1:4\nnode2 slot=4\n", ExitStatus.USAGE, ", line 2: 'node2 slot=4' should be a host"),
+        (b"# nobody\n\n", ExitStatus.BAD_CONFIG, ": names no host"),
+        (b"a:1\na:2\n", ExitStatus.USAGE, ": a is named twice: add up its workers"),
+        (b"\xff\n", ExitStatus.BAD_CONFIG, ": is not text"),
+    ],
+)
+def test_a_hostfile_that_cannot_be(tmp_path: Path, text: bytes, status: ExitStatus, words: str):
+    (tmp_path / "hosts").write_bytes(text)
+    with pytest.raises(UserError) as caught:
+        read_hostfile(tmp_path / "hosts")
+    assert str(caught.value).startswith(f"--hostfile {tmp_path}/hosts{words}")
+    assert caught.value.status == status
+
+
+def test_interfaces():
+    assert parse_interface("eth0,ib0.8001") == "eth0,ib0.8001"
+    for text in ("", "eth0,", "-x", "a b", "eth0;x", "a" * 16):
+        with pytest.raises(UserError, match="should be a network interface such as eth0") as caught:
+            parse_interface(text)
+        assert caught.value.status == ExitStatus.USAGE
+
+
+def test_which_host_is_this_one():
+    assert is_here("localhost")
+    assert is_here("127.0.0.1")
+    assert not is_here("192.0.2.1")  # of nobody, by RFC 5737
+    assert not is_here("a" * 64)
+
+
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes an ssh of our own the first on PATH."""
+
+    def install(script: str) -> None:
+        (tmp_path / "ssh").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "ssh").chmod(0o755)
+
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return install
+
+
+def test_ssh_is_never_to_ask_nor_to_trust(ssh: Callable[[str], None], tmp_path: Path):
+    ssh(f'printf "%s\\n" "$@" >{tmp_path}/asked; exit 255')
+    assert unreachable([Host("192.0.2.1")], Path("my program.py"))
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert {"BatchMode=yes", "StrictHostKeyChecking=yes"} <= set(asked)
+    assert asked[-2] == "192.0.2.1"
+    assert asked[-1].endswith(" -m lstm_dist.hosts 'my program.py'")
+
+
+@pytest.mark.parametrize(
+    ("script", "message", "is_reached"),
+    [
+        ("echo 'kex_exchange: what?' >&2; exit 255", "it cannot be reached over ssh (kex_exchange: what?)", False),
+        ("exit 255", "it cannot be reached over ssh (no word of why)", False),
+        ("exit 127", "it has no ", True),
+        ("echo 'No module named lstm_dist.hosts' >&2; exit 1", "it has another lstm_dist, or a broken one (No m", True),
+        ("echo nonsense", "it has another lstm_dist, or a broken one (nonsense)", True),
+    ],
+)
+def test_what_is_wrong_with_a_host(ssh: Callable[[str], None], script: str, message: str, is_reached: bool):
+    ssh(script)
+    with pytest.raises(UserError) as caught:
+        require_fit([Host("192.0.2.1", 4)], Path("x.py"))
+    assert str(caught.value).startswith(f"host 192.0.2.1: {message}")
+    assert caught.value.status == ExitStatus.BAD_CONFIG
+    assert (unreachable([Host("192.0.2.1", 4)], Path("x.py")) == []) == is_reached
