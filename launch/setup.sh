@@ -103,9 +103,9 @@ find_mpi() {
 find_cuda() {
     [[ $device == gpu || -f $state/gpu ]] || return 0
     device=gpu needed_mb=6000
-    nvcc=$(type -P nvcc) || nvcc=$(cat "$state/gpu" 2>/dev/null) || nvcc=''
     # MXNet is made for CUDA 11, and a process can have only one CUDA.
-    [[ ! $nvcc || $("$nvcc" --version 2>/dev/null) == *"release 11."* ]] || nvcc=''
+    { nvcc=$(type -P nvcc) && nvcc=$(readlink -f "$nvcc") && [[ $("$nvcc" --version 2>/dev/null) == *"release 11."* ]]; } ||
+        nvcc=$(cat "$state/gpu" 2>/dev/null) || nvcc=''
     [[ ! $nvcc ]] || horovod_options+=(
         HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_NCCL_HOME="$state/nccl"
         HOROVOD_CUDA_HOME="${nvcc%/bin/nvcc}"
@@ -410,7 +410,7 @@ cause() { if grep -qE "$1" <<<"$output"; then die "$title: $2 (log: $log)"; fi; 
 
 choose_python
 make_keys "$version"
-if [[ ! -f $state/horovod.stamp ]]; then check_disk; fi
+if [[ ! -f $state/horovod.stamp || ($device == gpu && ! -f $state/gpu) ]]; then check_disk; fi
 check_compiler
 export PATH=$venv/bin${mpicxx:+:${mpicxx%/*}}:$PATH
 steps=5 first=$device
@@ -435,7 +435,9 @@ step horovod "$horovod_key" "Horovod, which is compiled: about 3 minutes on 2 fr
 if [[ $first != "$device" ]]; then step gpu-mxnet "$horovod_key" "MXNet for GPUs and CUDA, 2 GB" install_gpu_mxnet; fi
 if [[ $device == gpu ]]; then echo "$nvcc" >"$state/gpu"; fi
 if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
-step ready "$ready_key" "two workers over Gloo and over MPI" prove_all
+proof="two workers over Gloo and over MPI"
+has_driver || proof="no proof, which needs a node with an NVIDIA driver"
+step ready "$ready_key" "$proof" prove_all
 rm -rf "$state/tmp"
 if [[ -f $state/mpi-unproved ]]; then
     echo "warning: mpirun did not start two workers over MPI on this machine (log: $log);" \

@@ -43,7 +43,7 @@ REPEATED = 2.0  # seconds within which a second request is the first one's echo:
 PASSED = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_.*|TZ|TERM|TMPDIR|LD_LIBRARY_PATH|PYTHON.*|VIRTUAL_ENV|OMP_.*|KMP_.*|"
     r"GOMP_.*|MKL_.*|OPENBLAS_.*|MXNET_.*|HOROVOD_.*|NCCL_.*|CUDA_.*|NVIDIA_.*|OMPI_.*|OPAL_PREFIX|PMIX_.*|UCX_.*|"
-    r"LSTM_DIST_.*"
+    r"LSTM_DIST_.*|SLURM_JOB_ID"
 )
 SECRET = re.compile(r"TOKEN|SECRET|PASS|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
 
@@ -114,6 +114,7 @@ class Job:
         self._patience = patience
         self.name = uuid.uuid4().hex
         self.asked = 0.0
+        self.was_killed = False
         self.held: List[str] = []
         env = {**env, ATTEMPT: self.name}
         self._process = subprocess.Popen(
@@ -154,9 +155,10 @@ class Job:
             now = time.monotonic()
             if self.asked and now > self.asked + self._patience:
                 self._process.terminate()
-            if failed == math.inf and first_cause(self.run_dir) and self.status():
+            if failed == math.inf and self.status() and first_cause(self.run_dir):
                 failed = now
             if now > failed + ENDING:  # mpirun waits for ever for a host that does not answer any more
+                self.was_killed = True
                 os.killpg(self._process.pid, signal.SIGKILL)
             time.sleep(0.1)
         for reader in self._readers:
@@ -208,7 +210,7 @@ def judge(job: Job, returncode: int) -> Outcome:
     cause, reason = first_cause(job.run_dir), why(job.run_dir)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return Outcome(cause.status, cause.kind == "Stalled", reason, step)
-    if returncode < 0:  # and whatever became of its workers, that was why
+    if returncode < 0 and not job.was_killed:  # and whatever became of its workers, that was why
         lost = f"horovodrun ({signal.Signals(-returncode).name})"
         reason = f"{lost} ended without a word after step {status['step']} or later"
     return Outcome(int(ExitStatus.PEER_LOST), True, reason, step)
@@ -250,7 +252,7 @@ def environment(root: str = "localhost") -> Dict[str, str]:
 def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
     """The launcher's own flags, and those of jobs/train.py."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # launch/local.sh --help is the help
-    parser.add_argument("-n", default="2", nargs="?")
+    parser.add_argument("-n", nargs="?", const="")
     parser.add_argument("-H", dest="hosts", nargs="?", const="")
     parser.add_argument("--hostfile", nargs="?", const="")
     parser.add_argument("--interface", default="", nargs="?")
@@ -259,8 +261,11 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
     parser.add_argument("--max-restarts", default="0", nargs="?")
     parser.add_argument("--print", dest="only_print", action="store_true")
     given, rest = parser.parse_known_args(argv)
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", given.n or ""):
-        raise UserError(f"-n '{given.n or ''}': the number of workers is a whole number from 1 on")
+    if given.n is not None and (given.hosts is not None or given.hostfile is not None):
+        raise UserError("-n: the hosts say how many workers they take, leave it out")
+    number = "2" if given.n is None else given.n
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
+        raise UserError(f"-n '{number}': the number of workers is a whole number from 1 on")
     if not re.fullmatch(r"[0-9]{1,6}", given.max_restarts or ""):
         raise UserError(f"--max-restarts '{given.max_restarts or ''}': is a whole number from 0 on")
     hosts: List[Host] = []
@@ -271,7 +276,7 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
     elif given.hostfile is not None:
         hosts = read_hostfile(Path(given.hostfile))
     interface = parse_interface(given.interface or "") if given.interface != "" else ""
-    workers = sum(host.slots for host in hosts) or int(given.n)
+    workers = sum(host.slots for host in hosts) or int(number)
     return Plan(workers, hosts, given.controller, interface, int(given.max_restarts), given.only_print), rest
 
 

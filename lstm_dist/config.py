@@ -123,7 +123,7 @@ class RunConfig:
         "run",
         False,
         "for a command that is given again and again, as Slurm does: as --resume where --run-dir holds a checkpoint, "
-        "else begin; --init and --overwrite are for the beginning",
+        "else begin, over what a run without one has left; --init and --overwrite are for the beginning",
     )
     checkpoint_every: str = _field(
         "run", "60s", "time or epochs between two checkpoints, as 60s, 5m, 1epoch or 10epochs; the end always makes one"

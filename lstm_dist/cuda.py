@@ -28,9 +28,10 @@ def load() -> None:
 
     One that is missing or does not load is left for MXNet to look for elsewhere, and to complain about.
     """
-    folder = Path(__file__).resolve()
-    with contextlib.suppress(metadata.PackageNotFoundError):
+    try:
         folder = Path(str(metadata.distribution("nvidia-cuda-runtime-cu11").locate_file("nvidia")))
+    except metadata.PackageNotFoundError:
+        return
     for name in LIBRARIES:
         if (folder / name).is_file():
             with contextlib.suppress(OSError):

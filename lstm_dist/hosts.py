@@ -47,7 +47,7 @@ class Answer(NamedTuple):
 
     Attributes:
         failure: why it cannot take part, one line; empty if it can.
-        is_reached: whether it was reached at all.
+        is_reached: whether it was reached at all, if only to be slow.
         facts: its versions, interfaces and code, where it could say.
     """
 
@@ -199,7 +199,7 @@ def _ask(host: str, program: Path) -> Answer:
     except FileNotFoundError:
         return Answer("there is no ssh here to reach it with: install it (Debian, Ubuntu: openssh-client)")
     except subprocess.TimeoutExpired:
-        return Answer(f"it does not answer within {_ANSWER} s")
+        return Answer(f"it does not answer within {_ANSWER} s", True)  # ssh gives up before that where nobody is
     if done.returncode == 0:
         with contextlib.suppress(ValueError):  # of a login message behind it, or a host that answers to everything
             return Answer("", True, json.loads(_last_line(done.stdout)))

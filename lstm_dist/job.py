@@ -103,6 +103,8 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
         "corpus": job.text.digest(),
         "vocabulary": job.text.vocabulary.characters,
         "code": runcard.code_digest(Path(sys.argv[0])),
+        "device": job.model.ctx.device_type,
+        "NCCL": str(world.has_nccl),
     }
     if job.model.ctx.device_type == "cpu":  # sums of another order, and soon other weights
         same["OMP_NUM_THREADS"] = str(launcher.openmp_threads())
@@ -148,10 +150,12 @@ def _inspect_run_dir(run_dir: Path, world: World) -> str:
     """
     if world.is_one_host:
         return ""
-    mark = world.share_text(str(world.settle_root(lambda: leave_mark(run_dir), "mark") or ""), "mark_name")
+    left = world.settle_root(lambda: leave_mark(run_dir), "mark")
+    mark = world.share_text(str(left.path) if left else "", "mark_name")
     blind = "" if is_seen(Path(mark)) else socket.gethostname()
     hosts = sorted(set(filter(None, world.gather_text(blind, "seen"))))
-    world.settle_root(lambda: remove_mark(Path(mark)), "unmark")
+    if left:
+        remove_mark(left)
     if not hosts:
         return ""
     said = f"--run-dir {run_dir}: {', '.join(hosts)} cannot see it: give a folder on a file system that all nodes share"

@@ -53,7 +53,7 @@ def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
     return Launch()
 
 
-class Shell:
+class Owner:
     """The process above a worker of horovodrun that owns it: when that has gone, nobody does.
 
     Under `--mpi` it is the shell that runs mpirun: a signal to horovodrun ends that shell and never reaches mpirun.

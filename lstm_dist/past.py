@@ -88,7 +88,7 @@ def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Option
     if not (settings.resume or settings.auto_resume) or settings.run_dir is None:
         return None, None
     store = Store(settings.run_dir / "checkpoints")
-    if not settings.resume and world.share_text("begun" if store.paths() else "", "begun") == "":
+    if not settings.resume and not world.share_text("begun" if world.is_root and store.is_begun() else "", "begun"):
         return None, None
     lock = world.settle_root(lambda: claim(store.require().parent), "claim")
     return recall(world, store), lock

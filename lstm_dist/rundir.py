@@ -10,12 +10,12 @@ import time
 import uuid
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Optional
+from typing import IO, NamedTuple, Optional
 
 from lstm_dist.errors import ExitStatus, UserError
 
 LOCK = "lock"
-_VISIBLE_WITHIN = 5.0  # seconds
+_VISIBLE_WITHIN = 10.0  # seconds
 
 
 def new_run_dir() -> Path:
@@ -76,16 +76,28 @@ def claim(run_dir: Path) -> IO[str]:
     return lock
 
 
-def leave_mark(run_dir: Path) -> Path:
-    """A file in `run_dir` by which other hosts tell whether they see the same folder.
+class Mark(NamedTuple):
+    """A file by which other hosts tell whether they see the same folder.
+
+    Attributes:
+        path: its own.
+        is_folder_new: whether the folder was made for it.
+    """
+
+    path: Path
+    is_folder_new: bool
+
+
+def leave_mark(run_dir: Path) -> Mark:
+    """Put one into `run_dir`.
 
     Raises:
         UserError: naming --run-dir, when it cannot be written.
     """
-    mark = run_dir.resolve() / f".seen-{uuid.uuid4().hex}"
+    mark = Mark(run_dir.resolve() / f".seen-{uuid.uuid4().hex}", not run_dir.exists())
     try:
         run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mark.touch()
+        mark.path.touch()
     except OSError as error:
         raise cannot_write(run_dir, str(error.strerror)) from None
     return mark
@@ -99,11 +111,12 @@ def is_seen(mark: Path) -> bool:
     return mark.exists()
 
 
-def remove_mark(mark: Path) -> None:
-    """Remove it, and the folder that was made for it, if nothing else is in there."""
+def remove_mark(mark: Mark) -> None:
+    """Remove it, and the folder that was made for it."""
     with contextlib.suppress(OSError):
-        mark.unlink()
-        mark.parent.rmdir()
+        mark.path.unlink()
+        if mark.is_folder_new:
+            mark.path.parent.rmdir()
 
 
 def is_claimed(run_dir: Path) -> bool:

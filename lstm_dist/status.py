@@ -124,4 +124,5 @@ def _replace(path: Path, record: Any) -> None:
 
 
 if __name__ == "__main__":
-    print(why(Path(sys.argv[1])))
+    if read_status(Path(sys.argv[1])).get("attempt") == os.environ.get(ATTEMPT):  # and not of another job's run
+        sys.stdout.write(f"{why(Path(sys.argv[1]))}\n")

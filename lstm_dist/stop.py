@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import List, Optional, Type
 
-from lstm_dist.launcher import Shell
+from lstm_dist.launcher import Owner
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 FILE = "STOP"
@@ -36,7 +36,7 @@ class Stop:
         self._file: Optional[Path] = None
         self._deadline = math.inf
         self._looked = 0.0
-        self._shell = Shell()
+        self._owner = Owner()
 
     def watch(self, folder: Path, deadline: float) -> None:
         """Stop for a file STOP in `folder` as well, and at `deadline`, a moment of `time.monotonic`."""
@@ -57,7 +57,7 @@ class Stop:
             self._looked = now
             if self._file is not None and self._file.exists():
                 self.reason = f"the file {FILE}{_whose(self._file)}"
-            elif self._shell.has_ended():
+            elif self._owner.has_ended():
                 self.reason = LAUNCHER_ENDED
         return bool(self.reason)
 

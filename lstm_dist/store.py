@@ -52,6 +52,10 @@ class Store:
         whole = (path for path in self.folder.glob("step-*.safetensors") if step_of(path) >= 0)
         return sorted(whole, key=step_of, reverse=True)
 
+    def is_begun(self) -> bool:
+        """Whether there is, or was, a checkpoint: what is damaged is nothing to begin anew over."""
+        return bool(self.paths()) or any(self.folder.glob(f"*{CORRUPT}*"))
+
     def commit(self, step: int, data: bytes) -> Path:
         """Make `data` the checkpoint of `step`, so that at every moment the old files are there, or the new one too.
 

@@ -17,7 +17,7 @@ from types import FrameType, TracebackType
 from typing import Callable, Optional, Type
 
 from lstm_dist.errors import ExitStatus, print_error
-from lstm_dist.launcher import Shell
+from lstm_dist.launcher import Owner
 
 STARTING = 300.0  # seconds that the start may take before the configuration is known
 # Times the limit: what the root does alone, while the others wait for it, may take longer than a step.
@@ -48,7 +48,7 @@ class Watchdog:
         self._armed = 0.0
         self._over = threading.Event()
         self._watched = threading.main_thread().ident
-        self._shell = Shell()
+        self._owner = Owner()
 
     def beat(self, phase: str, step: int = 0) -> None:
         """Something has moved, `step` is finished, and what comes next is `phase`, one of PHASES."""
@@ -66,7 +66,7 @@ class Watchdog:
         while not self._over.wait(min(_REARM_EVERY, self.limit / 10)):
             before, looked = looked, time.monotonic()
             still = looked - self._last
-            if self._phase == "start" and self._shell.has_ended():  # while it connects, it looks for nothing itself
+            if self._phase == "start" and self._owner.has_ended():  # while it connects, it looks for nothing itself
                 print_error(f"a worker on {socket.gethostname()} ends, as horovodrun has ended")
                 os._exit(ExitStatus.PEER_LOST)
             if still > self._allowed():

@@ -19,7 +19,7 @@ T = TypeVar("T")
 @pytest.mark.parametrize(("ctx", "compared"), [(mx.cpu(), True), (mx.gpu(0), False)], ids=["cpu", "gpu"])
 def test_threads_have_to_be_equal_where_they_compute(ctx: mx.Context, compared: bool):
     told: Dict[str, str] = {}
-    world = SimpleNamespace(require_equal=lambda facts, _: told.update(facts))
+    world = SimpleNamespace(require_equal=lambda facts, _: told.update(facts), has_nccl=False)
     text = SimpleNamespace(digest=lambda: "digest", vocabulary=Vocabulary("天地人和"))
     require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
     assert ("OMP_NUM_THREADS" in told) == compared
@@ -79,6 +79,10 @@ def test_a_directory_that_a_host_does_not_see(tmp_path: Path, monkeypatch: pytes
 
     assert inspect_place(job, run_dir, Blind([])) == []
     assert not run_dir.exists()  # what was made to look is gone
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    assert inspect_place(job, tmp_path / "link", Blind([])) == []
+    assert list((tmp_path / "link").iterdir()) == []  # and what was there is still there
     said = f"--run-dir {run_dir}: n2, n3 cannot see it: give a folder on a file system that all nodes share"
     if slurm:
         with pytest.raises(SettledError, match=said):

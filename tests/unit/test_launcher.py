@@ -9,7 +9,7 @@ from typing import Dict, List, Set
 import pytest
 
 from lstm_dist import launcher
-from lstm_dist.launcher import Launch, Shell, detect, take_cores
+from lstm_dist.launcher import Launch, Owner, detect, take_cores
 
 HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 MPIRUN = {
@@ -149,10 +149,10 @@ def test_take_cores_replaces_nonsense(monkeypatch: pytest.MonkeyPatch, nonsense:
     assert environ == {"OMP_NUM_THREADS": "8"}
 
 
-def test_a_shell_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
+def test_a_owner_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
     """horovodrun --mpi becomes `sh -c "mpirun ..."`; here, mpirun is a script that outlives its shell."""
-    worker = "import sys\nfrom lstm_dist.launcher import Shell\nshell = Shell()\nprint(shell.has_ended(), flush=True)\n"
-    worker += "sys.stdin.readline()\nprint(shell.has_ended(), flush=True)\n"
+    worker = "import sys\nfrom lstm_dist.launcher import Owner\nowner = Owner()\nprint(owner.has_ended(), flush=True)\n"
+    worker += "sys.stdin.readline()\nprint(owner.has_ended(), flush=True)\n"
     (tmp_path / "worker.py").write_text(worker)
     mpirun = tmp_path / "mpirun"
     mpirun.write_text(f"#!/bin/sh\n{sys.executable} {tmp_path}/worker.py\ntrue\n")
@@ -173,13 +173,13 @@ def test_a_shell_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
             assert shell.stdout.readline() == answer
 
 
-def test_without_a_launcher_there_is_no_such_shell() -> None:
-    assert not Shell().has_ended()
+def test_without_a_launcher_there_is_no_such_owner() -> None:
+    assert not Owner().has_ended()
 
 
 def test_a_worker_that_horovodrun_left_before_it_looked_knows_it() -> None:
     """Its shell has become a child of the machine's first process, here one of our own."""
-    worker = "from lstm_dist.launcher import Shell; print(Shell().has_ended())"
+    worker = "from lstm_dist.launcher import Owner; print(Owner().has_ended())"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}], check=True)"
     space = ["unshare", "--pid", "--fork", "--mount-proc"]
     if os.geteuid() != 0 or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:

@@ -187,6 +187,7 @@ def test_an_interface_that_a_host_does_not_have_is_named(real: Path, network: Ne
         ),
         (["-H", "-oProxyCommand=x:1"], "-H : '' should be a host"),
         (["-H=-oProxyCommand=x:1"], "-H -oProxyCommand=x:1: '-oProxyCommand=x:1' should be a host"),
+        (["-n", "3", "-H", "node1"], "-n: the hosts say how many workers they take, leave it out"),
         (["-H", "node1:0"], "-H node1:0: 'node1:0' should be"),
         (["-H", "node1,node1"], "-H node1,node1: node1 is named twice"),
         (["-H", "node1", "--interface", "eth0;x"], "--interface 'eth0;x': should be a network interface"),
@@ -229,11 +230,15 @@ def test_a_host_that_is_cut_off_ends_the_job_which_goes_on_later(
         network.set_link(3, "up")
 
     threading.Thread(target=pull, daemon=True).start()
-    done = start(network, *flags, *long, "--max-restarts=3", f"--run-dir={run_dir}", then=plug_in)
+    try:
+        done = start(network, *flags, *long, "--max-restarts=3", f"--run-dir={run_dir}", then=plug_in)
+    finally:
+        network.set_link(3, "up")
     assert cut[1] - cut[0] < 5 + 45
     assert done.returncode == 76, done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
-    assert re.match(r"error: host node3: it cannot be reached over ssh \(.*\); ", last), done.stderr
+    words = r"(rank 2 on node3|all 3 ranks|a rank) ended without a word after step \d+ or later; go on from"
+    assert re.match(rf"error: host node3: it cannot be reached over ssh \(.*\); {words}", last), done.stderr
     assert f"with: launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --{controller} --resume" in last
     step = int(newest(run_dir).stem.split("-")[1])
     assert f"; go on from step {step} with: " in last
