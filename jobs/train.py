@@ -54,7 +54,7 @@ def open_place(job: Job, past: Optional[Past], lock: Optional[IO[str]], world: W
         Store(run_dir / "checkpoints").clean()
     for line in warnings:
         log.say(line)
-    return Place(run_dir, log)
+    return Place(given or run_dir, log)
 
 
 def introduce(

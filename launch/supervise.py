@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "jobs" / "train.py"
 OWN_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
 OWN_NEWS = re.compile(r"Process \d+ exit with status code|Terminating remaining workers after failure")
-EXIT_CODE = re.compile(r"Exit code: (\d+)")
+EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 LEAVING = 30.0  # seconds that workers have to leave after their launcher
 ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed
 REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
@@ -224,7 +224,7 @@ def never_began(job: Job, returncode: int, step: int) -> Outcome:
     if not codes:
         sys.stderr.write("".join(job.held))
     status = codes[0] if codes else abs(returncode)
-    if returncode < 0 or status > 128 or status == ExitStatus.PEER_LOST:
+    if returncode < 0 or not 0 <= status <= 128 or status == ExitStatus.PEER_LOST:
         return Outcome(int(ExitStatus.PEER_LOST), True, "a worker was lost while the job was starting", step)
     return Outcome(status, False, "", step)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_FIRST_WORD = 2.0  # seconds that a launcher must not be given a reason to end the first rank
+_FIRST_WORD = 2.0  # seconds in which a launcher must not be given a reason to end the others
 
 # What Horovod says when a peer is gone, or its Gloo about a connection, whichever comes first.
 _SHUT_DOWN = re.compile(r"Horovod (has been|is) shut", re.IGNORECASE)
@@ -295,11 +295,11 @@ def _refuse_lonely(launch: Launch, size: int) -> None:
 
 
 def _refuse(launch: Launch, message: str) -> NoReturn:
-    """End processes that cannot reach each other: the first of them says why, and the others give it time to."""
-    if launch.rank:
-        time.sleep(_FIRST_WORD)
-        raise SystemExit(int(ExitStatus.BAD_CONFIG))
-    raise UserError(message, ExitStatus.BAD_CONFIG)
+    """End processes that cannot reach each other: the first of them says why, and all give the others time to start."""
+    if launch.rank == 0:
+        print_error(message)
+    time.sleep(_FIRST_WORD)
+    raise SystemExit(int(ExitStatus.BAD_CONFIG))
 
 
 def _short(value: Optional[str]) -> str:

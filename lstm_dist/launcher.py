@@ -8,7 +8,9 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, MutableMapping, Optional, Tuple
+from typing import List, Mapping, MutableMapping, Optional, Tuple
+
+from lstm_dist.status import ATTEMPT
 
 # (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and
 # an mpirun inside a Slurm step inherits that step's.
@@ -64,14 +66,16 @@ class Owner:
         self._pid = 0
         try:
             self._pid = _parent(os.getppid())
-            command = Path(f"/proc/{self._pid}/cmdline").read_bytes().split(b"\0")
+            command, parent = _command(self._pid), _command(os.getppid())
         except OSError:
-            command = []
+            command, parent = [], []
         runs_mpirun = command[1:2] == [b"-c"] and command[2].startswith(b"mpirun ")
         is_gloo = detect().name == "horovodrun"
         self._exists = runs_mpirun or (is_gloo and bool(command))
         # Where this worker was still starting when it went, the first process of the machine has taken over.
-        self._has_ended = is_gloo and self._pid <= 1 and not any(b"horovodrun" in word for word in command)
+        by_horovodrun = any(b"horovodrun" in word for word in command)
+        by_mpirun = ATTEMPT in os.environ and parent[:1] == [b"mpirun"]
+        self._has_ended = self._pid <= 1 and ((is_gloo and not by_horovodrun) or by_mpirun)
 
     def has_ended(self) -> bool:
         """Whether it was there and is no more."""
@@ -79,6 +83,11 @@ class Owner:
             return self._has_ended or (self._exists and _parent(os.getppid()) != self._pid)
         except OSError:
             return True
+
+
+def _command(pid: int) -> List[bytes]:
+    """The command line of a process; OSError when there is no such process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
 def _parent(pid: int) -> int:

@@ -189,13 +189,15 @@ def test_what_a_restart_can_cure_is_started_again(machine: Machine, kind: str) -
     result, made = attempts(machine, [(5, kind), (9, "well")], "--max-restarts=1", "--overwrite")
     assert (result.returncode, len(made)) == (0, 2)
     assert made[0].endswith(f"--overwrite --run-dir={machine.run_dir}")
-    assert made[1].endswith(f"--run-dir={machine.run_dir} --resume")
-    assert "--overwrite" not in made[1]
+    assert made[1].endswith(f"--run-dir={machine.run_dir} --auto-resume")
     assert "; starting again from step 5 (1 of 1)\n" in result.stderr
     assert ("error: horovodrun (SIGKILL) ended without a word after step 5" in result.stderr) == (kind == "killed")
 
 
-@pytest.mark.parametrize("end", ["echo 'Traceback (most recent call last):\nExit code: 137' >&2; exit 1", "kill -9 $$"])
+LOST = "echo 'Traceback (most recent call last):\nExit code: {}' >&2; exit 1"
+
+
+@pytest.mark.parametrize("end", [LOST.format(137), LOST.format(-9), "kill -9 $$"])
 def test_a_worker_that_is_lost_while_the_job_starts_is_replaced(machine: Machine, end: str) -> None:
     machine.horovodrun(f'#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"\n{end}\n')
     result = machine.start("--max-restarts=1", TMPDIR=str(machine.root))
@@ -216,16 +218,15 @@ def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
 def test_before_the_first_checkpoint_it_starts_from_the_beginning(machine: Machine) -> None:
     result, made = attempts(machine, [(-1, "lost"), (4, "well")], "--max-restarts=1")
     assert (result.returncode, len(made)) == (0, 2)
-    assert "--resume" not in made[1]
-    assert made[1].endswith(" --overwrite")  # of what the first one left, as it began there
+    assert made[1].endswith(" --auto-resume")  # over what the first one left
 
 
-def test_how_a_run_began_is_not_how_it_goes_on(machine: Machine) -> None:
-    flags = ["--init", "w.safetensors", "--overwrite", "--epochs=9", "--time-limit=1h", "--max-restarts=1"]
-    result, made = attempts(machine, [(5, "lost"), (9, "well")], *flags)
+def test_a_restart_has_the_time_that_is_left(machine: Machine) -> None:
+    result, made = attempts(machine, [(5, "lost"), (9, "well")], "--epochs=9", "--time-limit=1h", "--max-restarts=1")
     assert (result.returncode, len(made)) == (0, 2)
     rest = made[1].partition("train.py ")[2]
-    assert re.fullmatch(rf"--epochs=9 --time-limit=1h --run-dir={machine.run_dir} --time-limit=35\d\ds --resume", rest)
+    known = f"--epochs=9 --time-limit=1h --run-dir={machine.run_dir}"
+    assert re.fullmatch(rf"{known} --time-limit=35\d\ds --auto-resume", rest)
 
 
 def test_a_directory_of_another_job_is_left_to_it(machine: Machine) -> None:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Callable, Dict, List
@@ -13,7 +15,7 @@ from lstm_dist.status import read_status
 from lstm_dist.store import step_of
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import output, wait_until
-from tests.integration.programs import ROOT, newest
+from tests.integration.programs import ROOT, TRAIN, newest
 from tests.integration.slurm.cluster import Cluster, Ended
 from tests.integration.slurm.conftest import Reference
 from tests.integration.weights import rows, same_bits, same_trajectory
@@ -226,13 +228,13 @@ def test_a_task_that_is_killed_ends_the_job_and_is_named(cluster: Cluster, refer
             [],
             {"LSTM_DIST_MPI": "none"},
             78,
-            r"srun started 2 tasks without PMIx, and each would believe to be alone: use ",
+            r"LSTM_DIST_MPI=none: connects nothing, so each task would believe to be alone",
         ),
         (
             [],
             {"LSTM_DIST_MPI": "pmix_v9"},
             78,
-            r"LSTM_DIST_MPI=pmix_v9: this Slurm has none, so each task would believe",
+            r"LSTM_DIST_MPI=pmix_v9: this Slurm has none, so each task",
         ),
         (["--gpus-per-node=1"], {}, 78, r"--ntasks-per-node=2: a node has 1 GPUs for this job, and a task needs one"),
         (
@@ -263,6 +265,15 @@ def test_a_mistake_is_one_line_in_the_first_seconds(
     assert (ended.state, ended.status) == ("FAILED", status), ended.log
     (line,) = errors(ended)
     assert re.match(f"error: {message}", line)
+    assert not (tmp_path / "run").exists()
+
+
+def test_tasks_of_an_srun_that_connects_nothing_say_so_once(cluster: Cluster, reference: Reference, tmp_path: Path):
+    command = shlex.join([sys.executable, *TRAIN[1:], *reference.flags, f"--run-dir={tmp_path}/run"])
+    said = cluster.slurm("sh", "-c", f"srun -N2 --mpi=none {command} 2>&1")
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, said
+    assert lines[0].startswith("error: srun started 2 tasks without PMIx, and each would believe to be alone: use srun")
     assert not (tmp_path / "run").exists()
 
 
