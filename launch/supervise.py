@@ -226,6 +226,8 @@ def never_began(job: Job, returncode: int, step: int) -> Outcome:
     status = codes[0] if codes else abs(returncode)
     if returncode < 0 or not 0 <= status <= 128 or status == ExitStatus.PEER_LOST:
         return Outcome(int(ExitStatus.PEER_LOST), True, "a worker was lost while the job was starting", step)
+    if status == 1 and step >= 0:  # no worker's, and it has started this job before
+        return Outcome(status, True, "horovodrun could not start the workers", step)
     return Outcome(status, False, "", step)
 
 

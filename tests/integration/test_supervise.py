@@ -208,6 +208,20 @@ def test_a_worker_that_is_lost_while_the_job_starts_is_replaced(machine: Machine
     assert (result.returncode, result.stderr) == (76, "error: a worker was lost while the job was starting\n")
 
 
+def test_a_launcher_that_worked_before_is_tried_again(machine: Machine) -> None:
+    machine.horovodrun(
+        '#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"; echo no mpirun >&2; exit 1\n'
+    )
+    result = machine.start("--max-restarts=1", TMPDIR=str(machine.root))
+    assert (result.returncode, result.stderr) == (1, "no mpirun\n")
+    (machine.root / "again").unlink()
+    (machine.run_dir / "checkpoints").mkdir(parents=True)
+    (machine.run_dir / "checkpoints" / "step-000000005.safetensors").touch()
+    result = machine.start("--resume", "--max-restarts=1", TMPDIR=str(machine.root))
+    assert result.returncode == 0
+    assert "error: horovodrun could not start the workers; starting again from step 5 (1 of 1)\n" in result.stderr
+
+
 def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
     plan = [(5, "lost"), (5, "lost"), (9, "lost"), (9, "lost"), (9, "lost"), (9, "well")]
     result, made = attempts(machine, plan, "--max-restarts=2")
