@@ -116,7 +116,8 @@ def main(argv: Optional[List[str]] = None) -> None:
     process = runcard.describe_process()
     with Stop() as stop, Watchdog() as watchdog, World.open() as world:
         settings = world.settle(lambda: parse_config(argv), "configuration")
-        world.require_equal({"resume": f"{settings.resume}, auto {settings.auto_resume}"}, "start")
+        how = {"resume": str(settings.resume), "auto_resume": str(settings.auto_resume)}
+        world.require_equal(how, "start")
         past, lock = find_past(settings, world)
         if past is not None:
             settings = world.settle(lambda: past.parse_config(argv), "configuration")
