@@ -216,7 +216,7 @@ def test_a_host_that_is_cut_off_ends_the_job_which_goes_on_later(
     assert real.exists()
     run_dir, whole = tmp_path / "run", tmp_path / "whole"
     flags = (*THREE, "--interface=eth0", f"--{controller}")
-    long = (*reference.flags, "--epochs=60", "--stall-timeout=5", "--checkpoint-every=0.3s")
+    long = (*reference.flags, "--epochs=30", "--stall-timeout=5", "--checkpoint-every=0.3s")
     assert start(network, *flags, *long, f"--run-dir={whole}").returncode == 0
     cut: List[float] = []
 

@@ -15,7 +15,7 @@ from lstm_dist.status import read_status
 from lstm_dist.store import step_of
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import output, wait_until
-from tests.integration.programs import ROOT, TRAIN, newest
+from tests.integration.programs import ROOT, TRAIN, newest, run
 from tests.integration.slurm.cluster import Cluster, Ended
 from tests.integration.slurm.conftest import Reference
 from tests.integration.weights import rows, same_bits, same_trajectory
@@ -39,20 +39,22 @@ def errors(ended: Ended) -> List[str]:
 # It trains
 
 
-@pytest.mark.parametrize("per_node", [1, 2])
-def test_two_nodes_walk_the_trajectory_of_one_process(
-    cluster: Cluster, reference: Reference, tmp_path: Path, per_node: int
-):
-    job = cluster.submit(
-        "-N2", f"--ntasks-per-node={per_node}", "--", *reference.flags, f"--run-dir={tmp_path}/run", env=ROOTS
-    )
-    ended = cluster.end(job)
+def test_two_nodes_walk_the_trajectory_of_one_process(cluster: Cluster, reference: Reference, tmp_path: Path):
+    ended = cluster.end(cluster.submit("-N2", "--", *reference.flags, f"--run-dir={tmp_path}/run"))
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
-    assert f"\n{2 * per_node} workers over mpi on cpu(0)" in ended.log
+    assert "\n2 workers over mpi on cpu(0)" in ended.log
     assert "error" not in ended.log
     same_trajectory(reference.alone, tmp_path / "run")
-    if per_node == 1:
-        same_bits(reference.pair, tmp_path / "run")
+    same_bits(reference.pair, tmp_path / "run")
+
+
+def test_two_nodes_of_two_tasks_do_too(cluster: Cluster, reference: Reference, tmp_path: Path):
+    flags = (*reference.flags, "--epochs=6")  # four workers and what connects them share two cores here
+    assert run([*TRAIN, *flags, f"--run-dir={tmp_path}/alone"], env=ENVIRONMENT).returncode == 0
+    ended = cluster.end(cluster.submit("-N2", "--ntasks-per-node=2", "--", *flags, f"--run-dir={tmp_path}/run"))
+    assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
+    assert "\n4 workers over mpi on cpu(0)" in ended.log
+    same_trajectory(tmp_path / "alone", tmp_path / "run")
 
 
 @pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
