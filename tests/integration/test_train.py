@@ -97,6 +97,7 @@ def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_fil
         "run_dir": str(trained.run_dir),
         "overwrite": False,
         "resume": False,
+        "auto_resume": False,
         "checkpoint_every": "60s",
         "time_limit": None,
         "stall_timeout": 300.0,
