@@ -16,7 +16,7 @@ done, what was interrupted is taken up again, and what has changed since is done
   --dev          also the tools for developers: pytest, ruff, mypy
   --quiet        say nothing when there is nothing to do
   --gpu          for nodes with NVIDIA GPUs, which need their driver and nothing else: MXNet for CUDA and CUDA's libraries
-                 come from PyPI, 2 GB to download and 5 GB of disk. Where nvcc of CUDA 11 is on PATH, Horovod lets
+                 come from PyPI, 2 GB to download and 4 GB of disk. Where nvcc of CUDA 11 is on PATH, Horovod lets
                  gradients travel from GPU to GPU with NCCL, else through the memory of the hosts. An environment that
                  was made for GPUs stays one
 

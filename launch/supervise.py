@@ -11,7 +11,6 @@ import math
 import os
 import re
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -75,10 +74,10 @@ class Plan(NamedTuple):
             command += ["-H", ",".join(map(str, self.hosts))]
         if self.interface:
             command += ["--network-interfaces", self.interface]
-        mpirun = shutil.which("mpirun", path=environment()["PATH"])
-        if self.hosts and self.controller == "mpi" and mpirun and Path(mpirun).parent == Path(sys.executable).parent:
+        programs = Path(sys.executable).parent  # the first folder on the job's PATH
+        if self.hosts and self.controller == "mpi" and (programs / "mpirun").exists():
             # The environment's own MPI is on no host's PATH when mpirun starts its helper there.
-            command.append(f"--mpi-args=--prefix {Path(sys.executable).parents[1]}")
+            command.append(f"--mpi-args=--prefix {programs.parent}")
         return [*command, sys.executable, str(TRAIN), *flags]
 
     def again(self, run_dir: Path) -> str:
@@ -207,12 +206,12 @@ def judge(job: Job, returncode: int) -> Outcome:
         reason = str(status.get("reason"))
         by_accident = reason.startswith("SIG") or reason == LAUNCHER_ENDED
         return Outcome(int(ExitStatus.STOPPED), by_accident, f"stopped by {reason}", step)
-    cause, reason = first_cause(job.run_dir), why(job.run_dir)
+    # Where horovodrun itself was killed, that was why, whatever became of its workers.
+    killed = returncode < 0 and not job.was_killed
+    lost = f"horovodrun ({signal.Signals(-returncode).name})" if killed else ""
+    cause, reason = first_cause(job.run_dir), why(job.run_dir, lost)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return Outcome(cause.status, cause.kind == "Stalled", reason, step)
-    if returncode < 0 and not job.was_killed:  # and whatever became of its workers, that was why
-        lost = f"horovodrun ({signal.Signals(-returncode).name})"
-        reason = f"{lost} ended without a word after step {status['step']} or later"
     return Outcome(int(ExitStatus.PEER_LOST), True, reason, step)
 
 
@@ -303,12 +302,6 @@ class Requests:
             self.job.stop(self.made)
 
 
-def require_start(plan: Plan) -> None:
-    """Refuse hosts that cannot take part, before anything is started there; none are asked on one machine."""
-    if plan.hosts:
-        require_fit(plan.hosts, TRAIN, plan.interface)
-
-
 def with_hosts(outcome: Outcome, plan: Plan) -> Outcome:
     """The outcome of a job that lost workers, with those hosts named as the cause that have gone with them."""
     gone = unreachable(plan.hosts, TRAIN) if plan.hosts and outcome.status == ExitStatus.PEER_LOST else []
@@ -344,7 +337,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(shlex.join(plan.command(first)))
         return 0
     settings: RunConfig = parse_config(first)
-    require_start(plan)
+    if plan.hosts:
+        require_fit(plan.hosts, TRAIN, plan.interface)
     run_dir = choose_run_dir(settings.run_dir)
     if settings.run_dir is None:
         first = [*first, f"--run-dir={run_dir}"]

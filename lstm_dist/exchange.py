@@ -70,7 +70,7 @@ class World:
         """Join the world that the launcher made; without one, a world of one.
 
         Raises:
-            UserError: when the launcher started several processes and each of them finds itself alone.
+            SystemExit: when the launcher started several processes and each finds itself alone; the first says so.
         """
         launch = detect()
         _refuse_without_pmix(launch)

@@ -90,14 +90,19 @@ def first_cause(run_dir: Path) -> Optional[Cause]:
     return next(iter(real or causes), None)
 
 
-def why(run_dir: Path) -> str:
-    """Why a run that did not end well has ended, as far as its files tell; one line, empty where they do not."""
+def why(run_dir: Path, lost: str = "") -> str:
+    """Why a run that did not end well has ended, as far as its files tell; one line, empty where they do not.
+
+    Args:
+        run_dir: of the run.
+        lost: who is known to have ended without a word; otherwise the ranks that have left none.
+    """
     cause, status = first_cause(run_dir), read_status(run_dir)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return cause.describe()
-    if status.get("state") not in ("running", "failed"):
+    if not lost and status.get("state") not in ("running", "failed"):
         return ""
-    return f"{_silent_ranks(run_dir)} ended without a word after step {status['step']} or later"
+    return f"{lost or _silent_ranks(run_dir)} ended without a word after step {status['step']} or later"
 
 
 def _silent_ranks(run_dir: Path) -> str:

@@ -90,6 +90,12 @@ def newest(run_dir: Path) -> Path:
     return max((run_dir / "checkpoints").glob("step-*.safetensors"), key=step_of)
 
 
+def epochs(run_dir: Path) -> int:
+    """How many a run has told of."""
+    metrics = run_dir / "metrics.jsonl"
+    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
+
+
 def environment(extra: Optional[Mapping[str, Optional[str]]] = None) -> Dict[str, str]:
     """This process's environment with the interpreter's folder first on PATH and `extra` on top."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

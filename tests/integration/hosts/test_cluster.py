@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import Host, Network, wait_until
-from tests.integration.programs import ROOT, TINY, TRAIN, newest, run
+from tests.integration.programs import ROOT, TINY, TRAIN, epochs, newest, run
 from tests.integration.weights import rows, same_bits, same_trajectory
 
 pytestmark = pytest.mark.slow
@@ -202,11 +202,6 @@ def test_a_mistake_is_one_line(real: Path, network: Network, flags: List[str], m
 
 
 # A cable
-
-
-def epochs(run_dir: Path) -> int:
-    metrics = run_dir / "metrics.jsonl"
-    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
 @BOTH

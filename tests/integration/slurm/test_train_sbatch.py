@@ -15,7 +15,7 @@ from lstm_dist.status import read_status
 from lstm_dist.store import step_of
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import output, wait_until
-from tests.integration.programs import ROOT, TRAIN, newest, run
+from tests.integration.programs import ROOT, TRAIN, epochs, newest, run
 from tests.integration.slurm.cluster import Cluster, Ended
 from tests.integration.slurm.conftest import Reference
 from tests.integration.weights import rows, same_bits, same_trajectory
@@ -25,11 +25,6 @@ pytestmark = pytest.mark.slow
 # What mpirun wants from root; a user of a cluster is not root.
 ROOTS = {name: value for name, value in ENVIRONMENT.items() if name.startswith("OMPI_ALLOW")}
 EVERY_LAUNCHER = pytest.mark.parametrize("launcher", ["srun", "mpirun", "horovodrun"])
-
-
-def epochs(run_dir: Path) -> int:
-    metrics = run_dir / "metrics.jsonl"
-    return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
 def errors(ended: Ended) -> List[str]:
