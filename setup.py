@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 
 MXNET = "1.9.1"
 
-TEST = ["pytest>=7.4,<9", "pytest-timeout>=2.2,<3"]
+TEST = ["pytest>=7.4,<9", "pytest-timeout>=2.2,<3", "pytest-xdist>=3.5,<4"]
 
 setup(
     name="lstm-dist",
@@ -27,6 +27,8 @@ setup(
         "tqdm>=4.66,<5",
         "matplotlib>=3.7,<4",
         "tabulate>=0.9,<1",
+        "scipy>=1.9,<1.12",  # jobs/report.py: fits and their intervals
+        "jinja2>=3.1,<4",  # jobs/report.py: the page
     ],
     extras_require={
         "build": [

@@ -19,6 +19,7 @@ from tests.integration.weights import same_bits
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3000),
+    pytest.mark.xdist_group("gpu_wheel"),
     pytest.mark.skipif(
         "LSTM_DIST_TEST_GPU_WHEEL" not in os.environ,
         reason="downloads 2 GB: LSTM_DIST_TEST_GPU_WHEEL=1 runs it (a folder there keeps the environment)",

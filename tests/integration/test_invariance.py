@@ -1,6 +1,6 @@
 """The real program at the document's sizes: one, two and three workers walk the same trajectory.
 
-`pytest -s` prints the figures that README quotes.
+`launch/test.sh -n 0 -s` prints the figures that README quotes.
 """
 
 import json

@@ -15,7 +15,8 @@ from tests.integration.network import Host, Network, wait_until
 from tests.integration.programs import ROOT, TINY, TRAIN, epochs, newest, run
 from tests.integration.weights import rows, same_bits, same_trajectory
 
-pytestmark = pytest.mark.slow
+# One group, so that one process runs them all, and one network and one cluster are enough.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
 CLUSTER = str(ROOT / "launch" / "cluster.sh")
 THREE = ("-H", "node1:1,node2:1,node3:1")

@@ -43,6 +43,7 @@ SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName=node[1-{count}] CPUs=2 RealMemory=2000 Gres=gpu:2
 PartitionName=batch Nodes=ALL Default=YES PriorityTier=1 GraceTime=30
+PartitionName=abrupt Nodes=ALL PriorityTier=1
 PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
 """
 

@@ -20,10 +20,12 @@ from tests.integration.slurm.cluster import Cluster, Ended
 from tests.integration.slurm.conftest import Reference
 from tests.integration.weights import rows, same_bits, same_trajectory
 
-pytestmark = pytest.mark.slow
+# One group, so that one process runs them all, and one network and one cluster are enough.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
 # What mpirun wants from root; a user of a cluster is not root.
 ROOTS = {name: value for name, value in ENVIRONMENT.items() if name.startswith("OMPI_ALLOW")}
+STOPPED = re.compile(r"\nstopped by (SIGUSR1|SIGTERM|the file STOP \(Slurm\)) on rank \d after step \d+; ")
 EVERY_LAUNCHER = pytest.mark.parametrize("launcher", ["srun", "mpirun", "horovodrun"])
 
 
@@ -54,13 +56,14 @@ def test_two_nodes_of_two_tasks_do_too(cluster: Cluster, reference: Reference, t
 
 @pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
 def test_the_other_launchers_do_the_same(cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str):
-    job = cluster.submit(
-        "-N2", "--", *reference.flags, "--run-dir", f"{tmp_path}/run", env={**ROOTS, "LAUNCHER": launcher}
-    )
+    (tmp_path / "env").symlink_to(sys.prefix)  # an environment by another path
+    env = {**ROOTS, "LAUNCHER": launcher, "LSTM_DIST_ENV": f"{tmp_path}/env"}
+    job = cluster.submit("-N2", "--", *reference.flags, "--run-dir", f"{tmp_path}/run", env=env)
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
     assert f"start 1: {launcher}, 2 tasks" in ended.log
     assert "error" not in ended.log
+    assert f" {tmp_path}/env/bin/python " in ended.log
     same_bits(reference.pair, tmp_path / "run")
 
 
@@ -89,13 +92,13 @@ def test_the_readmes_commands_are_found():
 
 
 def go_on(cluster: Cluster, reference: Reference, run_dir: Path, job: str, stop: Callable[[], object]) -> Ended:
-    """Stop a job when it has trained for a while; how it ends after that."""
+    """Stop a job when it has trained for a while; it goes on, and ends as if nothing had been."""
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
     stop()
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
-    assert re.search(r"\nstopped by (SIGUSR1|SIGTERM|the file STOP \(Slurm\)) on rank \d after step \d+; ", ended.log)
     assert ", start 2: " in ended.log
+    assert "\nresumed after step " in ended.log
     assert rows(run_dir) == rows(reference.pair)
     same_bits(reference.pair, run_dir)
     return ended
@@ -109,13 +112,21 @@ def test_a_signal_before_the_end_of_its_time_queues_it_again(
     env = {**ROOTS, "LAUNCHER": launcher}
     job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}", env=env)
     ended = go_on(cluster, reference, run_dir, job, lambda: cluster.slurm("scancel", "--signal=USR1", job))
-    assert "queued again, for start 2\n" in ended.log
-    assert "\nresumed after step " in ended.log
+    assert STOPPED.search(ended.log)
+    assert "\nto be queued again, for start 2\n" in ended.log
 
 
-def test_an_urgent_job_takes_its_place_for_a_while(cluster: Cluster, reference: Reference, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("partition", "launcher"), [("batch", "srun"), ("batch", "horovodrun"), ("abrupt", "srun"), ("abrupt", "mpirun")]
+)
+def test_an_urgent_job_takes_its_place_for_a_while(
+    cluster: Cluster, reference: Reference, tmp_path: Path, partition: str, launcher: str
+):
+    """With time to stop, and without: then it goes on from the checkpoint of its clock."""
     run_dir, urgent_dir = tmp_path / "run", tmp_path / "urgent"
-    job = cluster.submit("-N2", "-w", "node[1-2]", "--", *reference.flags, f"--run-dir={run_dir}")
+    where = ("-N2", "-w", "node[1-2]", "-p", partition)
+    flags = (*reference.flags, "--checkpoint-every=1epoch", f"--run-dir={run_dir}")
+    job = cluster.submit(*where, "--", *flags, env={**ROOTS, "LAUNCHER": launcher})
 
     def preempt() -> None:
         flags = [*reference.flags, "--epochs=2", f"--run-dir={urgent_dir}"]
@@ -123,7 +134,8 @@ def test_an_urgent_job_takes_its_place_for_a_while(cluster: Cluster, reference: 
         assert cluster.end(urgent).status == 0
         assert epochs(run_dir) < 40
 
-    go_on(cluster, reference, run_dir, job, preempt)
+    ended = go_on(cluster, reference, run_dir, job, preempt)
+    assert partition == "abrupt" or STOPPED.search(ended.log)
 
 
 def test_it_goes_on_with_the_nodes_that_it_gets(cluster: Cluster, reference: Reference, tmp_path: Path):
