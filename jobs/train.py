@@ -146,7 +146,8 @@ def main(argv: Optional[List[str]] = None) -> None:
             place.log.finish()
             if world.is_root:
                 stop.forget()
-                status.write_status(place.run_dir, "finished", step=watchdog.step, epoch=settings.epochs)
+                epoch = watchdog.step // job.batches.steps_per_epoch
+                status.write_status(place.run_dir, "finished", step=watchdog.step, epoch=epoch)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,9 @@ class RunConfig:
         "model", None, "start from the weights of this .safetensors file instead of seeded random ones"
     )
     epochs: int = _field("optimization", 200, "passes over the text", ge=1, le=10**9)
+    until_perplexity: Optional[float] = _field(
+        "optimization", None, "end with the first epoch whose perplexity is at most this", gt=1, allow_inf_nan=False
+    )
     learning_rate: float = _field("optimization", 0.1, "SGD step size", gt=0, allow_inf_nan=False)
     max_norm: float = _field(
         "optimization", 5.0, "clip the averaged gradient to this global norm (theta)", gt=0, allow_inf_nan=False
@@ -149,6 +152,13 @@ class RunConfig:
         "战争中部队), or the beginnings of the corpus's first lines where their characters are missing",
     )
     sample_length: int = _field("run", 100, "new characters in every sample", ge=1, le=100_000)
+    time_every: int = _field(
+        "run",
+        0,
+        "of so many steps, take one apart: what cutting the window, computing, waiting for the slowest worker, the "
+        "exchange and the update took on every worker goes into times.jsonl; 0 takes none apart",
+        ge=0,
+    )
 
     @field_validator("*", mode="before")
     @classmethod
@@ -266,8 +276,8 @@ class RunConfig:
 # What may change from one part of a run to the next: nothing that its weights depend on but for their number of epochs.
 # The corpus is compared by its characters and not by its name.
 _MAY_CHANGE = frozenset(
-    "corpus max_corpus_bytes init epochs device run_dir overwrite resume auto_resume checkpoint_every time_limit "
-    "stall_timeout log_every prefix sample_length".split()
+    "corpus max_corpus_bytes init epochs until_perplexity device run_dir overwrite resume auto_resume checkpoint_every "
+    "time_limit stall_timeout log_every prefix sample_length time_every".split()
 )
 
 

@@ -179,4 +179,6 @@ def make_schedule(job: Job, size: int) -> Schedule:
         chars_per_step=streams * settings.seq_len,
         log_every=settings.log_every,
         checkpoint_epochs=settings.checkpoint_epochs,
+        until_perplexity=settings.until_perplexity or 0.0,
+        time_every=settings.time_every,
     )

@@ -18,7 +18,8 @@ from lstm_dist.rundir import cannot_write, claim
 from lstm_dist.status import ERRORS, STATUS
 
 # What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
-RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png")
+TIMES = "times.jsonl"
+RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
 FOLDERS = ("checkpoints", ERRORS)
 _READER_PATIENCE = 5.0  # seconds that whoever reads our output may let us wait
 _PIPE_BUF = 4096  # bytes that a pipe which takes any takes without waiting
@@ -70,6 +71,9 @@ class RunLog:
 
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:
         """Write an epoch's JSON line and, where `show`, its human line."""
+
+    def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:
+        """Keep where the time of an epoch's sampled steps went, a line a step and worker."""
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
         """Show and keep a sample."""
@@ -191,6 +195,11 @@ class RootLog(RunLog):
                 f" | {tqdm.format_interval(left)} left"
             )
 
+    def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:  # noqa: D102
+        path = self.run_dir / TIMES
+        with _written(path), path.open("a", encoding="utf-8") as file:
+            file.writelines(_json_line({"epoch": epoch, **row}) for row in rows)
+
     def sample(self, epoch: int, prefix: str, text: str) -> None:  # noqa: D102
         self._write(self._samples, _json_line({"epoch": epoch, "prefix": prefix, "text": text}))
         self.say(f" - {text}")
@@ -286,8 +295,9 @@ def _held(run_dir: Path, overwrite: bool) -> List[Path]:
 def _go_on(run_dir: Path, epochs: int) -> List[EpochMetrics]:
     """Forget what was written after the first `epochs`, and why the run ended; the metrics that remain."""
     status.clear(run_dir)
-    for name in ("metrics.jsonl", "samples.jsonl"):
-        _keep_epochs(run_dir / name, epochs)
+    for name in ("metrics.jsonl", "samples.jsonl", TIMES):
+        if name != TIMES or (run_dir / TIMES).exists():
+            _keep_epochs(run_dir / name, epochs)
     lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [EpochMetrics(**json.loads(line)) for line in lines]
 

@@ -6,7 +6,7 @@ perplexity, samples and checkpoints.
 """
 
 import time
-from typing import NamedTuple, Optional, Tuple, Union
+from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +17,7 @@ from lstm_dist.exchange import World
 from lstm_dist.model import VOTES, CharLSTM, LSTMState
 from lstm_dist.optim import clip_by_global_norm, sgd_update_
 from lstm_dist.runlog import EpochMetrics, RunLog
+from lstm_dist.stopwatch import RunningStopwatch, StepTimes, Stopwatch, collect
 
 Batches = Union[ConsecutiveBatches, RandomBatches]
 
@@ -35,6 +36,8 @@ class Schedule(NamedTuple):
         chars_per_step: B * T of the whole job.
         log_every: epochs between two human lines.
         checkpoint_epochs: epochs between two checkpoints; 0 leaves it to the votes.
+        until_perplexity: the last epoch is the first that comes down to this; 0 is never.
+        time_every: of so many steps one is taken apart by the stopwatch; 0 is none.
     """
 
     epochs: int
@@ -46,6 +49,8 @@ class Schedule(NamedTuple):
     chars_per_step: int
     log_every: int
     checkpoint_epochs: int = 0
+    until_perplexity: float = 0.0
+    time_every: int = 0
 
 
 class Progress(NamedTuple):
@@ -77,6 +82,7 @@ class Votes(NamedTuple):
 
 NOTHING = Votes()
 BEGINNING = Progress()
+UNWATCHED = Stopwatch()
 
 
 class StepStats(NamedTuple):
@@ -129,7 +135,13 @@ class _Replay(Callbacks):
 
 
 def train_step(
-    model: CharLSTM, window: Window, state: LSTMState, world: World, schedule: Schedule, wanted: Votes = NOTHING
+    model: CharLSTM,
+    window: Window,
+    state: LSTMState,
+    world: World,
+    schedule: Schedule,
+    wanted: Votes = NOTHING,
+    watch: Stopwatch = UNWATCHED,
 ) -> Tuple[LSTMState, StepStats]:
     """One step of every worker: loss and gradients of its own streams, the average, the clip, the update.
 
@@ -138,9 +150,13 @@ def train_step(
     loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
     for number in [k for k in range(VOTES) if wanted[k]]:
         model.gradients.extra[number : number + 1] += 1
+    watch.lap(model.gradients.whole)
+    watch.gather(world)
     world.average_(model.gradients.whole, "gradients", schedule.gradient_scale, schedule.wire_dtype)
+    watch.lap(model.gradients.whole)
     grad_norm, factor = clip_by_global_norm(model.gradients.flat, schedule.max_norm)
     sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate, factor)
+    watch.lap(model.parameters.flat)
     return state, StepStats(mx.nd.concat(loss, grad_norm, model.gradients.extra, dim=0))
 
 
@@ -172,6 +188,9 @@ class Trainer:
         self.progress = progress if world.is_root else progress._replace(loss=0.0)
         self._state = state if progress.position else None
         self._pending: Optional[StepStats] = None
+        self._agreed = NOTHING
+        self._is_over = progress.epoch >= schedule.epochs
+        self._times: List[StepTimes] = []
         self._started = self._epoch_started = time.monotonic()
         self._epoch_step = progress.step
 
@@ -185,51 +204,67 @@ class Trainer:
             NotFiniteError: on every rank; `progress` is that of the step before, the model's weights are not.
         """
         self._world.broadcast_(self._model.parameters.flat, "initial_parameters")
-        agreed = NOTHING
         if self.progress.step == 0:
             self._commit()
-        while self.progress.epoch < self._schedule.epochs and self.progress.step != until_step and not agreed.stop:
-            agreed = self._leg(until_step)
-        return agreed.stop
+        while not self._is_over and self.progress.step != until_step and not self._agreed.stop:
+            self._leg(until_step)
+        return self._agreed.stop
 
     def replay(self, progress: Progress, state: LSTMState, until_step: int) -> None:
         """Walk again from an earlier place to `until_step`, or to a vote for a stop, and commit there; log nothing."""
-        schedule, quiet = self._schedule._replace(checkpoint_epochs=0), _Replay(self._callbacks)
+        schedule, quiet = self._schedule._replace(checkpoint_epochs=0, time_every=0), _Replay(self._callbacks)
         again = Trainer(self._model, self._batches, self._world, schedule, RunLog(), quiet, progress, state)
         again.run(until_step)
 
-    def _leg(self, until_step: Optional[int]) -> Votes:
-        """To the end of the epoch, or to where the workers want something done; what that is."""
-        agreed = NOTHING
-        for window in self._batches.epoch(self.progress.epoch + 1, self.progress.position):
-            agreed = self._step(window)
-            if any(agreed) or self.progress.step + 1 == until_step:
+    def _leg(self, until_step: Optional[int]) -> None:
+        """To the end of the epoch, or to where the workers want something done."""
+        self._agreed = NOTHING
+        for window, watch in self._windows():
+            self._step(window, watch)
+            if any(self._agreed) or self.progress.step + 1 == until_step:
                 break
-        late = self._account()
-        agreed = Votes(*(a or b for a, b in zip(agreed, late)))
+        self._account()
         ends = self.progress.position == self._batches.steps_per_epoch
         if ends:
             self._finish_epoch()
-        if any(agreed) or (ends and self._is_due(self.progress.epoch)) or self.progress.step == until_step:
+        if any(self._agreed) or (ends and self._is_due(self.progress.epoch)) or self.progress.step == until_step:
             self._commit()
-        return agreed
 
-    def _step(self, window: Window) -> Votes:
+    def _windows(self) -> Iterator[Tuple[Window, Stopwatch]]:
+        """The rest of the epoch, each window with the stopwatch of its step."""
+        windows, every = self._batches.epoch(self.progress.epoch + 1, self.progress.position), self._schedule.time_every
+        while True:
+            step = self.progress.step + (self._pending is not None) + 1
+            is_timed = every > 0 and step % every == 0
+            if is_timed:
+                self._account()  # nothing else may be under way
+            if any(self._agreed):
+                return
+            watch = RunningStopwatch() if is_timed else UNWATCHED
+            window = next(windows, None)
+            if window is None:
+                return
+            watch.lap()
+            yield window, watch
+            if isinstance(watch, RunningStopwatch):
+                self._times.append(watch.read(step))
+
+    def _step(self, window: Window, watch: Stopwatch) -> None:
         """Start the next step, then wait for the one before: the engine has something to go on with meanwhile."""
         if self._state is None or self._schedule.resets_every_window:
             self._state = self._model.zero_state(len(window.inputs))
         wanted = self._callbacks.vote()
-        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted)
-        agreed = self._account()
+        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
+        self._account()
         self._pending = stats
-        return agreed
 
-    def _account(self) -> Votes:
-        """Wait for the step that was started last, and count it."""
+    def _account(self) -> None:
+        """Wait for the step that was started last, and count it and what was agreed with it."""
         if self._pending is None:
-            return NOTHING
+            return
         pending, self._pending = self._pending, None
         loss, grad_norm, agreed = pending.read()
+        self._agreed = Votes(*(a or b for a, b in zip(self._agreed, agreed)))
         now = self.progress
         self.progress = now._replace(
             step=now.step + 1,
@@ -239,7 +274,6 @@ class Trainer:
         )
         self._callbacks.beat("step", self.progress.step)
         self._log.advance(self._schedule.chars_per_step)
-        return agreed
 
     def _finish_epoch(self) -> None:
         done, steps = self.progress, self._batches.steps_per_epoch
@@ -257,8 +291,12 @@ class Trainer:
             chars_per_sec=(done.step - self._epoch_step) * chars / (now - self._epoch_started),
             seconds=done.seconds + now - self._started,
         )
-        show = epoch % self._schedule.log_every == 0 or epoch == self._schedule.epochs
+        self._is_over = epoch == self._schedule.epochs or metrics.perplexity <= self._schedule.until_perplexity
+        show = epoch % self._schedule.log_every == 0 or self._is_over
         self._log.epoch(metrics, show)
+        if self._schedule.time_every:
+            self._log.times(epoch, collect(self._times, self._world))
+            self._times = []
         if show:
             self._callbacks.beat("samples", done.step)
             self._callbacks.write_samples(epoch)
@@ -267,7 +305,7 @@ class Trainer:
 
     def _is_due(self, epoch: int) -> bool:
         every = self._schedule.checkpoint_epochs
-        return epoch == self._schedule.epochs or (every > 0 and epoch % every == 0)
+        return self._is_over or (every > 0 and epoch % every == 0)
 
     def _commit(self) -> None:
         self._callbacks.beat("checkpoint", self.progress.step)

@@ -17,10 +17,13 @@ class Alone:
     def sum(self, values, name):  # noqa: ARG002
         return np.asarray(values)
 
+    def gather_text(self, text, name):  # noqa: ARG002
+        return [text]
+
 
 class Record(RunLog):
     def __init__(self):
-        self.losses, self.norms, self.shown, self.chars = [], [], [], 0
+        self.losses, self.norms, self.shown, self.chars, self.parts = [], [], [], 0, []
 
     def epoch(self, metrics, show):
         self.losses.append(metrics.loss)
@@ -30,3 +33,6 @@ class Record(RunLog):
 
     def advance(self, chars):
         self.chars += chars
+
+    def times(self, epoch, rows):
+        self.parts += [(epoch, row) for row in rows]

@@ -100,6 +100,8 @@ def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_fil
         "auto_resume": False,
         "checkpoint_every": "60s",
         "time_limit": None,
+        "until_perplexity": None,
+        "time_every": 0,
         "stall_timeout": 300.0,
         "log_every": 2,
         "prefix": DOCUMENT_PREFIXES,

@@ -2,17 +2,21 @@
 
 import itertools
 import threading
+import time
 
 import mxnet as mx
 import numpy as np
 import pytest
 
+import lstm_dist.trainer as trainer_module
 from lstm_dist.batches import ConsecutiveBatches
 from lstm_dist.model import CharLSTM, LSTMState, initial_parameters
+from lstm_dist.stopwatch import StepTimes
 from lstm_dist.trainer import Callbacks, NotFiniteError, Progress, Schedule, Trainer, Votes, train_step
 from tests.alone import Alone, Record
 
 V, H, B, T = 9, 4, 3, 5
+PARTS = StepTimes._fields[1:]
 TOKENS = np.random.default_rng(0).integers(0, V, B * (T * 4 + 1)).astype(np.int32)
 
 
@@ -311,3 +315,58 @@ def test_memory_does_not_grow_with_the_steps_of_an_epoch():
     Trainer(model, batches, Alone(), schedule(epochs=1), log, Callbacks()).run()
     assert log.chars == 2 * 1200 * B * T
     assert resident_kb() - before < 500
+
+
+def test_the_first_epoch_that_comes_down_to_the_perplexity_is_the_last():
+    whole = run(Watched(), epochs=5)
+    target = float(np.exp(whole.losses[2])) + 1e-9
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=5, until_perplexity=target)
+    assert log.losses == whole.losses[:3]
+    assert log.shown == kept.samples == [2, 3]
+    assert [progress.epoch for progress, _, _ in kept.commits] == [0, 3]
+
+
+def test_sampled_steps_are_taken_apart_and_change_nothing():
+    plain, timed = Watched(), Watched()
+    run(plain)
+    log = run(timed, time_every=3)
+    np.testing.assert_array_equal(plain.parameters.flat.asnumpy(), timed.parameters.flat.asnumpy())
+    assert [(epoch, row["step"], row["rank"]) for epoch, row in log.parts] == [(1, 3, 0), (2, 6, 0)]
+    for _, row in log.parts:
+        assert list(row) == ["rank", "host", "step", *PARTS]
+        assert all(0 <= row[part] < 10 for part in PARTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
+    def slowly(function):
+        return lambda *arguments, **named: (time.sleep(0.05), function(*arguments, **named))[1]
+
+    model = Watched()
+    log = Record()
+    job = trainer(model, log, time_every=4)
+    if part == "data":
+        batches = ConsecutiveBatches(TOKENS, B, T)
+        epoch = batches.epoch
+        batches.epoch = lambda *place: map(slowly(lambda window: window), epoch(*place))
+        job._batches = batches
+    else:
+        owner, name = {
+            "compute": (model, "loss_and_gradients"),
+            "wait": (job._world, "sum"),
+            "wire": (job._world, "average_"),
+            "update": (trainer_module, "sgd_update_"),
+        }[part]
+        monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
+    job.run()
+    for _, row in log.parts:
+        assert [other for other in PARTS if row[other] > 0.045] == [part]
+
+
+def test_votes_that_are_known_before_a_timed_step_stop_it():
+    kept = Kept({2: Votes(stop=True)})
+    model = Watched()
+    assert trainer(model, Record(), kept, time_every=3).run()
+    assert len(model.starts) == 2
+    assert [progress.step for progress, _, _ in kept.commits] == [0, 2]
