@@ -6,7 +6,6 @@ launch/local.sh and launch/cluster.sh are how to start it; this is the part of t
 
 import argparse
 import contextlib
-import ctypes
 import math
 import os
 import re
@@ -23,7 +22,8 @@ from typing import IO, Any, Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist.config import RunConfig, parse_config
 from lstm_dist.errors import ExitStatus, UserError, one_line_errors, print_error, printable
-from lstm_dist.hosts import Host, is_here, parse_hosts, parse_interface, read_hostfile, require_fit, unreachable
+from lstm_dist.horovodrun import Workers, die_with_parent, environment
+from lstm_dist.hosts import choose_hosts, parse_interface, require_fit, unreachable
 from lstm_dist.rundir import choose_run_dir, is_claimed
 from lstm_dist.status import ATTEMPT, first_cause, read_status, why
 from lstm_dist.stop import FILE, LAUNCHER_ENDED, heeded
@@ -37,56 +37,33 @@ EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 LEAVING = 30.0  # seconds that workers have to leave after their launcher
 ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed
 REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
-# What workers need of this environment. horovodrun writes every value on its workers' command lines, where all users of
-# the machine can read it, so nothing else goes along.
-PASSED = re.compile(
-    r"PATH|HOME|USER|LOGNAME|SHELL|LANG|LANGUAGE|LC_.*|TZ|TERM|TMPDIR|LD_LIBRARY_PATH|PYTHON.*|VIRTUAL_ENV|OMP_.*|KMP_.*|"
-    r"GOMP_.*|MKL_.*|OPENBLAS_.*|MXNET_.*|HOROVOD_.*|NCCL_.*|CUDA_.*|NVIDIA_.*|OMPI_.*|OPAL_PREFIX|PMIX_.*|UCX_.*|"
-    r"LSTM_DIST_.*|SLURM_JOB_ID"
-)
-SECRET = re.compile(r"TOKEN|SECRET|PASS|CREDENTIAL|(^|_)KEY", re.IGNORECASE)
 
 
 class Plan(NamedTuple):
-    """Who is to be started, and how.
+    """Who is to be started, and how often.
 
     Attributes:
-        workers: their number.
-        hosts: where; none for this machine alone.
-        controller: gloo or mpi.
-        interface: through which they talk, or several with commas, or none in particular.
+        workers: and where they are.
         max_restarts: without progress.
         only_print: whether the command is to be shown and not run.
     """
 
-    workers: int
-    hosts: List[Host]
-    controller: str
-    interface: str
+    workers: Workers
     max_restarts: int
     only_print: bool
 
     def command(self, flags: Sequence[str]) -> List[str]:
         """The whole command line of a job with these flags of jobs/train.py."""
-        # Without --disable-cache, horovodrun believes for an hour what it found out about a machine.
-        command = ["horovodrun", "--disable-cache", f"--{self.controller}", "-np", str(self.workers)]
-        if self.hosts:
-            command += ["-H", ",".join(map(str, self.hosts))]
-        if self.interface:
-            command += ["--network-interfaces", self.interface]
-        programs = Path(sys.executable).parent  # the first folder on the job's PATH
-        if self.hosts and self.controller == "mpi" and (programs / "mpirun").exists():
-            # The environment's own MPI is on no host's PATH when mpirun starts its helper there.
-            command.append(f"--mpi-args=--prefix {programs.parent}")
-        return [*command, sys.executable, str(TRAIN), *flags]
+        return self.workers.command([str(TRAIN), *flags])
 
     def again(self, run_dir: Path) -> str:
         """What a person types to go on."""
-        where = ["launch/local.sh", "-n", str(self.workers)]
-        if self.hosts:
-            where = ["launch/cluster.sh", "-H", ",".join(map(str, self.hosts))]
-        through = ["--interface", self.interface] if self.interface else []
-        return shlex.join([*where, *through, f"--{self.controller}", "--resume", "--run-dir", str(run_dir)])
+        number, hosts, controller, interface = self.workers
+        where = ["launch/local.sh", "-n", str(number)]
+        if hosts:
+            where = ["launch/cluster.sh", "-H", ",".join(map(str, hosts))]
+        through = ["--interface", interface] if interface else []
+        return shlex.join([*where, *through, f"--{controller}", "--resume", "--run-dir", str(run_dir)])
 
 
 class Outcome(NamedTuple):
@@ -118,7 +95,7 @@ class Job:
         env = {**env, ATTEMPT: self.name}
         self._process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            encoding="utf-8", errors="backslashreplace", start_new_session=True, preexec_fn=_die_with_parent,
+            encoding="utf-8", errors="backslashreplace", start_new_session=True, preexec_fn=die_with_parent,
         )  # fmt: skip
         self._readers = [
             threading.Thread(target=self._pass_on, args=(self._process.stdout, sys.stdout), daemon=True),
@@ -188,12 +165,6 @@ class Job:
                         self.stop()
 
 
-def _die_with_parent() -> None:
-    """In the child, before it becomes horovodrun: when this program is killed, it is told to end, with its workers."""
-    set_death_signal = 1  # PR_SET_PDEATHSIG
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)
-
-
 def judge(job: Job, returncode: int) -> Outcome:
     """What became of an attempt, from the files that it left."""
     step = last_step(job.run_dir)
@@ -235,21 +206,6 @@ def last_step(run_dir: Path) -> int:
     return max(map(step_of, Store(run_dir / "checkpoints").paths()), default=-1)
 
 
-def environment(root: str = "localhost") -> Dict[str, str]:
-    """What the workers get of this environment, and what they need beside; rank 0 runs on `root`."""
-    env = {k: v for k, v in os.environ.items() if PASSED.fullmatch(k) and not SECRET.search(k)}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
-    env["PYTHONUTF8"] = "1"  # horovodrun stops reading the workers at the first byte that is not UTF-8
-    if os.geteuid() == 0:
-        env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    # horovodrun reads the workers' output through pipes; rank 0 shows its lines and its progress bar on the terminal
-    # behind them, unless they are to go to a file, or it runs on another host.
-    env.pop("LSTM_DIST_TERMINAL", None)
-    if sys.stdout.isatty() and sys.stderr.isatty() and is_here(root):
-        env["LSTM_DIST_TERMINAL"] = os.ttyname(sys.stderr.fileno())
-    return env
-
-
 def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
     """The launcher's own flags, and those of jobs/train.py."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # launch/local.sh --help is the help
@@ -269,16 +225,11 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
         raise UserError(f"-n '{number}': the number of workers is a whole number from 1 on")
     if not re.fullmatch(r"[0-9]{1,6}", given.max_restarts or ""):
         raise UserError(f"--max-restarts '{given.max_restarts or ''}': is a whole number from 0 on")
-    hosts: List[Host] = []
-    if given.hosts is not None and given.hostfile is not None:
-        raise UserError("--hostfile: give this or -H, not both")
-    if given.hosts is not None:
-        hosts = parse_hosts(given.hosts)
-    elif given.hostfile is not None:
-        hosts = read_hostfile(Path(given.hostfile))
+    hosts = choose_hosts(given.hosts, given.hostfile)
     interface = parse_interface(given.interface or "") if given.interface != "" else ""
-    workers = sum(host.slots for host in hosts) or int(number)
-    return Plan(workers, hosts, given.controller, interface, int(given.max_restarts), given.only_print), rest
+    count = sum(host.slots for host in hosts) or int(number)
+    workers = Workers(count, tuple(hosts), given.controller, interface)
+    return Plan(workers, int(given.max_restarts), given.only_print), rest
 
 
 class Requests:
@@ -304,7 +255,8 @@ class Requests:
 
 def with_hosts(outcome: Outcome, plan: Plan) -> Outcome:
     """The outcome of a job that lost workers, with those hosts named as the cause that have gone with them."""
-    gone = unreachable(plan.hosts, TRAIN) if plan.hosts and outcome.status == ExitStatus.PEER_LOST else []
+    hosts = plan.workers.hosts if outcome.status == ExitStatus.PEER_LOST else ()
+    gone = unreachable(hosts, TRAIN) if hosts else []
     if not gone:
         return outcome
     return outcome._replace(curable=False, reason=f"{'; '.join(gone)}; {outcome.reason}")
@@ -314,7 +266,7 @@ def run(plan: Plan, settings: RunConfig, run_dir: Path, first: Sequence[str]) ->
     """Attempts, until one ends well or no other could."""
     began, requests = time.monotonic(), Requests()
     restarts, best, flags = 0, -1, list(first)
-    env = environment(*(host.name for host in plan.hosts[:1]))
+    env = environment(*(host.name for host in plan.workers.hosts[:1]))
     while True:
         job = Job(plan.command(flags), env, run_dir, settings.stall_timeout)
         requests.watch(job)
@@ -337,8 +289,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(shlex.join(plan.command(first)))
         return 0
     settings: RunConfig = parse_config(first)
-    if plan.hosts:
-        require_fit(plan.hosts, TRAIN, plan.interface)
+    if plan.workers.hosts:
+        require_fit(plan.workers.hosts, TRAIN, plan.workers.interface)
     run_dir = choose_run_dir(settings.run_dir)
     if settings.run_dir is None:
         first = [*first, f"--run-dir={run_dir}"]

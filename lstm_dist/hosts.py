@@ -88,6 +88,19 @@ def read_hostfile(path: Path) -> List[Host]:
     return _distinct(hosts, where)
 
 
+def choose_hosts(given: Optional[str], hostfile: Optional[str]) -> List[Host]:
+    """Those of `-H` or of `--hostfile`; none where neither is given.
+
+    Raises:
+        UserError: when both are, or one of them cannot be.
+    """
+    if given is not None and hostfile is not None:
+        raise UserError("--hostfile: give this or -H, not both")
+    if given is not None:
+        return parse_hosts(given)
+    return [] if hostfile is None else read_hostfile(Path(hostfile))
+
+
 def parse_interface(text: str) -> str:
     """A network interface's name, or several with commas.
 
