@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from lstm_dist.config import TeachingParser
 from lstm_dist.errors import UserError, one_line_errors
+from lstm_dist.runcard import processor
 
 SIZES = {"hidden_size": (512, 1024), "vocab_size": (10_000,), "streams": (128,), "seq_len": (128,)}
 
@@ -79,10 +80,8 @@ def profile(case: Case) -> str:
 
 def machine(threads: int) -> str:
     """What it ran on, in one line."""
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
     cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores, {threads} thread(s) a worker, Python {platform.python_version()}"
+    return f"{processor()}, {cores} cores, {threads} thread(s) a worker, Python {platform.python_version()}"
 
 
 def main(argv: Optional[List[str]] = None) -> None:

@@ -21,7 +21,7 @@ take_cores()  # before the lines below load MXNet, whose threads are started the
 with one_line_errors():
     require_driver()
 
-from lstm_dist import runcard, runlog, sampling, status  # noqa: E402
+from lstm_dist import device, runcard, runlog, sampling, status  # noqa: E402
 from lstm_dist.config import parse_config, require_same_run  # noqa: E402
 from lstm_dist.errors import ExitStatus  # noqa: E402
 from lstm_dist.exchange import SettledError, World  # noqa: E402
@@ -62,7 +62,7 @@ def introduce(
 ) -> Dict[str, Any]:
     """Write the run card and the first lines; returns the facts that go into every checkpoint."""
     settings, steps, resolved = job.settings, job.batches.steps_per_epoch, job.resolved(world.size)
-    mine = json.dumps(runcard.describe_rank(str(job.model.ctx)))
+    mine = json.dumps(runcard.describe_rank(str(job.model.ctx), device.identity(job.model.ctx)))
     ranks = [json.loads(text) for text in world.gather_text(mine, "ranks")]
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
     done = (past.progress.step if past else 0) * schedule.chars_per_step

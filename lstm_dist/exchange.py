@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Callable, List, Mapping, NoReturn, Optional, Sequence, Type, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NoReturn, Optional, Sequence, Type, TypeVar
 
 import numpy as np
 
@@ -272,6 +272,13 @@ class World:
             if self._mpi:
                 self._mpi.COMM_WORLD.Abort(status)
             os._exit(status)
+
+
+def bare_mpi() -> Any:
+    """MPI's own communicator of all workers, without Horovod beside it: what the network itself can do."""
+    from mpi4py import MPI
+
+    return MPI.COMM_WORLD
 
 
 def _refuse_without_pmix(launch: Launch) -> None:

@@ -28,9 +28,17 @@ def describe_process() -> Dict[str, Any]:
     }
 
 
-def describe_rank(device: str) -> Dict[str, Any]:
-    """The facts of one rank for the run card."""
-    return {"host": socket.gethostname(), "device": device, "threads": openmp_threads()}
+def describe_rank(device: str, gpu: str = "") -> Dict[str, Any]:
+    """The facts of one rank for the run card: where it computes, and with which cores of its host."""
+    cores = sorted(os.sched_getaffinity(0))
+    facts = {"host": socket.gethostname(), "device": device, "threads": openmp_threads(), "cores": cores}
+    return {**facts, "processor": processor(), "gpu": gpu}
+
+
+def processor() -> str:
+    """The name of this machine's."""
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def code_digest(program: Path) -> str:

@@ -44,31 +44,31 @@ def choose_run_dir(given: Optional[Path]) -> Path:
     return given or new_run_dir()
 
 
-def claim(run_dir: Path) -> IO[str]:
+def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     """Make `run_dir` this job's: another that asks for it is refused for as long as the returned file is open.
 
     Raises:
-        UserError: naming --run-dir, when another job has it, others may change it, or it cannot be written.
+        UserError: naming the flag, when another job has it, others may change it, or it cannot be written.
     """
     try:
         if not run_dir.exists():
             run_dir.mkdir(parents=True, mode=0o700)
-        _require_ours(run_dir)
+        _require_ours(run_dir, flag)
         lock = (run_dir / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
-        raise cannot_write(run_dir, str(error.strerror)) from None
+        raise cannot_write(run_dir, str(error.strerror), flag) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
         raise UserError(
-            f"--run-dir {run_dir}: another job is writing there ({holder}); wait for its end, or give another",
+            f"{flag} {run_dir}: another job is writing there ({holder}); wait for its end, or give another",
             ExitStatus.CANNOT_CREATE,
         ) from None
     except OSError as error:
         lock.close()
-        raise cannot_write(run_dir, f"no lock, {error.strerror}") from None
+        raise cannot_write(run_dir, f"no lock, {error.strerror}", flag) from None
     with contextlib.suppress(OSError):  # the lock is held, whether or not its holder can be read
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -131,21 +131,21 @@ def is_claimed(run_dir: Path) -> bool:
     return False
 
 
-def _require_ours(run_dir: Path) -> None:
+def _require_ours(run_dir: Path, flag: str) -> None:
     """Refuse a folder that another user owns, or could put something else in the place of.
 
     Raises:
-        UserError: naming --run-dir.
+        UserError: naming the flag.
     """
     folder = run_dir.resolve()
     above = folder.parent.stat().st_mode
     if above & stat.S_IWOTH and not above & stat.S_ISVTX:
-        raise cannot_write(run_dir, f"any user may replace it: say `chmod o-w {folder.parent}`, or `chmod +t`")
+        raise cannot_write(run_dir, f"any user may replace it: say `chmod o-w {folder.parent}`, or `chmod +t`", flag)
     owner, me = folder.stat().st_uid, os.geteuid()
     if me != 0 and owner not in (me, 0):
-        raise cannot_write(run_dir, f"it belongs to another user, number {owner}: give one of your own")
+        raise cannot_write(run_dir, f"it belongs to another user, number {owner}: give one of your own", flag)
 
 
-def cannot_write(run_dir: Path, reason: str) -> UserError:
-    """The error of a directory that a run cannot be written into."""
-    return UserError(f"--run-dir {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)
+def cannot_write(run_dir: Path, reason: str, flag: str = "--run-dir") -> UserError:
+    """The error of a directory that cannot be written into."""
+    return UserError(f"{flag} {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)

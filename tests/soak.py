@@ -225,7 +225,7 @@ def punishment(trial: Trial) -> Iterator[Result]:
     flags = [*FLAGS, "--checkpoint-every=0.5s", "--stall-timeout=30", f"--corpus={trial.corpus}"]
     seconds = trial.times(1800)
     chains = [
-        Chain(trial.folder / name, [*SUPERVISE, f"--{name}", "--max-restarts=10"], flags, trial.luck())
+        Chain(trial.folder / name, [*SUPERVISE, f"--{name}", "--max-restarts=1000"], flags, trial.luck())
         for name in ("gloo", "mpi")
     ]
     with tqdm(total=2 * seconds, desc="punishment", unit="s") as bar, ThreadPoolExecutor() as threads:

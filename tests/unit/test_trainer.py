@@ -359,6 +359,7 @@ def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
             "update": (trainer_module, "sgd_update_"),
         }[part]
         monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
+    job._world.size = 2 if part == "wait" else 1  # alone, nobody is waited for
     job.run()
     for _, row in log.parts:
         assert [other for other in PARTS if row[other] > 0.045] == [part]

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""Times the allreduce of one buffer, from 1 KiB to 64 MiB, between the workers that a launcher starts.
+
+python jobs/laboratory/allreduce.py PATH FILE SECONDS    PATH horovod-mpi, horovod-gloo or mpi; SECONDS a size
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from lstm_dist.launcher import take_cores
+
+take_cores()  # before MXNet is loaded
+
+import numpy as np  # noqa: E402
+
+from lstm_dist.errors import one_line_errors  # noqa: E402
+from lstm_dist.exchange import World, bare_mpi  # noqa: E402
+from lstm_dist.runcard import describe_process, describe_rank  # noqa: E402
+from lstm_dist.watchdog import Watchdog  # noqa: E402
+
+SIZES = tuple(2**k for k in range(10, 27))  # bytes
+FEWEST, MOST = 4, 200  # repetitions of a size
+
+
+class Way(NamedTuple):
+    """A way of sending.
+
+    Attributes:
+        rank: of this worker.
+        meet: returns when all workers have come.
+        prepare: makes what sums a buffer of so many bytes over all workers, and returns when that is done.
+        collect: everybody's text, in the order of ranks.
+    """
+
+    rank: int
+    meet: Callable[[], Any]
+    prepare: Callable[[int], Callable[[], Any]]
+    collect: Callable[[str], List[str]]
+
+
+def through_horovod(world: World) -> Way:
+    """As World.average_ sends the gradients of a step."""
+    from mxnet import nd
+
+    def prepare(size: int) -> Callable[[], Any]:
+        array = nd.zeros(size // 4)
+        array.wait_to_read()
+
+        def send() -> None:
+            world.average_(array, f"buffer{size}")
+            array.wait_to_read()
+
+        return send
+
+    return Way(world.rank, lambda: world.sum([0.0], "barrier"), prepare, lambda text: world.gather_text(text, "times"))
+
+
+def through_mpi() -> Way:
+    """By MPI's own Allreduce, with no Horovod beside it."""
+    mpi = bare_mpi()
+
+    def prepare(size: int) -> Callable[[], Any]:
+        array, total = np.zeros(size // 4, dtype=np.float32), np.empty(size // 4, dtype=np.float32)
+        return lambda: mpi.Allreduce(array, total)
+
+    return Way(mpi.Get_rank(), mpi.Barrier, prepare, mpi.allgather)
+
+
+def measure(way: Way, size: int, seconds: float) -> List[float]:
+    """The seconds of every repetition: the mean over the workers, each from when all had come."""
+    send = way.prepare(size)
+
+    def once() -> float:
+        way.meet()
+        began = time.perf_counter()
+        send()
+        return time.perf_counter() - began
+
+    once()  # the first of a buffer takes its way through Horovod's negotiation, and its pages from the system
+    slowest = max(float(text) for text in way.collect(str(once())))
+    times = [once() for _ in range(int(min(MOST, max(FEWEST, seconds / slowest))))]
+    everybodys = [json.loads(text) for text in way.collect(json.dumps(times))]
+    return [float(mean) for mean in np.mean(everybodys, axis=0)]
+
+
+def measure_all(way: Way, seconds: float, watchdog: Watchdog, file: Path, process: Dict[str, Any]) -> None:
+    """All sizes; the first worker writes them, and where they were measured."""
+    ranks, rows = [json.loads(text) for text in way.collect(json.dumps(describe_rank("cpu")))], []
+    for number, size in enumerate(SIZES, 1):
+        rows.append({"bytes": size, "seconds": measure(way, size, seconds)})
+        watchdog.beat("step", number)
+    if way.rank == 0:
+        file.write_text(json.dumps({**process, "ranks": ranks, "sizes": rows}), encoding="utf-8")
+
+
+def main(path: str, file: str, seconds: str) -> None:
+    """Measure one way."""
+    process = describe_process()
+    with Watchdog() as watchdog:
+        if path == "mpi":
+            measure_all(through_mpi(), float(seconds), watchdog, Path(file), process)
+        else:
+            with World.open() as world:
+                measure_all(through_horovod(world), float(seconds), watchdog, Path(file), process)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main(*sys.argv[1:])

@@ -1,0 +1,194 @@
+"""What all points of an experiment have in common, and the folder that keeps it and their rows."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+from laboratory.launchers import TRAIN
+from laboratory.point import Point
+from lstm_dist.config import RunConfig
+from lstm_dist.corpus import load_corpus
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.model import VOTES, document_shapes
+from lstm_dist.runcard import code_digest, describe_process
+
+
+class Target(NamedTuple):
+    """How good the points of mode perplexity have to become, within how many epochs."""
+
+    perplexity: float
+    max_epochs: int
+
+
+class Experiment(NamedTuple):
+    """The settings of every point.
+
+    Attributes:
+        streams: of one worker alone.
+        seq_len, hidden_size, vocab_size: of the model.
+        parameters: how many the model has.
+        bytes: that a worker sends of them in a step.
+        steps: in an epoch, at any number of workers: the text grows with the streams.
+        epochs: of a point.
+        warm_up: how many of them are not counted.
+        time_every: of so many steps one is taken apart.
+        threads: OpenMP's, of a worker.
+        flags: of jobs/train.py, beside those that follow from all this.
+        launcher: how workers are started, in words.
+    """
+
+    streams: int
+    seq_len: int
+    hidden_size: int
+    vocab_size: int
+    parameters: int
+    bytes: int
+    steps: int
+    epochs: int
+    warm_up: int
+    time_every: int
+    threads: int
+    flags: List[str]
+    launcher: str
+
+    def chars(self, streams: int) -> int:
+        """The characters of a text of which so many streams have `steps` windows each."""
+        return streams * (self.steps * self.seq_len + 1)
+
+    def train_flags(self, point: Point, corpus: Path, target: Target) -> List[str]:
+        """The flags of jobs/train.py for one point; `corpus` is what `write_corpus` wrote."""
+        flags = [*self.flags, f"--global-batch-size={point.streams}", "--checkpoint-every=1h", "--sample-length=1"]
+        if point.mode == "perplexity":
+            return [
+                *flags, f"--until-perplexity={target.perplexity:g}", f"--epochs={target.max_epochs}",
+                f"--log-every={target.max_epochs}", f"--seed={point.repeat - 1}",
+            ]  # fmt: skip
+        return [
+            *flags, f"--corpus={corpus}", f"--max-chars={self.chars(point.streams)}", f"--epochs={self.epochs}",
+            f"--log-every={self.epochs}", f"--time-every={self.time_every}",
+        ]  # fmt: skip
+
+
+def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
+    """The sizes of the model that these settings train on a text of so many distinct characters."""
+    shapes = document_shapes(vocab_size, settings.hidden_size).values()
+    parameters = sum(math.prod(shape) for shape in shapes)
+    width = {"float32": 4, "float16": 2}[settings.wire_dtype]
+    return {
+        "seq_len": settings.seq_len, "hidden_size": settings.hidden_size, "vocab_size": vocab_size,
+        "parameters": parameters, "bytes": width * (parameters + VOTES),
+    }  # fmt: skip
+
+
+def base_text(settings: RunConfig, chars: int) -> str:
+    """So many characters: of the text that is trained on, from its beginning, again and again where it is too short."""
+    whole = load_corpus(settings.corpus, 0, settings.max_corpus_bytes).text
+    return (whole * (chars // len(whole) + 1))[:chars]
+
+
+class Source(NamedTuple):
+    """The program that measured a row: its commit in words, and the digest of its code."""
+
+    commit: str
+    code: str
+
+    @classmethod
+    def here(cls) -> "Source":
+        """This one."""
+        return cls(str(describe_process()["git_commit"]), code_digest(TRAIN))
+
+
+class Folder:
+    """An experiment on disk: `experiment.json`, a row for every point that has been measured, and its run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, experiment: Experiment) -> None:
+        """Begin, or go on with, this experiment.
+
+        Raises:
+            UserError: when the folder holds another, or something else.
+        """
+        file = self.path / "experiment.json"
+        if not file.exists():
+            self._begin(experiment)
+        try:
+            held = json.loads(file.read_bytes())
+        except (OSError, ValueError):
+            raise UserError(f"--out {self.path}: {file.name} in it cannot be read: give another folder") from None
+        new = json.loads(json.dumps(experiment._asdict()))
+        differ = [f"{key} was {held.get(key)} and is {new[key]}" for key in new if held.get(key) != new[key]]
+        if differ:
+            raise UserError(
+                f"--out {self.path}: holds another experiment, whose {', '.join(differ)}: give another folder",
+                ExitStatus.BAD_CONFIG,
+            )
+
+    def _begin(self, experiment: Experiment) -> None:
+        if self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"--out {self.path}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "experiment.json", experiment._asdict())
+        except OSError as error:
+            raise UserError(
+                f"--out {self.path}: cannot be written ({error.strerror})", ExitStatus.CANNOT_CREATE
+            ) from None
+
+    def rows(self, kind: str) -> Dict[str, Dict[str, Any]]:
+        """What was measured, by name: `kind` is points or network."""
+        files = sorted(self.path.glob(f"{kind}/*/row.json"))
+        return {file.parent.name: json.loads(file.read_bytes()) for file in files}
+
+    def keep(self, kind: str, row: Dict[str, Any]) -> None:
+        """A row that was measured."""
+        write_json(self.path / kind / row["id"] / "row.json", row)
+
+    def require_target(self, perplexity: float) -> None:
+        """Refuse to mix points that were trained down to another perplexity with those of this one."""
+        for row in self.rows("points").values():
+            if row.get("target", perplexity) != perplexity:
+                raise UserError(
+                    f"--to-perplexity {perplexity:g}: {row['id']} was trained down to {row['target']:g}: give another "
+                    "--out folder"
+                )
+
+    def forget(self, kind: str, name: str) -> None:
+        """A row that is to be measured again."""
+        (self.path / kind / name / "row.json").unlink()
+
+    def write_corpus(self, text: str, times: int) -> Path:
+        """The text of the timed points, so many times over; it is only written where it is not there."""
+        file = self.path / "corpus.txt"
+        if not file.exists() or file.stat().st_size != len(text.encode()) * times:
+            partial = file.with_suffix(".partial")
+            partial.write_text(text * times, encoding="utf-8")
+            os.replace(partial, file)
+        return file.resolve()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a file as a whole."""
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+
+
+def require_unmixed(rows: Sequence[Dict[str, Any]]) -> None:
+    """Refuse rows of several programs or machines: their differences are not those of the number of workers.
+
+    Raises:
+        UserError: naming two of them.
+    """
+    for key, shown in (("code", "commit"), ("machine", "machine")):
+        kinds = {row[key]: row for row in rows if row[key]}
+        if len(kinds) > 1:
+            one, other = list(kinds.values())[:2]
+            raise UserError(
+                f"{one['id']} and {other['id']} are of different {shown}s ({one[shown]}; {other[shown]}): measure into "
+                "a new --out folder, or mix them with --allow-mixed",
+                ExitStatus.BAD_CONFIG,
+            )

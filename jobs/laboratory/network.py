@@ -1,0 +1,62 @@
+"""Measuring the allreduce alone: by way of Horovod, as a step has it, and by MPI itself, as the network could do it."""
+
+import json
+from typing import Any, Dict, List, NamedTuple, Sequence
+
+from laboratory.experiment import Folder, Source
+from laboratory.job import Outcome, execute, where
+from laboratory.launchers import ROOT, Launcher
+
+PROGRAM = ROOT / "jobs" / "laboratory" / "allreduce.py"
+PATHS = ("horovod-mpi", "horovod-gloo", "mpi")
+
+
+class Probe(NamedTuple):
+    """One job: a way of sending, one of PATHS, and the number of workers."""
+
+    path: str
+    workers: int
+
+    @property
+    def name(self) -> str:
+        """By which its folder is called."""
+        return f"{self.path}-n{self.workers:03d}"
+
+
+class Network:
+    """The probes of an experiment, by name."""
+
+    def __init__(self, probes: Sequence[Probe], folder: Folder, launcher: Launcher, seconds: float) -> None:
+        self.folder = folder.path / "network"
+        self._probes = {probe.name: probe for probe in probes}
+        self._launcher = launcher
+        self._seconds = seconds
+        self._source = Source.here()
+
+    @property
+    def workers(self) -> Dict[str, int]:
+        """Their numbers, by the names of all probes, in the order in which these are to be run."""
+        return {name: probe.workers for name, probe in self._probes.items()}
+
+    def command(self, name: str) -> List[str]:
+        """The command of a probe's job."""
+        probe, result = self._probes[name], (self.folder / name / "result.json").resolve()
+        controller = "gloo" if probe.path == "horovod-gloo" else "mpi"
+        program = [str(PROGRAM), probe.path, str(result), f"{self._seconds:g}"]
+        return self._launcher.program(probe.workers, program, controller)
+
+    def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
+        """Run a probe, in an environment with these variables too; its row."""
+        place = self.folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        environment = {**self._launcher.environment(), "OMP_NUM_THREADS": "1", **variables}
+        return self.row(name, execute(self.command(name), place / "output.txt", environment))
+
+    def row(self, name: str, outcome: Outcome) -> Dict[str, Any]:
+        """That of a probe whose job has ended so."""
+        result = self.folder / name / "result.json"
+        return {
+            "id": name, **self._probes[name]._asdict(), "state": "failed" if outcome.status else "finished",
+            **outcome._asdict(), **self._source._asdict(), **where(result),
+            "sizes": [] if outcome.status else json.loads(result.read_bytes())["sizes"],
+        }  # fmt: skip

@@ -1,0 +1,62 @@
+"""Measuring training: every point is a job of jobs/train.py."""
+
+import shutil
+from typing import Any, Dict, List, Sequence
+
+from laboratory.experiment import Experiment, Folder, Source, Target
+from laboratory.job import Outcome, execute, json_lines, where
+from laboratory.launchers import Launcher
+from laboratory.point import Point
+
+
+class Training:
+    """The points of an experiment, by name."""
+
+    def __init__(
+        self, points: Sequence[Point], experiment: Experiment, folder: Folder, launcher: Launcher, target: Target
+    ) -> None:
+        self.folder = folder.path / "points"
+        self._points = {point.name: point for point in points}
+        self._experiment = experiment
+        self._launcher = launcher
+        self._target = target
+        self._corpus = (folder.path / "corpus.txt").resolve()
+        self._source = Source.here()
+
+    @property
+    def workers(self) -> Dict[str, int]:
+        """Their numbers, by the names of all points, in the order in which these are to be run."""
+        return {name: point.workers for name, point in self._points.items()}
+
+    def command(self, name: str) -> List[str]:
+        """The command of a point's job."""
+        point = self._points[name]
+        flags = self._experiment.train_flags(point, self._corpus, self._target)
+        return self._launcher.training(point.workers, [*flags, f"--run-dir={(self.folder / name / 'run').resolve()}"])
+
+    def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
+        """Run a point, in an environment with these variables too; its row."""
+        place = self.folder / name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        environment = {**self._launcher.environment(), "OMP_NUM_THREADS": str(self._experiment.threads), **variables}
+        return self.row(name, execute(self.command(name), place / "output.txt", environment))
+
+    def row(self, name: str, outcome: Outcome) -> Dict[str, Any]:
+        """That of a point whose job has ended so."""
+        point, run_dir, first = self._points[name], self.folder / name / "run", self._experiment.warm_up
+        row = {
+            "id": point.name, **point._asdict(), "state": "failed" if outcome.status else "finished",
+            **outcome._asdict(), **self._source._asdict(), **where(run_dir / "run.json"),
+            "bytes": self._experiment.bytes, "epochs": [], "times": [],
+        }  # fmt: skip
+        if outcome.status:
+            return row
+        metrics = json_lines(run_dir / "metrics.jsonl")
+        row["epochs"] = [{key: one[key] for key in ("epoch", "step", "chars_per_sec")} for one in metrics[first:]]
+        row["times"] = [one for one in json_lines(run_dir / "times.jsonl") if one["epoch"] > first]
+        if point.mode == "perplexity":
+            last, wanted = metrics[-1], self._target.perplexity
+            chars = last["step"] * point.streams * self._experiment.seq_len
+            row.update(target=wanted, reached=last["perplexity"] <= wanted, chars=chars, train_seconds=last["seconds"])
+        return row

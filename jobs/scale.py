@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Measure how training scales: every point is a job of its own, and becomes a row for jobs/report.py.
+
+python jobs/scale.py --workers 1,2 --out scaling                      weak and strong scaling on this machine
+python jobs/scale.py --workers 1,2,4,8 -H node1:4,node2:4 --out DIR   on several hosts
+python jobs/scale.py network --workers 1,2 --out scaling              the allreduce alone, from 1 KiB to 64 MiB
+python jobs/scale.py --workers 1,2 --out scaling --to-perplexity 99   how much text each batch size needs, and how long
+python jobs/scale.py --workers 1,2 --out DIR -- --hidden-size 512     what is behind -- goes to jobs/train.py
+
+The same command goes on where it was interrupted. In weak scaling every worker has the --streams that one has alone, in
+strong scaling all have them together. The text grows with the streams, so that every epoch has --steps.
+"""
+
+import contextlib
+import shlex
+import sys
+from typing import Any, Dict, Iterator, List, Sequence, Union
+
+from laboratory.array import Array
+from laboratory.experiment import Experiment, Folder, Target, base_text, model_facts, require_unmixed
+from laboratory.job import Outcome
+from laboratory.network import Network, Probe
+from laboratory.point import plan
+from laboratory.request import Request, parse
+from laboratory.training import Training
+from tqdm import tqdm
+
+from lstm_dist.errors import UserError, one_line_errors
+from lstm_dist.rundir import claim
+
+Measured = Union[Training, Network]
+
+
+def prepare(request: Request, folder: Folder) -> Experiment:
+    """What all points have in common; the text of the timed ones is written."""
+    given = vars(request.options)
+    own = {name: given[name] for name in ("streams", "steps", "epochs", "warm_up", "time_every", "threads")}
+    text = base_text(request.settings, given["streams"] * (given["steps"] * request.settings.seq_len + 1))
+    facts = model_facts(request.settings, len(set(text)))
+    experiment = Experiment(**own, **facts, flags=request.flags, launcher=request.launcher.words)
+    if not given["dry_run"]:
+        folder.open(experiment)
+        folder.write_corpus(text, request.workers[-1])
+    return experiment
+
+
+def choose(request: Request, folder: Folder) -> Measured:
+    """What is to be measured."""
+    options, launcher = request.options, request.launcher
+    experiment = prepare(request, folder)
+    if options.what == "network":
+        paths = (f"horovod-{options.controller}", "mpi")
+        probes = [Probe(path, number) for number in request.workers[1:] for path in paths]
+        return Network(probes, folder, launcher, options.seconds)
+    if options.to_perplexity:
+        folder.require_target(options.to_perplexity)
+    modes = [*request.modes, *(["perplexity"] if options.to_perplexity else [])]
+    points = plan(request.workers, modes, options.streams, options.repeat)
+    return Training(points, experiment, folder, launcher, Target(options.to_perplexity, options.max_epochs))
+
+
+def still_to_do(what: Measured, request: Request, folder: Folder) -> List[str]:
+    """The names without a row, and those to be measured again."""
+    options, kind = request.options, what.folder.name
+    if options.only and options.only not in what.workers:
+        raise UserError(f"--only {options.only}: there is no such job here; --dry-run shows them all")
+    rows = folder.rows(kind)
+    for name in [name for name in rows if options.retry_failed and rows[name]["state"] == "failed"]:
+        if not options.dry_run:
+            folder.forget(kind, name)
+        del rows[name]
+    names = [name for name in ([options.only] if options.only else what.workers) if name not in rows]
+    if options.timeline and len(names) != 1:
+        raise UserError(f"--timeline {options.timeline}: is of one job, and there are {len(names)} to run: add --only")
+    return names
+
+
+def commands(names: Sequence[str], what: Measured, request: Request, array: Array, argv: Sequence[str]) -> List[str]:
+    """What would be run."""
+    if request.is_array:
+        submitted = array.commands({name: what.workers[name] for name in names}, argv)
+        return [shlex.join(command) for command in submitted.values()]
+    return [shlex.join(what.command(name)) for name in names]
+
+
+def measure(
+    names: Sequence[str], what: Measured, request: Request, folder: Folder, array: Array, argv: Sequence[str]
+) -> Iterator[Dict[str, Any]]:
+    """Run the jobs, or have Slurm run them; their rows, as they come."""
+    kind, timeline = what.folder.name, request.options.timeline
+    if request.is_array:
+        array.submit({name: what.workers[name] for name in names}, argv)
+        for name, lost in array.collect(names, lambda name: name in folder.rows(kind)):
+            if lost:
+                folder.keep(kind, what.row(name, Outcome(1, lost, 0.0)))
+            yield folder.rows(kind)[name]
+        return
+    variables = {"HOROVOD_TIMELINE": str(timeline.resolve())} if timeline else {}
+    for name in names:
+        row = what.measure(name, variables)
+        folder.keep(kind, row)
+        yield row
+
+
+def main(argv: Sequence[str]) -> int:
+    """Measure what has no row yet; 1 if a job has failed."""
+    request = parse(argv, __doc__ or "")
+    options, folder = request.options, Folder(request.options.out)
+    what = choose(request, folder)
+    names = still_to_do(what, request, folder)
+    array = Array(folder, options.per_node, options.sbatch)
+    if options.dry_run:
+        print("\n".join(commands(names, what, request, array, argv)))
+        return 0
+    total, failed = len(what.workers), 0
+    with contextlib.ExitStack() as stack:
+        if not options.only:  # of an array, several are measured at a time
+            stack.enter_context(claim(options.out, "--out"))
+        bar = stack.enter_context(tqdm(total=total, initial=total - len(names), desc="measuring", unit="job"))
+        for row in measure(names, what, request, folder, array, argv):
+            if row["state"] == "failed":
+                failed += 1
+                bar.write(f"{row['id']}: failed with {row['status']}: {row['message']}", file=sys.stderr)
+            if not options.allow_mixed:
+                require_unmixed(list(folder.rows(what.folder.name).values()))
+            bar.update()
+    print(f"{len(names)} jobs measured, {failed} of them failed; jobs/report.py makes their report")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        sys.exit(main(sys.argv[1:]))
