@@ -14,7 +14,7 @@ CONTEST = sorted((ROOT / "jobs" / "contest").glob("*.py"))
 TREES: Dict[Path, ast.Module] = {
     p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS, *CONTEST, *LAUNCHERS]
 }
-PURE = ("batches", "lstm", "optim", "corpus", "launcher", "randomness", "evaluation")
+PURE = ("batches", "lstm", "optim", "corpus", "launcher", "randomness", "evaluation", "scaling", "link", "prediction")
 COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.exchange"}
 
 

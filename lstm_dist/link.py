@@ -1,0 +1,110 @@
+"""What an allreduce costs: a few constants, fitted to measurements, that predict it for other sizes and workers.
+
+A message of n bytes takes alpha + n beta seconds (Hockney 1994), adding up included. An allreduce of n bytes over N
+workers sends so many messages one after another, and so many bytes in all (P is the largest power of two up to N and
+k = log2 P):
+
+                          messages     bytes                where P < N, besides
+    recursive doubling    k            k n                  2, 2 n
+    Rabenseifner          2 k          2 (P - 1) / P n      3, 2 n
+    ring                  2 (N - 1)    2 (N - 1) / N n
+
+(Thakur, Rabenseifner, Gropp 2005; the ring: Patarasuk, Yuan 2009). All that is linear in alpha and beta. Every pair of
+workers counts as equally near: what was measured within one host says nothing about a network.
+"""
+
+from typing import Literal, NamedTuple, Sequence, Tuple
+
+from lstm_dist.fitting import fit_costs
+
+SHORT = 10_000  # bytes; Open MPI 4.1 changes its algorithm at 4 to 16 kB, 4.0 did here
+
+# "mpi": what Open MPI 4.1 does, recursive doubling of short messages and Rabenseifner's algorithm of long ones.
+# "ring": what Gloo does at every size, and in the main NCCL.
+Algorithm = Literal["mpi", "ring"]
+
+
+class Sample(NamedTuple):
+    """One measured allreduce.
+
+    Attributes:
+        workers: at least 2.
+        bytes: of the buffer that each of them gives.
+        seconds: until all have the result.
+    """
+
+    workers: int
+    bytes: float
+    seconds: float
+
+
+class Link(NamedTuple):
+    """The fitted constants, none below 0.
+
+    Attributes:
+        overhead: s a call, whatever N: what Horovod's negotiation costs even where the network is free.
+        alpha_short: s a message, of buffers below SHORT.
+        alpha: s a message, of longer ones: agreeing on a place for it first may make it several times alpha_short.
+        beta: s a byte.
+        algorithm: that of the allreduce.
+        residuals: measured / fitted - 1, one a sample.
+    """
+
+    overhead: float
+    alpha_short: float
+    alpha: float
+    beta: float
+    algorithm: Algorithm = "mpi"
+    residuals: Tuple[float, ...] = ()
+
+    def seconds(self, workers: int, size: float) -> float:
+        """Predicted time of an allreduce of `size` bytes; 0 for one worker, who has nobody to send to."""
+        if workers == 1:
+            return 0.0
+        messages, sent = traffic(workers, size, self.algorithm)
+        alpha = self.alpha_short if size < SHORT else self.alpha
+        return self.overhead + messages * alpha + sent * self.beta
+
+
+def traffic(workers: int, size: float, algorithm: Algorithm) -> Tuple[int, float]:
+    """Messages, and their bytes in all, that an allreduce of `size` bytes sends one after another."""
+    if algorithm == "ring":
+        return 2 * (workers - 1), 2 * (workers - 1) / workers * size
+    doublings = workers.bit_length() - 1
+    power = 2**doublings
+    is_short, is_odd = size < SHORT, workers > power
+    messages, share = (doublings, doublings) if is_short else (2 * doublings, 2 * (power - 1) / power)
+    if is_odd:  # the workers beyond the power of two hand in their part before, and are given the result after
+        return messages + (2 if is_short else 3), (share + 2) * size
+    return messages, share * size
+
+
+def fit_link(samples: Sequence[Sample], algorithm: Algorithm = "mpi") -> Link:
+    """The constants of the least squared relative errors.
+
+    One number of workers cannot tell what a call costs from what its messages cost. The messages then get all, and
+    overhead is 0: predictions for more workers err on the slow side.
+
+    Args:
+        samples: of several sizes both below and above SHORT, better of several numbers of workers too.
+        algorithm: that of the allreduce that was measured.
+
+    Raises:
+        ValueError: when a sample is unusable, or when all together do not determine the constants.
+    """
+    alone = [sample for sample in samples if sample.workers < 2]
+    if alone:
+        raise ValueError(f"{alone[0]}: one worker exchanges nothing; leave it out")
+    sent = [traffic(sample.workers, sample.bytes, algorithm) for sample in samples]
+    short = [sample.bytes < SHORT for sample in samples]
+    columns = {
+        "overhead": [1.0] * len(samples),
+        "alpha_short": [messages if is_short else 0.0 for is_short, (messages, _) in zip(short, sent)],
+        "alpha": [0.0 if is_short else messages for is_short, (messages, _) in zip(short, sent)],
+        "beta": [size for _, size in sent],
+    }
+    if len({sample.workers for sample in samples}) == 1:
+        del columns["overhead"]
+    costs = fit_costs(columns, [sample.seconds for sample in samples])
+    link = Link(costs.get("overhead", 0.0), costs["alpha_short"], costs["alpha"], costs["beta"], algorithm)
+    return link._replace(residuals=tuple(s.seconds / link.seconds(s.workers, s.bytes) - 1 for s in samples))
