@@ -16,12 +16,12 @@ import shlex
 import sys
 from typing import Any, Dict, Iterator, List, Sequence, Union
 
-from laboratory.array import Array
 from laboratory.experiment import Experiment, Folder, Target, base_text, model_facts, require_unmixed
 from laboratory.job import Outcome
 from laboratory.network import Network, Probe
 from laboratory.point import plan
 from laboratory.request import Request, parse
+from laboratory.slurm_array import Array
 from laboratory.training import Training
 from tqdm import tqdm
 
@@ -31,23 +31,17 @@ from lstm_dist.rundir import claim
 Measured = Union[Training, Network]
 
 
-def prepare(request: Request, folder: Folder) -> Experiment:
-    """What all points have in common; the text of the timed ones is written."""
+def describe(request: Request, text: str) -> Experiment:
+    """What all points have in common."""
     given = vars(request.options)
     own = {name: given[name] for name in ("streams", "steps", "epochs", "warm_up", "time_every", "threads")}
-    text = base_text(request.settings, given["streams"] * (given["steps"] * request.settings.seq_len + 1))
     facts = model_facts(request.settings, len(set(text)))
-    experiment = Experiment(**own, **facts, flags=request.flags, launcher=request.launcher.words)
-    if not given["dry_run"]:
-        folder.open(experiment)
-        folder.write_corpus(text, request.workers[-1])
-    return experiment
+    return Experiment(**own, **facts, flags=request.flags, launcher=request.launcher.words)
 
 
-def choose(request: Request, folder: Folder) -> Measured:
+def choose(request: Request, experiment: Experiment, folder: Folder) -> Measured:
     """What is to be measured."""
     options, launcher = request.options, request.launcher
-    experiment = prepare(request, folder)
     if options.what == "network":
         paths = (f"horovod-{options.controller}", "mpi")
         probes = [Probe(path, number) for number in request.workers[1:] for path in paths]
@@ -66,8 +60,6 @@ def still_to_do(what: Measured, request: Request, folder: Folder) -> List[str]:
         raise UserError(f"--only {options.only}: there is no such job here; --dry-run shows them all")
     rows = folder.rows(kind)
     for name in [name for name in rows if options.retry_failed and rows[name]["state"] == "failed"]:
-        if not options.dry_run:
-            folder.forget(kind, name)
         del rows[name]
     names = [name for name in ([options.only] if options.only else what.workers) if name not in rows]
     if options.timeline and len(names) != 1:
@@ -106,14 +98,19 @@ def main(argv: Sequence[str]) -> int:
     """Measure what has no row yet; 1 if a job has failed."""
     request = parse(argv, __doc__ or "")
     options, folder = request.options, Folder(request.options.out)
-    what = choose(request, folder)
+    text = base_text(request.settings, options.streams * (options.steps * request.settings.seq_len + 1))
+    experiment = describe(request, text)
+    what = choose(request, experiment, folder)
     names = still_to_do(what, request, folder)
     array = Array(folder, options.per_node, options.sbatch)
     if options.dry_run:
         print("\n".join(commands(names, what, request, array, argv)))
         return 0
+    folder.open(experiment)
+    folder.write_corpus(text, request.workers[-1])
     total, failed = len(what.workers), 0
     with contextlib.ExitStack() as stack:
+        folder.forget(what.folder.name, names)
         if not options.only:  # of an array, several are measured at a time
             stack.enter_context(claim(options.out, "--out"))
         bar = stack.enter_context(tqdm(total=total, initial=total - len(names), desc="measuring", unit="job"))

@@ -156,9 +156,12 @@ class Folder:
                     "--out folder"
                 )
 
-    def forget(self, kind: str, name: str) -> None:
-        """A row that is to be measured again."""
-        (self.path / kind / name / "row.json").unlink()
+    def forget(self, kind: str, names: Sequence[str]) -> None:
+        """The rows of what is to be measured again."""
+        for name in names:
+            file = self.path / kind / name / "row.json"
+            if file.exists():
+                file.unlink()
 
     def write_corpus(self, text: str, times: int) -> Path:
         """The text of the timed points, so many times over; it is only written where it is not there."""

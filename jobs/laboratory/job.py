@@ -1,6 +1,7 @@
 """One job of an experiment: run to its end, and asked where it computed."""
 
 import json
+import re
 import subprocess
 import time
 from collections import defaultdict
@@ -9,6 +10,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
 from lstm_dist.horovodrun import die_with_parent
 
+_LAUNCHERS = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
+_ERROR = re.compile(r"error: |(\w+\.)*\w+Error\b")
 _PATIENCE = 60.0  # seconds that a job has to end when its experiment is interrupted
 
 
@@ -41,9 +44,10 @@ def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> 
 
 
 def last_words(output: Path) -> str:
-    """The last error that a job told, or else its last line."""
-    lines = [line.strip() for line in output.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("error: ")]
+    """The last error that a job told, or else its last line; launchers have more to say behind it, and before."""
+    text = output.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in (_LAUNCHERS.sub("", line).strip() for line in text.splitlines()) if line]
+    errors = [line for line in lines if _ERROR.match(line)]
     return (errors or lines or ["it ended without a word"])[-1]
 
 

@@ -1,0 +1,208 @@
+"""jobs/scale.py with a small model: every job becomes a row, whatever happens to it or to the sweep."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.network import wait_until
+from tests.integration.programs import ROOT, environment, run
+
+SCALE = ("python", str(ROOT / "jobs" / "scale.py"))
+SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--seconds=0.001")
+TRAINED = ("--", "--hidden-size=8", "--seq-len=5")
+
+
+def scale(*flags: str, trained: "tuple[str, ...]" = TRAINED, **how: Any) -> "subprocess.CompletedProcess[str]":
+    return run([*SCALE, *SMALL, *flags, *trained], env=ENVIRONMENT, **how)
+
+
+def rows(out: Path, kind: str = "points") -> Dict[str, Dict[str, Any]]:
+    return {path.parent.name: json.loads(path.read_text()) for path in out.glob(f"{kind}/*/row.json")}
+
+
+@pytest.mark.slow
+def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    trained = (*TRAINED, f"--corpus={song_file}")
+    done = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
+    assert done.returncode == 0, done.stderr
+    assert "6 jobs measured, 0 of them failed" in done.stdout
+    found = rows(out)
+    assert sorted(found) == [f"{m}-n00{n}-r1" for m in ("perplexity", "strong", "weak") for n in (1, 2)]
+    for name, row in found.items():
+        mode, workers = name.split("-")[0], int(name[-4])
+        assert (row["state"], row["mode"], row["workers"]) == ("finished", mode, workers)
+        assert row["streams"] == (4 if mode == "strong" else 4 * workers)
+        assert row["oversubscribed"] is (workers > row["cores"])
+        if mode == "perplexity":
+            assert row["reached"]
+            assert row["chars"] % (row["streams"] * 5) == 0
+            continue
+        assert [epoch["step"] for epoch in row["epochs"]] == [8], "the first is the warm-up"
+        assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
+        assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
+        assert all((one["wait"] > 1e-5) is (workers > 1) for one in row["times"]), "alone, nobody is waited for"
+    again = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
+    assert "0 jobs measured" in again.stdout
+    assert rows(out) == found
+    other = scale("--workers=1,2", f"--out={out}", "--to-perplexity=900", trained=trained)
+    assert "error: --to-perplexity 900: perplexity-n00" in other.stderr
+    assert other.returncode == 2
+    other = scale("--workers=1,2", f"--out={out}", trained=(*trained, "--hidden-size=9"))
+    assert f"error: --out {out}: holds another experiment, whose hidden_size was 8 and is 9" in other.stderr
+    assert other.returncode == 78
+    (out / "points/strong-n001-r1/row.json").write_text(json.dumps({**found["strong-n001-r1"], "code": "another"}))
+    (out / "points/weak-n001-r1/row.json").unlink()
+    mixed = scale("--workers=1,2", f"--out={out}", trained=trained)
+    assert mixed.returncode == 78
+    assert "are of different commits" in mixed.stderr
+    mixed = scale("--workers=1,2", f"--out={out}", "--allow-mixed", trained=trained)
+    assert mixed.returncode == 0, mixed.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_goes_on_and_a_job_that_dies_is_a_row(song_file: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    flags = ["--workers=1,2", "--mode=strong", "--repeat=2", f"--out={out}"]
+    trained = (*TRAINED, f"--corpus={song_file}")
+    command = [sys.executable, SCALE[1], *SMALL, *flags, *trained]
+    quiet = subprocess.DEVNULL
+    sweep = subprocess.Popen(command, env=environment(ENVIRONMENT), stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        wait_until(lambda: len(rows(out)) == 1 and len(list(out.glob("points/*/run/config.json"))) == 2, "a point", 60)
+    finally:
+        sweep.kill()
+        sweep.wait(timeout=10)
+    kept = rows(out)
+    wait_until(lambda: not started_in(out), "the end of what it had started", 30)
+
+    def computing() -> List[int]:
+        """The workers of the job of two, once they are under way."""
+        begun = list(out.glob("points/strong-n002-r1/run/run.json"))
+        return [pid for pid in started_in(out) if begun and "strong-n002-r1" in cmdline(pid)]
+
+    shutil.rmtree(out / "points/strong-n002-r1", ignore_errors=True)
+    done = scale(
+        *flags, "--only=strong-n002-r1", trained=trained,
+        interrupt_when=lambda: bool(computing()), interrupt=lambda _: os.kill(computing()[0], signal.SIGKILL),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    row = rows(out)["strong-n002-r1"]
+    assert (row["state"], row["status"], row["epochs"]) == ("failed", 76, [])
+    assert "ended without a word" in row["message"]
+    assert f"strong-n002-r1: failed with 76: {row['message']}" in done.stderr
+    done = scale(*flags, "--retry-failed", trained=trained)
+    assert done.returncode == 0, done.stderr
+    found = rows(out)
+    assert sorted(found) == [f"strong-n00{n}-r{r}" for n in (1, 2) for r in (1, 2)]
+    assert all(row["state"] == "finished" for row in found.values())
+    for name, row in kept.items():
+        assert name == "strong-n002-r1" or found[name] == row
+
+
+def started_in(out: Path) -> List[int]:
+    """The workers of jobs that write there."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    return [pid for pid in pids if "jobs/train.py" in cmdline(pid) and str(out) in cmdline(pid) and is_python(pid)]
+
+
+def cmdline(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def is_python(pid: int) -> bool:
+    return cmdline(pid).split(" ")[0].endswith("python") and "horovodrun" not in cmdline(pid)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("controller", ["mpi", "gloo"])
+def test_the_network_alone(controller: str, tmp_path: Path):
+    out = tmp_path / "out"
+    done = scale("network", "--workers=1,2", f"--controller={controller}", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    found = rows(out, "network")
+    assert sorted(found) == sorted([f"horovod-{controller}-n002", "mpi-n002"])
+    for row in found.values():
+        assert [size["bytes"] for size in row["sizes"]] == [2**k for k in range(10, 27)]
+        assert all(len(size["seconds"]) >= 4 and min(size["seconds"]) > 0 for size in row["sizes"])
+        medians = [sorted(size["seconds"])[len(size["seconds"]) // 2] for size in row["sizes"]]
+        assert medians[-1] > medians[0]
+
+
+@pytest.mark.slow
+def test_horovods_timeline_of_a_point(song_file: Path, tmp_path: Path):
+    flags = ["--workers=1,2", "--only=weak-n002-r1", f"--out={tmp_path}/out", f"--timeline={tmp_path}/timeline.json"]
+    done = scale(*flags, trained=(*TRAINED, f"--corpus={song_file}"))
+    assert done.returncode == 0, done.stderr
+    assert "gradients" in (tmp_path / "timeline.json").read_text()
+
+
+def test_the_commands_are_shown_and_nothing_is_written(tmp_path: Path):
+    done = scale("--workers=1,2", f"--out={tmp_path}/out", "--dry-run")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert all("launch/supervise.py -n " in line and "--hidden-size=8" in line for line in lines)
+    assert len({line.split("--run-dir=")[1] for line in lines}) == 4
+    done = scale("--workers=1,2,4", f"--out={tmp_path}/out", "--dry-run", "-H", "node1:2,node2:2")
+    assert [line.split("-H ")[1].split()[0] for line in done.stdout.splitlines() if "n004" in line] == [
+        "node1:2,node2:2",
+        "node1:2,node2:2",
+    ]
+    assert {line.split("-H ")[1].split()[0] for line in done.stdout.splitlines() if "n002" in line} == {"node1:2"}
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--workers=0"], "--workers 0: should be numbers from 1 on with commas between, as 1,2,4"),
+        (["--workers=2,4"], "--workers 2,4: should begin with 1, which the others are compared with"),
+        (["--workers=1,8"], "--workers 1,8: 8 workers are more than the 4 --streams that strong scaling shares out"),
+        (["--workers=1,2", "--mode=best"], "--mode best: 'best' should be one of weak, strong"),
+        (["--workers=1,2", "--warm-up=2"], "--warm-up 2: leaves none of the 2 --epochs to be counted"),
+        (["--workers=1,2", "--steps=0"], "--steps 0: should be at least 1"),
+        (["--workers=1,2", "--to-perplexity=0.5"], "--to-perplexity 0.5: should be more than 1"),
+        (["--workers=1,2", "--timeline=t.json"], "--timeline t.json: is of one job, and there are 4 to run"),
+        (["--workers=1,2", "--only=weak-n9"], "--only weak-n9: there is no such job here"),
+        (["--workers=1,2", "--launcher=srun"], "--launcher srun: this is no Slurm allocation"),
+        (["--workers=1,2,4", "-H", "a:1,b:1"], "--workers 1,2,4: there is room for 2 (horovodrun --mpi on a:1,b:1)"),
+        (["--worker=1"], "--workers"),
+    ],
+)
+def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path):
+    began = time.monotonic()
+    done = scale(*flags, f"--out={tmp_path}/out")
+    assert time.monotonic() - began < 15
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert message in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("flag", ["--epochs=3", "--global-batch-size=8", "--run-dir=x", "--max-chars=9", "--seed=2"])
+def test_what_the_points_decide_is_not_for_the_trainings_flags(flag: str, tmp_path: Path):
+    done = scale("--workers=1,2", f"--out={tmp_path}/out", trained=(*TRAINED, flag))
+    assert done.returncode == 2
+    assert f"error: {flag.split('=')[0]} behind --: is for the points to decide: " in done.stderr
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path):
+    (tmp_path / "precious.txt").write_text("mine")
+    done = scale("--workers=1,2", f"--out={tmp_path}")
+    assert done.returncode == 73
+    assert done.stderr == f"error: --out {tmp_path}: holds something else: give a new folder\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
