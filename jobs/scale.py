@@ -16,7 +16,8 @@ import shlex
 import sys
 from typing import Any, Dict, Iterator, List, Sequence, Union
 
-from laboratory.experiment import Experiment, Folder, Target, base_text, model_facts, require_unmixed
+from laboratory import rows
+from laboratory.experiment import Experiment, Folder, Target, base_text, model_facts
 from laboratory.job import Outcome
 from laboratory.network import Network, Probe
 from laboratory.point import plan
@@ -58,10 +59,9 @@ def still_to_do(what: Measured, request: Request, folder: Folder) -> List[str]:
     options, kind = request.options, what.folder.name
     if options.only and options.only not in what.workers:
         raise UserError(f"--only {options.only}: there is no such job here; --dry-run shows them all")
-    rows = folder.rows(kind)
-    for name in [name for name in rows if options.retry_failed and rows[name]["state"] == "failed"]:
-        del rows[name]
-    names = [name for name in ([options.only] if options.only else what.workers) if name not in rows]
+    again = ("failed",) if options.retry_failed else ()
+    kept = [name for name, row in folder.rows(kind).items() if row["state"] not in again]
+    names = [name for name in ([options.only] if options.only else what.workers) if name not in kept]
     if options.timeline and len(names) != 1:
         raise UserError(f"--timeline {options.timeline}: is of one job, and there are {len(names)} to run: add --only")
     return names
@@ -82,7 +82,7 @@ def measure(
     kind, timeline = what.folder.name, request.options.timeline
     if request.is_array:
         array.submit({name: what.workers[name] for name in names}, argv)
-        for name, lost in array.collect(names, lambda name: name in folder.rows(kind)):
+        for name, lost in array.collect(names, kind):
             if lost:
                 folder.keep(kind, what.row(name, Outcome(1, lost, 0.0)))
             yield folder.rows(kind)[name]
@@ -118,8 +118,7 @@ def main(argv: Sequence[str]) -> int:
             if row["state"] == "failed":
                 failed += 1
                 bar.write(f"{row['id']}: failed with {row['status']}: {row['message']}", file=sys.stderr)
-            if not options.allow_mixed:
-                require_unmixed(list(folder.rows(what.folder.name).values()))
+            rows.read(options.out, options.allow_mixed)  # refuses those of several programs or machines
             bar.update()
     print(f"{len(names)} jobs measured, {failed} of them failed; jobs/report.py makes their report")
     return int(failed > 0)

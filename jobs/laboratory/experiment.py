@@ -178,20 +178,3 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, path)
-
-
-def require_unmixed(rows: Sequence[Dict[str, Any]]) -> None:
-    """Refuse rows of several programs or machines: their differences are not those of the number of workers.
-
-    Raises:
-        UserError: naming two of them.
-    """
-    for key, shown in (("code", "commit"), ("machine", "machine")):
-        kinds = {row[key]: row for row in rows if row[key]}
-        if len(kinds) > 1:
-            one, other = list(kinds.values())[:2]
-            raise UserError(
-                f"{one['id']} and {other['id']} are of different {shown}s ({one[shown]}; {other[shown]}): measure into "
-                "a new --out folder, or mix them with --allow-mixed",
-                ExitStatus.BAD_CONFIG,
-            )

@@ -5,7 +5,7 @@ import shlex
 import subprocess
 import time
 from collections import defaultdict
-from typing import Callable, Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, Sequence, Set, Tuple
 
 from laboratory.experiment import Folder, write_json
 from laboratory.job import last_words
@@ -61,19 +61,19 @@ class Array:
             self.jobs.update({name: f"{job}_{index}" for index, name in enumerate(names)})
             write_json(self._file, self.jobs)
 
-    def collect(self, names: Sequence[str], has_row: Callable[[str], bool]) -> Iterator[Tuple[str, str]]:
+    def collect(self, names: Sequence[str], kind: str) -> Iterator[Tuple[str, str]]:
         """Wait for the jobs: each name when it has a row, with nothing, or when none can come any more, with why."""
         waiting: Set[str] = set(names)
         gone: Dict[str, float] = {}
         while waiting:
-            queued = self._queued()
+            queued, rows = self._queued(), self._folder.rows(kind)
             for name in sorted(waiting):
                 if self.jobs[name] not in queued:
                     gone.setdefault(name, time.monotonic())
                 lost = name in gone and time.monotonic() > gone[name] + _LATE
-                if has_row(name) or lost:
+                if name in rows or lost:
                     waiting.remove(name)
-                    yield name, "" if has_row(name) else self._last_words(name)
+                    yield name, "" if name in rows else self._last_words(name)
             if waiting:
                 time.sleep(_POLL)
 

@@ -1,5 +1,6 @@
 """Measuring training: every point is a job of jobs/train.py."""
 
+import shlex
 import shutil
 from typing import Any, Dict, List, Sequence
 
@@ -48,15 +49,17 @@ class Training:
         row = {
             "id": point.name, **point._asdict(), "state": "failed" if outcome.status else "finished",
             **outcome._asdict(), **self._source._asdict(), **where(run_dir / "run.json"),
-            "bytes": self._experiment.bytes, "epochs": [], "times": [],
+            "command": shlex.join(self.command(name)), "bytes": self._experiment.bytes, "epochs": [], "times": [],
         }  # fmt: skip
         if outcome.status:
             return row
         metrics = json_lines(run_dir / "metrics.jsonl")
-        row["epochs"] = [{key: one[key] for key in ("epoch", "step", "chars_per_sec")} for one in metrics[first:]]
-        row["times"] = [one for one in json_lines(run_dir / "times.jsonl") if one["epoch"] > first]
         if point.mode == "perplexity":
             last, wanted = metrics[-1], self._target.perplexity
             chars = last["step"] * point.streams * self._experiment.seq_len
             row.update(target=wanted, reached=last["perplexity"] <= wanted, chars=chars, train_seconds=last["seconds"])
+        else:
+            steps = self._experiment.steps
+            row["epochs"] = [{"chars_per_sec": one["chars_per_sec"], "steps": steps} for one in metrics[first:]]
+            row["times"] = [one for one in json_lines(run_dir / "times.jsonl") if one["epoch"] > first]
         return row

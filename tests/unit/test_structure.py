@@ -11,8 +11,10 @@ LIBRARY = sorted((ROOT / "lstm_dist").glob("**/*.py"))
 PROGRAMS = sorted((ROOT / "jobs").glob("*.py"))
 LAUNCHERS = [ROOT / "launch" / "supervise.py"]
 CONTEST = sorted((ROOT / "jobs" / "contest").glob("*.py"))
+LABORATORY = sorted((ROOT / "jobs" / "laboratory").glob("*.py"))
 TREES: Dict[Path, ast.Module] = {
-    p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS, *CONTEST, *LAUNCHERS]
+    p: ast.parse(p.read_text(encoding="utf-8"), str(p))
+    for p in [*LIBRARY, *PROGRAMS, *CONTEST, *LABORATORY, *LAUNCHERS]
 }
 PURE = ("batches", "lstm", "optim", "corpus", "launcher", "randomness", "evaluation", "scaling", "link", "prediction")
 COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.exchange"}
@@ -52,7 +54,8 @@ def depends_on(names: Set[str], module: str) -> bool:
 
 def test_the_files_are_found():
     assert {p.stem for p in LIBRARY} >= {*PURE, "exchange", "trainer", "model", "runlog", "config"}
-    assert {p.name for p in PROGRAMS} == {"train.py", "sample.py", "bench.py"}
+    assert {p.name for p in PROGRAMS} == {"train.py", "sample.py", "bench.py", "scale.py", "report.py"}
+    assert {p.stem for p in LABORATORY} >= {"training", "network", "rows", "findings", "page"}
     assert depends_on(imports(ROOT / "lstm_dist" / "exchange.py"), "horovod")
     assert depends_on(imports(ROOT / "lstm_dist" / "exchange.py"), "mpi4py")
 

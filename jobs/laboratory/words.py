@@ -1,0 +1,159 @@
+"""Numbers as they are spelt, and sentences that are made of them."""
+
+import math
+from typing import Dict, List, Optional, Sequence
+
+from laboratory.findings import Findings, Mode
+from laboratory.shares import Shares
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+SCALING = {"weak": "Weak scaling", "strong": "Strong scaling"}
+_WORTH_A_WORD = 0.005  # of a step
+_LOSSES = {
+    "weak shared": "compute that grows as workers share memory, caches and cores",
+    "strong shared": "compute that does not shrink with a worker's streams",
+    "wait": "waiting for the slowest worker",
+    "latency": "the latency of the exchange",
+    "bandwidth": "the bandwidth of the exchange",
+    "exchange": "the exchange",
+    "rest": "the update",
+}
+_REMEDIES = {
+    "weak shared": "fewer workers on a host, and more hosts",
+    "strong shared": "more streams for each worker, or fewer workers on a host",
+    "wait": "equal workers, each on cores that nothing else uses",
+    "latency": "larger steps (more streams a worker, a longer window), so that a call's fixed cost is paid less often",
+    "bandwidth": "a faster network, larger steps, or `--wire-dtype float16`, which halves what is sent",
+    "exchange": "to be told by measuring the network: a faster one, or larger steps",
+    "rest": "larger steps, as the update is paid once a step",
+}
+
+
+def number(value: float, digits: int = 0) -> str:
+    """With commas; a dash where there is none."""
+    return f"{value:,.{digits}f}" if math.isfinite(value) else "–"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Of a fraction, with its sign, from which no line end parts it."""
+    return f"{100 * value:.{digits}f}{NO_BREAK}%" if math.isfinite(value) else "–"
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """With its sign, and none before zero."""
+    text = number(abs(value), digits)
+    if text == number(0, digits) or not math.isfinite(value):
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def interval(low: float, high: float, digits: int = 0) -> str:
+    """From, to; a dash where one measurement gives none, or it is the reference of the others."""
+    return f"{number(low, digits)} to {number(high, digits)}" if math.isfinite(low + high) and low < high else "–"
+
+
+def milliseconds(seconds: float, digits: int = 2) -> str:
+    """Without the unit, which stands in the heading."""
+    return number(seconds * 1000, digits)
+
+
+def size(count: float) -> str:
+    """Bytes, in powers of ten."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count:g} B"
+
+
+def listed(items: Sequence[str]) -> str:
+    """One, two and three."""
+    return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
+
+
+def capital(text: str) -> str:
+    """As a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
+def counted(count: int, noun: str) -> str:
+    """1 worker, 2 workers."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def summary(findings: Findings) -> str:
+    """What bounds the job at each number of workers, and what would help: one paragraph."""
+    said = [_of_one(findings.modes)]
+    said += [_of_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
+    remedies = [_remedy(mode, mode.shares[-1]) for mode in (_trusted(mode) for mode in findings.modes) if mode.shares]
+    if any(remedies):
+        said.append(f"What would help: {'; '.join(filter(None, remedies))}.")
+    if not any(said):
+        said.append("No job of several workers with a core for each has finished: nothing is said about scaling.")
+    if findings.oversubscribed:
+        said.append(
+            f"{listed([str(workers) for workers in findings.oversubscribed])} workers had not a core or GPU each "
+            "(oversubscribed): what they did is shown, and nothing is concluded from it."
+        )
+    return " ".join(filter(None, said))
+
+
+def _trusted(mode: Mode) -> Mode:
+    """With only those of its several workers that had cores of their own."""
+    return mode._replace(
+        throughputs=[t for t in mode.throughputs if t.group.workers > 1 and not t.group.oversubscribed],
+        shares=[s for s in mode.shares if s.split.group.workers > 1 and not s.split.group.oversubscribed],
+    )
+
+
+def _of_one(modes: List[Mode]) -> str:
+    alone = [one for mode in modes for one in mode.shares if one.split.group.workers == 1]
+    if not alone:
+        return ""
+    took = milliseconds(alone[0].split.total, 1)
+    share = percent(alone[0].useful, 0)
+    return f"One worker takes {took} ms a step, {share} of it compute, which is what more workers share."
+
+
+def _of_mode(mode: Mode, streams: int) -> str:
+    trusted = _trusted(mode)
+    of_workers = {shares.split.group.workers: shares for shares in trusted.shares}
+    clauses = [
+        f"{n} workers do {number(reached.speedup.value, 2)} times the work of one "
+        f"({percent(reached.efficiency.value, 0)} of the ideal){_bound(mode.name, of_workers.get(n))}"
+        for reached in trusted.throughputs
+        for n in [reached.group.workers]
+    ]
+    each = f"{counted(streams, 'stream')} {'for each worker' if mode.name == 'weak' else 'in all'}"
+    return f"{SCALING[mode.name]}, {each}: {'; '.join(clauses)}." if clauses else ""
+
+
+def _bound(mode: str, shares: Optional[Shares]) -> str:
+    """What takes the step's time, the most first."""
+    if shares is None:
+        return ""
+    parts = [("the compute itself", shares.useful)]
+    parts += [(_key(mode, name, _LOSSES), part) for name, part in shares.losses()]
+    first, *others = [
+        f"{name} ({percent(part)} of a step)" if rank == 0 else f"{name} ({percent(part)})"
+        for rank, (name, part) in enumerate(sorted(parts, key=lambda part: -part[1]))
+        if part >= _WORTH_A_WORD
+    ][:4]
+    return f", bound by {first}" + (f", then by {listed(others)}" if others else "")
+
+
+def _remedy(mode: Mode, shares: Shares) -> str:
+    """Against the largest loss, and what the efficiency would be without it."""
+    (name, share), *_ = shares.losses()
+    workers = shares.split.group.workers
+    now = next(reached.efficiency.value for reached in mode.throughputs if reached.group.workers == workers)
+    if share < 2 * _WORTH_A_WORD or not now > 0:
+        return ""
+    said = f"under {mode.name} scaling, {_key(mode.name, name, _REMEDIES)}"
+    slowest = shares.split.slowest
+    if name == "wait" and slowest and slowest.share * workers > 1.5:
+        said += f" (rank {slowest.rank} on {slowest.host} was last in {percent(slowest.share, 0)} of the steps)"
+    return f"{said}: without this loss the efficiency of {workers} workers would be {percent(now / (1 - share), 0)}"
+
+
+def _key(mode: str, name: str, texts: Dict[str, str]) -> str:
+    return texts.get(f"{mode} {name}") or texts[name]
