@@ -14,7 +14,7 @@ from lstm_dist.errors import ExitStatus, UserError
 
 _SCRIPT = ROOT / "slurm" / "scaling.sbatch"
 _POLL = 2.0  # seconds between two looks at the queue
-_LATE = 30.0  # seconds in which a shared file system shows the row of a job that has left the queue
+_LATE = 10.0  # seconds in which a shared file system shows the row of a job that has left the queue
 
 
 class Array:

@@ -111,16 +111,17 @@ class Cluster:
             The job's number.
         """
         cut = words.index("--")
-        variables = {
-            **environment(env), "SLURM_CONF": f"{self.folder}/slurm.conf", "LSTM_DIST": str(ROOT),
-            "LSTM_DIST_ENV": sys.prefix, **(env or {}),
-        }  # fmt: skip
         command = self.head.inside(
             str(shutil.which("sbatch")), "--parsable", *words[:cut], SBATCH, *words[cut + 1 :], cwd=self.submit_dir
         )
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, env=self.variables(env), capture_output=True, text=True, timeout=30, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    def variables(self, env: Optional[Dict[str, str]] = None) -> Dict[str, str]:
+        """The environment of who submits: this cluster's Slurm, and this repository."""
+        ours = {"SLURM_CONF": f"{self.folder}/slurm.conf", "LSTM_DIST": str(ROOT), "LSTM_DIST_ENV": sys.prefix}
+        return {**environment(env), **ours, **(env or {})}
 
     def fact(self, job: str, name: str) -> str:
         """What Slurm says of a job under this name."""

@@ -1,0 +1,61 @@
+"""jobs/scale.py --slurm-array: arrays of slurm/scaling.sbatch, submitted, left alone, and collected."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+import pytest
+
+from tests.integration.programs import ROOT, run
+from tests.integration.slurm.cluster import Cluster
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+
+Env = Optional[Dict[str, str]]
+SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--mode=strong")
+
+
+def rows(out: Path) -> Dict[str, Any]:
+    return {path.parent.name: json.loads(path.read_text()) for path in out.glob("points/*/row.json")}
+
+
+def scale(cluster: Cluster, song_file: Path, out: Path, *flags: str, env: Env = None, **how: Any) -> Any:
+    """Run jobs/scale.py on the head node."""
+    program = (sys.executable, str(ROOT / "jobs" / "scale.py"), *SMALL, "--workers=1,2,4", f"--out={out}", *flags)
+    array = ("--slurm-array", "--per-node=2", "--", "--hidden-size=8", "--seq-len=5", f"--corpus={song_file}")
+    command = cluster.head.inside(*program, *array, cwd=cluster.submit_dir)
+    return run(command, env=cluster.variables(env), **how)
+
+
+def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, song_file: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    names = [f"strong-n00{number}-r1" for number in (1, 2, 4)]
+
+    def submitted() -> Dict[str, str]:
+        return json.loads((out / "array.json").read_text()) if (out / "array.json").exists() else {}
+
+    held = scale(cluster, song_file, out, "--sbatch=--hold", interrupt_when=lambda: len(submitted()) == 3)
+    assert held.returncode == 130, held.stderr
+    jobs = submitted()
+    assert sorted(jobs) == names
+    assert not rows(out)
+    cluster.slurm("scancel", jobs[names[2]])
+    for name in names[:2]:
+        cluster.slurm("scontrol", "release", jobs[name])
+    done = scale(cluster, song_file, out)
+    assert [submitted()[name] for name in names[:2]] == [jobs[name] for name in names[:2]], "nothing is submitted twice"
+    assert done.returncode == 0, done.stderr
+    found = rows(out)
+    assert [(found[name]["state"], found[name]["hosts"]) for name in names] == [
+        ("finished", hosts) for hosts in (1, 1, 2)
+    ]
+
+
+def test_a_job_that_leaves_no_row_is_one_that_failed(cluster: Cluster, song_file: Path, tmp_path: Path):
+    done = scale(cluster, song_file, tmp_path / "out", "--workers=1", env={"LSTM_DIST_ENV": "/nowhere"})
+    assert done.returncode == 1
+    row = rows(tmp_path / "out")["strong-n001-r1"]
+    assert row["state"] == "failed"
+    assert row["message"].startswith("Slurm job ")
+    assert "/nowhere/bin/python" in row["message"]
