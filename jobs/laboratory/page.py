@@ -57,7 +57,9 @@ def markdown(report: Report) -> str:
     lines.append("\n".join(f"- {name}: {_plain(text)}" for name, text in report.facts))
     for section in report.sections:
         lines += [f"## {section.title}", *map(_words, section.words)]
-        lines += [f"*{_plain(picture.caption)}*: {_plain(picture.label)}" for picture in section.pictures]
+        lines += [
+            f"*{_plain(picture.caption)}*: {_plain(picture.label)}" for row in section.pictures for picture in row
+        ]
         for table in section.tables:
             lines += [f"**{_plain(table.caption)}**", _table(table)]
         lines += map(_words, section.notes)
