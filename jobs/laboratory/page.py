@@ -35,7 +35,7 @@ def write(report: Report, folder: Path) -> List[Path]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); make room, or let it be written", ExitStatus.CANNOT_WRITE
