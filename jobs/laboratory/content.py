@@ -65,13 +65,13 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the report; `words` are paragraphs, shown first, and `notes` last."""
+    """A part of the report; `words` are paragraphs, shown first, and `notes` last; `pictures` are in rows."""
 
     anchor: str
     title: str
     words: List[str]
     tables: List[Table] = []  # noqa: RUF012 - nobody changes it
-    pictures: List[Picture] = []  # noqa: RUF012 - nobody changes it
+    pictures: List[List[Picture]] = []  # noqa: RUF012 - nobody changes it
     notes: List[str] = []  # noqa: RUF012 - nobody changes it
 
 

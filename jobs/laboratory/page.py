@@ -35,7 +35,7 @@ def write(report: Report, folder: Path) -> List[Path]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); make room, or let it be written", ExitStatus.CANNOT_WRITE
@@ -57,7 +57,9 @@ def markdown(report: Report) -> str:
     lines.append("\n".join(f"- {name}: {_plain(text)}" for name, text in report.facts))
     for section in report.sections:
         lines += [f"## {section.title}", *map(_words, section.words)]
-        lines += [f"*{_plain(picture.caption)}*: {_plain(picture.label)}" for picture in section.pictures]
+        lines += [
+            f"*{_plain(picture.caption)}*: {_plain(picture.label)}" for row in section.pictures for picture in row
+        ]
         for table in section.tables:
             lines += [f"**{_plain(table.caption)}**", _table(table)]
         lines += map(_words, section.notes)

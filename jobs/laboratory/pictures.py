@@ -158,7 +158,7 @@ def _wire(wire: Wire, gradients: int, least: float, most: float) -> Picture:
 @styled
 def of_residuals(wire: Wire, gradients: int) -> Picture:
     """How far the measured times are from the fitted ones."""
-    figure, axes = panel(2.6)
+    figure, axes = panel(2.9)
     fitted = [one for one in wire.measured if isfinite(one.residual)]
     for workers, hue, marker in _series(wire):
         rows = [one for one in fitted if one.workers == workers]
@@ -167,10 +167,10 @@ def of_residuals(wire: Wire, gradients: int) -> Picture:
             axes.plot(sizes, off, f"{marker}-", color=hue, markersize=5, linewidth=0.8, label=label)
     axes.axhline(0, color=MUTED, linewidth=1)
     _byte_axis(axes, gradients)
-    axes.set_ylabel("measured / fitted − 1 (%)")
+    axes.set_ylabel("residual (%)")
     least, most = (100 * extreme(one.residual for one in fitted) for extreme in (min, max))
     said = f"Residuals against size, from {signed(least)} to {signed(most)} percent."
-    return finished(figure, f"{capital(wire.name)}: residuals of the fit", said)
+    return finished(figure, f"{capital(wire.name)}: residuals, measured / fitted − 1", said, columns=3)
 
 
 @styled
@@ -186,7 +186,7 @@ def of_forecast(mode: Mode, forecast: Forecast) -> Picture:
     axes.plot(far, middle, "--", color=HUES[4], label=PREDICTED)
     axes.axvspan(forecast.measured, far[-1], color=MUTED, alpha=0.06, linewidth=0)
     doubling_axis(axes, [*numbers, *far], "workers")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.1 * max(*took, *high))
     axes.set_ylabel("time of a step (ms)")
     last = forecast.far[-1]
     said = (
@@ -261,7 +261,7 @@ def _series(wire: Wire) -> "List[tuple[int, str, str]]":
     """The numbers of workers that are drawn, each with a colour and a marker."""
     numbers = sorted({one.workers for one in wire.measured})
     drawn = {one.workers for one in _drawn(wire)}
-    return [(n, HUES[k % len(HUES)], "osD^v"[k % 5]) for k, n in enumerate(numbers) if n in drawn]
+    return [(n, HUES[k % len(HUES)], "osD^vPX"[k % 7]) for k, n in enumerate(numbers) if n in drawn]
 
 
 def _byte_axis(axes: Axes, gradients: int) -> None:

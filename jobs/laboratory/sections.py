@@ -71,8 +71,8 @@ def _scaling(findings: Findings, out: str) -> Section:
         "over one worker of the same mode. Hollow markers are oversubscribed: more workers than cores or GPUs, and no "
         "law is fitted to them."
     ]
-    drawn = [pictures.of_throughput(modes), pictures.of_efficiency(modes)]
-    drawn += [pictures.of_speedup(mode) for mode in modes if any(t.speedup.value > 0 for t in mode.throughputs)]
+    drawn = [[pictures.of_throughput(modes), pictures.of_efficiency(modes)]]
+    drawn.append([pictures.of_speedup(m) for m in modes if any(t.speedup.value > 0 for t in m.throughputs)])
     if any(mode.laws.amdahl for mode in modes):
         shown.append(tables.of_laws(modes))
         notes.append(
@@ -103,7 +103,7 @@ def _times(findings: Findings, out: str) -> Section:
     if any(split.slowest for mode in modes for split in mode.splits):
         shown.append(tables.of_slowest(modes))
     shown.append(tables.of_times(modes))
-    return section._replace(words=words, tables=shown, pictures=[pictures.of_times(m) for m in modes], notes=notes)
+    return section._replace(words=words, tables=shown, pictures=[[pictures.of_times(m) for m in modes]], notes=notes)
 
 
 def _network(findings: Findings, out: str) -> Section:
@@ -114,8 +114,8 @@ def _network(findings: Findings, out: str) -> Section:
     gradients = max([point.bytes for point in findings.rows.points], default=0)
     words = ["Allreduces of many sizes and nothing else: the median of the repetitions, and their quartiles."]
     shown = [tables.of_links(findings.wires)] if findings.wires else []
-    drawn = pictures.of_wires(findings.wires, gradients)
-    drawn += [pictures.of_residuals(wire, gradients) for wire in findings.wires if wire.link]
+    drawn = [pictures.of_wires(findings.wires, gradients)]
+    drawn.append([pictures.of_residuals(wire, gradients) for wire in findings.wires if wire.link])
     notes = [*_beside_mpi(findings, gradients), *_alone(findings)]
     if any(len(wire.workers) == 1 for wire in findings.wires):
         notes.append(
@@ -166,7 +166,7 @@ def _prediction(findings: Findings) -> Section:
     far = [(mode, mode.forecast) for mode in findings.modes if mode.forecast]
     if far:
         shown.append(tables.of_forecasts([forecast for _, forecast in far]))
-        drawn = [pictures.of_forecast(mode, forecast) for mode, forecast in far if forecast]
+        drawn = [[pictures.of_forecast(mode, forecast) for mode, forecast in far if forecast]]
         notes.append(
             f"{capital(pictures.PREDICTED)}: every further worker is taken to be as far away as the measured ones are. "
             "For the lower edge of the band a call costs the same besides its bytes, however many the workers are "
@@ -186,7 +186,7 @@ def _perplexity(findings: Findings, out: str) -> Section:
         f"efficiency is the characters that the smallest needs to perplexity {_target(findings)}, over those that this "
         "batch needs. Only their product says how soon it is reached."
     ]
-    drawn = pictures.of_reaches(findings.reaches) if any(reach.repeats for reach in findings.reaches) else []
+    drawn = [pictures.of_reaches(findings.reaches)] if any(reach.repeats for reach in findings.reaches) else []
     return section._replace(words=words, tables=[tables.of_perplexity(findings)], pictures=drawn)
 
 

@@ -1,7 +1,7 @@
 """Numbers as they are spelt, and sentences that are made of them."""
 
 import math
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Sequence
 
 from laboratory.findings import Findings, Mode
 from laboratory.shares import Shares
@@ -10,9 +10,9 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 SCALING = {"weak": "Weak scaling", "strong": "Strong scaling"}
 _WORTH_A_WORD = 0.005  # of a step
 _LOSSES = {
-    "weak shared": "compute that grows as workers share memory, caches and cores",
-    "strong shared": "compute that does not shrink with a worker's streams",
-    "wait": "waiting for the slowest worker",
+    "weak shared": "compute that grows as memory and cores are shared",
+    "strong shared": "compute that does not shrink with the streams",
+    "wait": "waiting for the slowest",
     "latency": "the latency of the exchange",
     "bandwidth": "the bandwidth of the exchange",
     "exchange": "the exchange",
@@ -24,7 +24,7 @@ _REMEDIES = {
     "wait": "equal workers, each on cores that nothing else uses",
     "latency": "larger steps (more streams a worker, a longer window), so that a call's fixed cost is paid less often",
     "bandwidth": "a faster network, larger steps, or `--wire-dtype float16`, which halves what is sent",
-    "exchange": "to be told by measuring the network: a faster one, or larger steps",
+    "exchange": "a faster network or larger steps (measuring the network tells which)",
     "rest": "larger steps, as the update is paid once a step",
 }
 
@@ -117,28 +117,37 @@ def _of_one(modes: List[Mode]) -> str:
 def _of_mode(mode: Mode, streams: int) -> str:
     trusted = _trusted(mode)
     of_workers = {shares.split.group.workers: shares for shares in trusted.shares}
-    clauses = [
-        f"{n} workers do {number(reached.speedup.value, 2)} times the work of one "
-        f"({percent(reached.efficiency.value, 0)} of the ideal){_bound(mode.name, of_workers.get(n))}"
-        for reached in trusted.throughputs
-        for n in [reached.group.workers]
-    ]
+    clauses: List[str] = []
+    before: List[str] = []
+    for reached in trusted.throughputs:
+        workers = reached.group.workers
+        times, ideal = number(reached.speedup.value, 2), percent(reached.efficiency.value, 0)
+        first = f"{workers} workers do {times} times the work of one ({ideal} of the ideal)"
+        parts = _largest(mode.name, of_workers[workers]) if workers in of_workers else {}
+        bound = _bound(parts, again=list(parts) == before)
+        clauses.append((f"{workers} workers {times} times ({ideal})" if clauses else first) + bound)
+        before = list(parts)
     each = f"{counted(streams, 'stream')} {'for each worker' if mode.name == 'weak' else 'in all'}"
     return f"{SCALING[mode.name]}, {each}: {'; '.join(clauses)}." if clauses else ""
 
 
-def _bound(mode: str, shares: Optional[Shares]) -> str:
-    """What takes the step's time, the most first."""
-    if shares is None:
-        return ""
+def _largest(mode: str, shares: Shares) -> Dict[str, str]:
+    """What takes most of a step, the three largest first, and their shares of it."""
     parts = [("the compute itself", shares.useful)]
     parts += [(_key(mode, name, _LOSSES), part) for name, part in shares.losses()]
-    first, *others = [
-        f"{name} ({percent(part)} of a step)" if rank == 0 else f"{name} ({percent(part)})"
-        for rank, (name, part) in enumerate(sorted(parts, key=lambda part: -part[1]))
-        if part >= _WORTH_A_WORD
-    ][:4]
-    return f", bound by {first}" + (f", then by {listed(others)}" if others else "")
+    largest = sorted(parts, key=lambda part: -part[1])[:3]
+    return {name: percent(part, 0) for name, part in largest if part >= _WORTH_A_WORD}
+
+
+def _bound(parts: Dict[str, str], again: bool) -> str:
+    """What bounds the job; `again` when the clause before has named the same."""
+    if not parts:
+        return ""
+    if again:
+        return f", likewise ({', '.join(parts.values())})"
+    (name, part), *others = parts.items()
+    then = listed([f"{other} ({share})" for other, share in others])
+    return f", bound by {name} ({part} of a step)" + (f", then {then}" if then else "")
 
 
 def _remedy(mode: Mode, shares: Shares) -> str:
