@@ -59,7 +59,7 @@ def _scaling(findings: Findings, out: str) -> Section:
     modes = findings.modes
     section = Section("scaling", "Throughput, speedup, efficiency", [])
     notes = [
-        f"{capital(name)} scaling was not measured: `jobs/scale.py {name} {_WORKERS} {out}` does that."
+        f"{capital(name)} scaling was not measured: `jobs/scale.py --mode {name} {_WORKERS} {out}` does that."
         for name in ("weak", "strong")
         if name not in [mode.name for mode in modes]
     ]
@@ -87,7 +87,7 @@ def _times(findings: Findings, out: str) -> Section:
     section = Section("times", "Where the time of a step goes", [])
     modes = [mode for mode in findings.modes if mode.splits]
     if not modes:
-        return section._replace(words=[f"No step was sampled: `jobs/scale.py weak strong {_WORKERS} {out}` does that."])
+        return section._replace(words=[f"No step was sampled: `jobs/scale.py {_WORKERS} {out}` does that."])
     words = [
         "Of the steps that were sampled: data cuts the window, compute is forward and backward, wait lasts until the "
         "slowest worker has arrived, wire is the averaging allreduce, update clips and steps. Hatched bars are "
@@ -179,7 +179,7 @@ def _prediction(findings: Findings) -> Section:
 def _perplexity(findings: Findings, out: str) -> Section:
     section = Section("perplexity", "Time to perplexity", [])
     if not findings.reaches and not findings.failed("perplexity"):
-        command = f"jobs/scale.py weak {_WORKERS} --to-perplexity 50 {out}"
+        command = f"jobs/scale.py --mode weak {_WORKERS} --to-perplexity 50 {out}"
         return section._replace(words=[f"Training to a perplexity was not measured: `{command}` does that."])
     words = [
         "Hardware efficiency is characters a second and worker, over those at the smallest global batch. Statistical "

@@ -355,10 +355,10 @@ def test_the_program_says_what_it_found_and_wrote(tmp_path: Path, capsys: pytest
 def test_what_was_not_measured_is_one_sentence(tmp_path: Path):
     found = made(save(tmp_path / "a b", scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
     for sentence in (
-        "Strong scaling was not measured: `jobs/scale.py strong --workers 1,2,4 --out '{}'` does that.",
+        "Strong scaling was not measured: `jobs/scale.py --mode strong --workers 1,2,4 --out '{}'` does that.",
         "The network was not measured: `jobs/scale.py network --workers 1,2,4 --out '{}'` does that.",
         "Training to a perplexity was not measured: "
-        "`jobs/scale.py weak --workers 1,2,4 --to-perplexity 50 --out '{}'` does that.",
+        "`jobs/scale.py --mode weak --workers 1,2,4 --to-perplexity 50 --out '{}'` does that.",
         "Nothing is predicted: that takes sampled steps, and a link of the path that the jobs took.",
     ):
         assert sentence.format(tmp_path / "a b") in found.markdown
