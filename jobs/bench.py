@@ -4,7 +4,7 @@
 python jobs/bench.py                 ours, MXNet's and PyTorch's LSTM, and the products that nobody can do without
 python jobs/bench.py --workers 2     scaling: weak (32 streams each) and strong (32 in all), with and without exchange
 python jobs/bench.py --sizes         cost of a character against the sizes of model and batch, with a picture
-python jobs/bench.py --guards        what signals, clocks and watchdog of a run cost our step
+python jobs/bench.py --guards        what signals, clocks, watchdog and stopwatch of a run cost our step
 python jobs/bench.py --profile       what our step spends its time on
 
 Every contestant is a process of its own, or as many as there are workers. Before anything is measured, all compute the

@@ -25,7 +25,8 @@ def find(name: str) -> Type[Contestant]:
     if name.startswith("ours"):
         from contest import ours
 
-        return {"ours": ours.Ours, "ours, guarded": ours.OursGuarded, "ours, mute": ours.OursMute}[name]
+        kinds = {"guarded": ours.OursGuarded, "timed": ours.OursTimed, "mute": ours.OursMute}
+        return kinds.get(name.partition(", ")[2], ours.Ours)
     if name == "torch-lstm":
         from contest.torch_lstm import TorchLSTM
 

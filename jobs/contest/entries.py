@@ -8,7 +8,7 @@ from contest.team import Entry
 from lstm_dist.errors import UserError
 
 SINGLE = ("ours", "textbook", "gluon", "torch-lstm", "torch-cell", "torch-compiled", "matmul floor")
-GUARDS = ("ours", "ours, guarded")
+GUARDS = ("ours", "ours, guarded", "ours, timed")
 SWEPT = ("ours", "torch-lstm", "torch-cell", "torch-compiled")
 
 
@@ -33,7 +33,8 @@ def scaling(base: Case, workers: int, only: Optional[str]) -> List[Entry]:
         entries.append(Entry(name, base))
         for case in (weak, strong):
             if name == "ours":
-                entries += [Entry("ours", case), Entry("ours, mute", case), Entry("ours", case, "gloo")]
+                entries += [Entry(kind, case) for kind in ("ours", "ours, mute", "ours, timed")]
+                entries.append(Entry("ours", case, "gloo"))
             else:
                 entries.append(Entry("torch-ddp", case, "gloo"))
     return entries

@@ -15,7 +15,8 @@ from lstm_dist.keeper import Keeper
 from lstm_dist.model import CharLSTM
 from lstm_dist.runlog import RunLog
 from lstm_dist.stop import Stop
-from lstm_dist.trainer import Callbacks, Schedule, StepStats, train_step
+from lstm_dist.stopwatch import RunningStopwatch, Stopwatch
+from lstm_dist.trainer import UNWATCHED, Callbacks, Schedule, StepStats, train_step
 from lstm_dist.watchdog import Watchdog
 
 
@@ -47,13 +48,21 @@ class Ours(Contestant):
     def backward(self, window: Window) -> Any:
         """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `Trainer`."""
         wanted = self._callbacks.vote()
-        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted)
+        watch = self._watch()
+        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
+        self._account()
+        self._last = stats
+        return stats.numbers[:1]
+
+    def _watch(self) -> Stopwatch:
+        return UNWATCHED
+
+    def _account(self) -> None:
         if self._last is not None:
             self._last.read()
             self._steps += 1
             self._callbacks.beat("step", self._steps)
-        self._last = stats
-        return stats.numbers[:1]
+            self._last = None
 
     def update(self) -> None:
         """Part of train_step."""
@@ -89,6 +98,14 @@ class OursGuarded(Ours):
         """Dismiss the guards, and leave."""
         self._guards.close()
         super().close()
+
+
+class OursTimed(Ours):
+    """The same with every step taken apart, as jobs/train.py does with one of --time-every."""
+
+    def _watch(self) -> Stopwatch:
+        self._account()
+        return RunningStopwatch()
 
 
 class _Mute(World):

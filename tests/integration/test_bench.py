@@ -47,7 +47,8 @@ def test_everybody_of_mxnet(tmp_path: Path):
 def test_guards():
     done = bench(*SMALL, "--guards")
     assert done.returncode == 0, done.stderr
-    assert "| ours, guarded |" in done.stdout
+    for name in ("ours, guarded", "ours, timed"):
+        assert f"| {name} |" in done.stdout
 
 
 @pytest.mark.slow
@@ -69,7 +70,8 @@ def test_two_workers(tmp_path: Path):
     found = {(t["contestant"], t["workers"], t["streams"], t["controller"]) for t in timings}
     expected = {("ours", 1, 4, None)}
     for streams in (8, 4):
-        expected |= {("ours", 2, streams, "mpi"), ("ours, mute", 2, streams, "mpi"), ("ours", 2, streams, "gloo")}
+        kinds = ("ours", "ours, mute", "ours, timed")
+        expected |= {*((kind, 2, streams, "mpi") for kind in kinds), ("ours", 2, streams, "gloo")}
         expected |= {("torch-ddp", 2, streams, "gloo")} if HAS_TORCH else set()
     assert found >= expected
 
