@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import Trained
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.programs import ROOT, TINY, newest, run
+from tests.unit.test_report import everything, save
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,11 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
         return [*words, "--print"]
     if "--gpu" in words:  # tests/integration/test_gpu_wheel.py runs it, when it is asked to
         return [*words, "--help"]
+    if "scale.py" in command:  # tests/integration/test_scale.py runs it
+        return [*words, f"--out={tmp_path}/out", "--dry-run"]
+    if "report.py" in command:
+        save(tmp_path, *everything())
+        return [*words[:-1], str(tmp_path)]
     if "setup.sh" in command or "--help" in words or "doctor.py" in command or "sample.py" in command:
         return words
     if "bench.py" in command:
