@@ -32,7 +32,10 @@ from lstm_dist.store import Store, step_of
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = ROOT / "jobs" / "train.py"
 OWN_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
-OWN_NEWS = re.compile(r"Process \d+ exit with status code|Terminating remaining workers after failure")
+OWN_NEWS = re.compile(
+    r"Process \d+ exit with status code|Terminating remaining workers after failure|"
+    r"\[\S+\] plm:rsh: Warning: setpgid"  # of a race that mpirun wins anyhow
+)
 EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 LEAVING = 30.0  # seconds that workers have to leave after their launcher
 ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed

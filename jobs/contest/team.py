@@ -108,6 +108,7 @@ class Team:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(case.threads),
+            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_LIMIT)),  # who sleeps is not lost
             "PYTHONPATH": str(_JOBS),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         }
