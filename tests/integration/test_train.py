@@ -117,7 +117,7 @@ def test_the_run_card_tells_the_run_and_not_the_environment(trained: Trained, so
         "workers", "controller", "corpus", "ranks",
     }  # fmt: skip
     assert (card["workers"], card["controller"]) == (1, "gloo")
-    assert [set(rank) for rank in card["ranks"]] == [{"host", "device", "threads"}]
+    assert [set(rank) for rank in card["ranks"]] == [{"host", "device", "threads", "cores", "processor", "gpu"}]
     assert f"--corpus={song_file}" in card["command"]
     assert card["corpus"].startswith("first 600 of 3,65")
     for name, value in os.environ.items():

@@ -14,7 +14,8 @@ def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.
     monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
     card = {**runcard.describe_process(), **runcard.describe_rank("cpu(0)")}
     assert set(card) == {
-        "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads",
+        "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads", "cores",
+        "processor", "gpu",
     }  # fmt: skip
     assert "ossifrage" not in json.dumps(card)
     assert card["command"].endswith(" jobs/train.py --prefix '分 开'")

@@ -90,7 +90,7 @@ def test_a_slow_start_is_not_a_stuck_one(song_file, tmp_path):
         "import time\nfrom lstm_dist import corpus, runcard\n"
         "load, describe = corpus.load_corpus, runcard.describe_rank\n"
         "corpus.load_corpus = lambda *arguments: (time.sleep(3), load(*arguments))[1]\n"
-        "runcard.describe_rank = lambda device: (time.sleep(0.5), describe(device))[1]\n"
+        "runcard.describe_rank = lambda *rank: (time.sleep(0.5), describe(*rank))[1]\n"
     )
     path = os.pathsep.join([str(tmp_path), str(ROOT)])
     argv = [*TRAIN, *TINY, "--run-dir=run", f"--corpus={song_file}", "--stall-timeout=1"]
