@@ -145,7 +145,9 @@ class Folder:
 
     def keep(self, kind: str, row: Dict[str, Any]) -> None:
         """A row that was measured."""
-        write_json(self.path / kind / row["id"] / "row.json", row)
+        place = self.path / kind / row["id"]
+        place.mkdir(parents=True, exist_ok=True)  # of a job that never began there is none
+        write_json(place / "row.json", row)
 
     def require_target(self, perplexity: float) -> None:
         """Refuse to mix points that were trained down to another perplexity with those of this one."""

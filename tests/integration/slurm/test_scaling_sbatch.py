@@ -36,15 +36,14 @@ def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, son
         return json.loads((out / "array.json").read_text()) if (out / "array.json").exists() else {}
 
     held = scale(cluster, song_file, out, "--sbatch=--hold", interrupt_when=lambda: len(submitted()) == 3)
-    assert held.returncode == 130, held.stderr
+    assert "error: interrupted" in held.stderr
     jobs = submitted()
     assert sorted(jobs) == names
     assert not rows(out)
-    cluster.slurm("scancel", jobs[names[2]])
-    for name in names[:2]:
+    for name in names:
         cluster.slurm("scontrol", "release", jobs[name])
     done = scale(cluster, song_file, out)
-    assert [submitted()[name] for name in names[:2]] == [jobs[name] for name in names[:2]], "nothing is submitted twice"
+    assert submitted() == jobs, "nothing is submitted twice"
     assert done.returncode == 0, done.stderr
     found = rows(out)
     assert [(found[name]["state"], found[name]["hosts"]) for name in names] == [
