@@ -54,8 +54,8 @@ def choose(request: Request, experiment: Experiment, folder: Folder) -> Measured
     return Training(points, experiment, folder, launcher, Target(options.to_perplexity, options.max_epochs))
 
 
-def still_to_do(what: Measured, request: Request, folder: Folder) -> List[str]:
-    """The names without a row, and those to be measured again."""
+def still_to_do(what: Measured, request: Request, folder: Folder) -> Dict[str, int]:
+    """The jobs without a row, and those to be measured again: their numbers of workers, by name."""
     options, kind = request.options, what.folder.name
     if options.only and options.only not in what.workers:
         raise UserError(f"--only {options.only}: there is no such job here; --dry-run shows them all")
@@ -64,31 +64,29 @@ def still_to_do(what: Measured, request: Request, folder: Folder) -> List[str]:
     names = [name for name in ([options.only] if options.only else what.workers) if name not in kept]
     if options.timeline and len(names) != 1:
         raise UserError(f"--timeline {options.timeline}: is of one job, and there are {len(names)} to run: add --only")
-    return names
+    return {name: what.workers[name] for name in names}
 
 
-def commands(names: Sequence[str], what: Measured, request: Request, array: Array, argv: Sequence[str]) -> List[str]:
+def commands(jobs: Dict[str, int], what: Measured, request: Request, array: Array, argv: Sequence[str]) -> List[str]:
     """What would be run."""
-    if request.is_array:
-        submitted = array.commands({name: what.workers[name] for name in names}, argv)
-        return [shlex.join(command) for command in submitted.values()]
-    return [shlex.join(what.command(name)) for name in names]
+    own = array.commands(jobs, argv) if request.is_array else [what.command(name) for name in jobs]
+    return [shlex.join(command) for command in own]
 
 
 def measure(
-    names: Sequence[str], what: Measured, request: Request, folder: Folder, array: Array, argv: Sequence[str]
+    jobs: Dict[str, int], what: Measured, request: Request, folder: Folder, array: Array, argv: Sequence[str]
 ) -> Iterator[Dict[str, Any]]:
     """Run the jobs, or have Slurm run them; their rows, as they come."""
     kind, timeline = what.folder.name, request.options.timeline
     if request.is_array:
-        array.submit({name: what.workers[name] for name in names}, argv)
-        for name, lost in array.collect(names, kind):
+        array.submit(jobs, argv)
+        for name, lost in array.collect(list(jobs), kind):
             if lost:
                 folder.keep(kind, what.row(name, Outcome(1, lost, 0.0)))
             yield folder.rows(kind)[name]
         return
     variables = {"HOROVOD_TIMELINE": str(timeline.resolve())} if timeline else {}
-    for name in names:
+    for name in jobs:
         row = what.measure(name, variables)
         folder.keep(kind, row)
         yield row
@@ -98,29 +96,29 @@ def main(argv: Sequence[str]) -> int:
     """Measure what has no row yet; 1 if a job has failed."""
     request = parse(argv, __doc__ or "")
     options, folder = request.options, Folder(request.options.out)
-    text = base_text(request.settings, options.streams * (options.steps * request.settings.seq_len + 1))
+    text = base_text(request.settings, options.streams, options.steps)
     experiment = describe(request, text)
     what = choose(request, experiment, folder)
-    names = still_to_do(what, request, folder)
+    jobs = still_to_do(what, request, folder)
     array = Array(folder, options.per_node, options.sbatch)
     if options.dry_run:
-        print("\n".join(commands(names, what, request, array, argv)))
+        print("\n".join(commands(jobs, what, request, array, argv)))
         return 0
     folder.open(experiment)
     folder.write_corpus(text, request.workers[-1])
     total, failed = len(what.workers), 0
     with contextlib.ExitStack() as stack:
-        folder.forget(what.folder.name, names)
+        folder.forget(what.folder.name, list(jobs))
         if not options.only:  # of an array, several are measured at a time
             stack.enter_context(claim(options.out, "--out"))
-        bar = stack.enter_context(tqdm(total=total, initial=total - len(names), desc="measuring", unit="job"))
-        for row in measure(names, what, request, folder, array, argv):
+        bar = stack.enter_context(tqdm(total=total, initial=total - len(jobs), desc="measuring", unit="job"))
+        for row in measure(jobs, what, request, folder, array, argv):
             if row["state"] == "failed":
                 failed += 1
                 bar.write(f"{row['id']}: failed with {row['status']}: {row['message']}", file=sys.stderr)
             rows.read(options.out, options.allow_mixed)  # refuses those of several programs or machines
             bar.update()
-    print(f"{len(names)} jobs measured, {failed} of them failed; jobs/report.py makes their report")
+    print(f"{len(jobs)} jobs measured, {failed} of them failed; jobs/report.py makes their report")
     return int(failed > 0)
 
 

@@ -24,6 +24,9 @@ class Estimate(NamedTuple):
         return Estimate(self.value / divisor, self.low / divisor, self.high / divisor)
 
 
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)  # where nothing was measured
+
+
 def mean(values: Sequence[float]) -> Estimate:
     """Geometric mean: Student's t on the logarithms, for times and rates scatter by factors.
 

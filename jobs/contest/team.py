@@ -20,6 +20,7 @@ from typing import IO, Any, Dict, List, NamedTuple, Optional, Type
 
 from contest.case import Case
 from lstm_dist.errors import UserError
+from lstm_dist.horovodrun import Workers
 
 _JOBS = Path(__file__).resolve().parents[1]
 _LIMIT = 1200.0  # seconds for an answer: torch.compile of a long window takes minutes
@@ -101,10 +102,10 @@ class Team:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         name, case, controller = self.entry
-        command = [sys.executable, "-m", "contest", name, json.dumps(case), str(self.folder)]
+        program = ["-m", "contest", name, json.dumps(case), str(self.folder)]
+        command = [sys.executable, *program]
         if case.workers > 1:
-            horovodrun = str(Path(sys.executable).with_name("horovodrun"))
-            command = [horovodrun, "--disable-cache", f"--{controller}", "-np", str(case.workers), *command]
+            command = Workers(case.workers, controller=controller).command(program)
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(case.threads),

@@ -6,13 +6,11 @@ import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from laboratory.launchers import TRAIN
 from laboratory.point import Point
 from lstm_dist.config import RunConfig
 from lstm_dist.corpus import load_corpus
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.model import VOTES, document_shapes
-from lstm_dist.runcard import code_digest, describe_process
 
 
 class Target(NamedTuple):
@@ -53,10 +51,6 @@ class Experiment(NamedTuple):
     flags: List[str]
     launcher: str
 
-    def chars(self, streams: int) -> int:
-        """The characters of a text of which so many streams have `steps` windows each."""
-        return streams * (self.steps * self.seq_len + 1)
-
     def train_flags(self, point: Point, corpus: Path, target: Target) -> List[str]:
         """The flags of jobs/train.py for one point; `corpus` is what `write_corpus` wrote."""
         flags = [*self.flags, f"--global-batch-size={point.streams}", "--checkpoint-every=1h", "--sample-length=1"]
@@ -65,8 +59,9 @@ class Experiment(NamedTuple):
                 *flags, f"--until-perplexity={target.perplexity:g}", f"--epochs={target.max_epochs}",
                 f"--log-every={target.max_epochs}", f"--seed={point.repeat - 1}",
             ]  # fmt: skip
+        chars = text_length(point.streams, self.steps, self.seq_len)
         return [
-            *flags, f"--corpus={corpus}", f"--max-chars={self.chars(point.streams)}", f"--epochs={self.epochs}",
+            *flags, f"--corpus={corpus}", f"--max-chars={chars}", f"--epochs={self.epochs}",
             f"--log-every={self.epochs}", f"--time-every={self.time_every}",
         ]  # fmt: skip
 
@@ -82,22 +77,16 @@ def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
     }  # fmt: skip
 
 
-def base_text(settings: RunConfig, chars: int) -> str:
-    """So many characters: of the text that is trained on, from its beginning, again and again where it is too short."""
+def text_length(streams: int, steps: int, seq_len: int) -> int:
+    """The characters of which so many streams have so many windows each."""
+    return streams * (steps * seq_len + 1)
+
+
+def base_text(settings: RunConfig, streams: int, steps: int) -> str:
+    """The text of one worker: that which is trained on, from its beginning, again and again where it is too short."""
+    chars = text_length(streams, steps, settings.seq_len)
     whole = load_corpus(settings.corpus, 0, settings.max_corpus_bytes).text
     return (whole * (chars // len(whole) + 1))[:chars]
-
-
-class Source(NamedTuple):
-    """The program that measured a row: its commit in words, and the digest of its code."""
-
-    commit: str
-    code: str
-
-    @classmethod
-    def here(cls) -> "Source":
-        """This one."""
-        return cls(str(describe_process()["git_commit"]), code_digest(TRAIN))
 
 
 class Folder:

@@ -3,6 +3,7 @@
 from typing import List, NamedTuple, Optional
 
 from laboratory import forecast, perplexity, shares, throughput, timesplit, wire
+from laboratory.point import MODES
 from laboratory.rows import Point, Rows
 
 
@@ -54,7 +55,7 @@ def find(rows: Rows) -> Findings:
     """All numbers."""
     wires = wire.wires(rows)
     own = wire.of_job(wires, rows.experiment.launcher)
-    modes = [_mode(rows, name, own) for name in throughput.MODES if rows.finished(name)]
+    modes = [_mode(rows, name, own) for name in MODES if rows.finished(name)]
     return Findings(rows, modes, wires, own, perplexity.reaches(rows))
 
 

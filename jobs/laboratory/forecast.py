@@ -7,7 +7,7 @@ All workers wait for the slowest, then exchange [Valiant 1990, bulk-synchronous 
 
 from typing import List, NamedTuple, Optional
 
-from laboratory.throughput import Throughput
+from laboratory.throughput import Group, Throughput
 from laboratory.timesplit import TimeSplit
 from laboratory.wire import Wire
 from lstm_dist.link import Link, traffic
@@ -15,24 +15,16 @@ from lstm_dist.prediction import Prediction, fit_compute, predict_strong, predic
 
 
 class Step(NamedTuple):
-    """A step of a group, seconds: the slowest worker's own part, the link's, and what was measured of both together."""
+    """A step of a group: the slowest worker's own part and the link's, and the seconds that were measured of both."""
 
-    mode: str
-    workers: int
-    oversubscribed: bool
-    own: float
-    exchange: float
+    group: Group
+    predicted: Prediction
     measured: float
-
-    @property
-    def predicted(self) -> float:
-        """Seconds."""
-        return self.own + self.exchange
 
     @property
     def off(self) -> float:
         """Predicted / measured - 1."""
-        return self.predicted / self.measured - 1
+        return self.predicted.step / self.measured - 1
 
 
 class Far(NamedTuple):
@@ -79,7 +71,7 @@ def steps(found: List[Throughput], splits: List[TimeSplit], wire: Optional[Wire]
 def _step(reached: Throughput, split: TimeSplit, wire: Optional[Wire]) -> Step:
     group = reached.group
     exchange = wire.link.seconds(group.workers, group.points[0].bytes) if wire and wire.link else 0.0
-    return Step(group.mode, group.workers, group.oversubscribed, own_seconds(split), exchange, reached.step)
+    return Step(group, Prediction(group.workers, own_seconds(split), exchange), reached.step)
 
 
 def own_seconds(split: TimeSplit) -> float:
@@ -113,7 +105,7 @@ def _predict(splits: List[TimeSplit], link: Link, size: int) -> List[Prediction]
 
 def extremes(link: Link, workers: int, size: int) -> "tuple[Link, Link]":
     """Two links that cost the same at so many workers: all but the bytes paid once a call, and once a message."""
-    messages, sent = traffic(workers, size, link.algorithm)
-    fixed = link.seconds(workers, size) - sent * link.beta
-    none = link._replace(overhead=0.0, alpha_short=0.0, alpha=0.0)
+    messages, _ = traffic(workers, size, link.algorithm)
+    none = link.without_latency
+    fixed = link.seconds(workers, size) - none.seconds(workers, size)
     return none._replace(overhead=fixed), none._replace(alpha_short=fixed / messages, alpha=fixed / messages)

@@ -8,7 +8,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
+from laboratory.launchers import TRAIN
 from lstm_dist.horovodrun import die_with_parent
+from lstm_dist.runcard import code_digest, describe_process
 
 _LAUNCHERS = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
 _ERROR = re.compile(r"error: |(\w+\.)*\w+Error\b")
@@ -21,6 +23,23 @@ class Outcome(NamedTuple):
     status: int
     message: str
     seconds: float
+
+
+class Source(NamedTuple):
+    """The program that measures: its commit in words, and the digest of its code."""
+
+    commit: str
+    code: str
+
+    @classmethod
+    def here(cls) -> "Source":
+        """This one."""
+        return cls(str(describe_process()["git_commit"]), code_digest(TRAIN))
+
+    def row(self, name: str, outcome: Outcome, card: Path) -> Dict[str, Any]:
+        """What the row of any job says of it; `card` is the one that it left."""
+        state = "failed" if outcome.status else "finished"
+        return {"id": name, "state": state, **outcome._asdict(), **self._asdict(), **where(card)}
 
 
 def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> Outcome:

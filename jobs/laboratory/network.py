@@ -3,16 +3,15 @@
 import json
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from laboratory.experiment import Folder, Source
-from laboratory.job import Outcome, execute, where
+from laboratory.experiment import Folder
+from laboratory.job import Outcome, Source, execute
 from laboratory.launchers import ROOT, Launcher
 
 PROGRAM = ROOT / "jobs" / "laboratory" / "allreduce.py"
-PATHS = ("horovod-mpi", "horovod-gloo", "mpi")
 
 
 class Probe(NamedTuple):
-    """One job: a way of sending, one of PATHS, and the number of workers."""
+    """One job: a way of sending, horovod-mpi, horovod-gloo or mpi, and the number of workers."""
 
     path: str
     workers: int
@@ -56,7 +55,6 @@ class Network:
         """That of a probe whose job has ended so."""
         result = self.folder / name / "result.json"
         return {
-            "id": name, **self._probes[name]._asdict(), "state": "failed" if outcome.status else "finished",
-            **outcome._asdict(), **self._source._asdict(), **where(result),
+            **self._source.row(name, outcome, result), **self._probes[name]._asdict(),
             "sizes": [] if outcome.status else json.loads(result.read_bytes())["sizes"],
         }  # fmt: skip

@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Dict, List, NamedTuple, Tuple
 
 from laboratory.rows import Point, Rows
-from lstm_dist.scaling import Estimate, mean, ratio
+from lstm_dist.scaling import UNKNOWN, Estimate, mean, ratio
 
 
 class Reach(NamedTuple):
@@ -56,7 +56,6 @@ def _reached(points: List[Point]) -> List[Point]:
 def _reach(points: List[Point], base: List[Point]) -> Reach:
     first, reached = points[0], _reached(points)
     chars, rates = _chars(reached), _rates(reached)
-    unknown = Estimate(float("nan"), float("nan"), float("nan"))
     same = reached == base
     return Reach(
         first.streams,
@@ -65,13 +64,13 @@ def _reach(points: List[Point], base: List[Point]) -> Reach:
         first.target or float("nan"),
         len(reached),
         len(points) - len(reached),
-        chars=mean(chars) if reached else unknown,
-        statistical=ratio(chars if same else _chars(base), chars) if reached else unknown,
-        chars_per_sec=mean(rates) if reached else unknown,
+        chars=mean(chars) if reached else UNKNOWN,
+        statistical=ratio(chars if same else _chars(base), chars) if reached else UNKNOWN,
+        chars_per_sec=mean(rates) if reached else UNKNOWN,
         hardware=ratio(rates, rates if same else _rates(base)) / (first.workers / base[0].workers)
         if reached
-        else unknown,
-        seconds=mean([point.train_seconds or 0.0 for point in reached]) if reached else unknown,
+        else UNKNOWN,
+        seconds=mean([point.train_seconds or 0.0 for point in reached]) if reached else UNKNOWN,
     )
 
 

@@ -49,8 +49,8 @@ def _shares(split: TimeSplit, single: TimeSplit, wire: Optional[Wire]) -> Shares
         moving = 0.0
     elif wire and wire.link:
         size = group.points[0].bytes
-        free = wire.link._replace(overhead=0.0, alpha_short=0.0, alpha=0.0)
-        moving = exchange * free.seconds(group.workers, size) / wire.link.seconds(group.workers, size)
+        seconds = [link.seconds(group.workers, size) for link in (wire.link.without_latency, wire.link)]
+        moving = exchange * seconds[0] / seconds[1]
     return Shares(
         split,
         useful=useful / split.total,

@@ -27,12 +27,9 @@ class Array:
         self._file = folder.path / "array.json"
         self.jobs: Dict[str, str] = json.loads(self._file.read_bytes()) if self._file.exists() else {}
 
-    def commands(self, workers: Dict[str, int], flags: Sequence[str]) -> Dict[int, List[str]]:
-        """The command that submits all jobs of each number of workers; their place in `workers` is their index."""
-        names: Dict[int, List[str]] = defaultdict(list)
-        for name, number in workers.items():
-            names[number].append(name)
-        return {number: self._command(number, names[number], flags) for number in sorted(names)}
+    def commands(self, workers: Dict[str, int], flags: Sequence[str]) -> List[List[str]]:
+        """The commands that submit these jobs, given by their names: one a number of workers."""
+        return [self._command(number, names, flags) for number, names in _by_number(workers).items()]
 
     def _command(self, number: int, names: Sequence[str], flags: Sequence[str]) -> List[str]:
         nodes, log = -(-number // self._per_node), self._folder.path.resolve() / "slurm" / "%x-%A_%a.out"
@@ -51,13 +48,12 @@ class Array:
         queued = self._queued()
         workers = {name: number for name, number in workers.items() if self.jobs.get(name) not in queued}
         (self._folder.path / "slurm").mkdir(exist_ok=True)
-        for number, command in self.commands(workers, flags).items():
-            done = _run(command)
+        for number, names in _by_number(workers).items():
+            done = _run(self._command(number, names, flags))
             if done.returncode:
                 said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
                 raise UserError(f"--slurm-array: {number} workers: sbatch says {said}", ExitStatus.BAD_CONFIG)
             job = done.stdout.strip().split(";")[0]
-            names = [name for name in workers if workers[name] == number]
             self.jobs.update({name: f"{job}_{index}" for index, name in enumerate(names)})
             write_json(self._file, self.jobs)
 
@@ -88,6 +84,14 @@ class Array:
             return set()
         # Where none of them is known any more, that is an error to squeue, and an empty set here.
         return set(_run(["squeue", "-h", "-r", "-j", ",".join(sorted(numbers)), "-o", "%i"]).stdout.split())
+
+
+def _by_number(workers: Dict[str, int]) -> Dict[int, List[str]]:
+    """The names of each number of workers, whose place there is their index in its array."""
+    names: Dict[int, List[str]] = defaultdict(list)
+    for name, number in workers.items():
+        names[number].append(name)
+    return dict(sorted(names.items()))
 
 
 def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

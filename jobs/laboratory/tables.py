@@ -26,6 +26,11 @@ def _estimate(name: str, value: Estimate, digits: int = 0) -> List[Cell]:
     ]
 
 
+def _count(name: str, value: int) -> Cell:
+    """A number of things."""
+    return Cell(number(value), {name: value})
+
+
 def _mark(oversubscribed: bool) -> str:
     return OVERSUBSCRIBED if oversubscribed else ""
 
@@ -55,8 +60,8 @@ def of_scaling(findings: Findings) -> Table:
 def _place(mode: str, workers: int, streams: int) -> List[Cell]:
     return [
         Cell(mode, {"mode": mode}),
-        Cell(number(workers), {"workers": workers}),
-        Cell(number(streams), {"streams": streams}),
+        _count("workers", workers),
+        _count("streams", streams),
     ]
 
 
@@ -67,7 +72,7 @@ def _scaling(reached: Throughput) -> Row:
     return Row(
         [
             *_place(group.mode, group.workers, group.streams),
-            Cell(number(len(group.points)), {"jobs": len(group.points)}),
+            _count("jobs", len(group.points)),
             *_estimate("chars_per_sec", reached.chars_per_sec),
             *_estimate("speedup", reached.speedup, 2),
             *_estimate("efficiency_percent", efficiency, 1),
@@ -125,7 +130,7 @@ def _shares(one: Shares) -> Row:
         cells[3:5] = [Cell(f"exchange: {number(100 * one.exchange, 1)}", {"exchange_percent": 100 * one.exchange}, 2)]
     mark = _mark(group.oversubscribed)
     total = Cell(milliseconds(one.split.total), {"step_ms": 1000 * one.split.total})
-    workers = Cell(number(group.workers), {"workers": group.workers})
+    workers = _count("workers", group.workers)
     return Row([Cell(group.mode, {"mode": group.mode}), workers, total, *cells, Cell(mark)], mark)
 
 
@@ -153,7 +158,7 @@ def _times(split: TimeSplit, part: str) -> Row:
     return Row(
         [
             Cell(group.mode, {"mode": group.mode}),
-            Cell(number(group.workers), {"workers": group.workers}),
+            _count("workers", group.workers),
             Cell(part, {"part": part}),
             *cells,
         ],
@@ -184,7 +189,7 @@ def _slowest(split: TimeSplit) -> Row:
     return Row(
         [
             Cell(group.mode),
-            Cell(number(group.workers), {"workers": group.workers}),
+            _count("workers", group.workers),
             Cell(f"rank {last.rank} on {last.host}" if last else "–"),
             Cell(number(100 * share, 1), {"last_percent": 100 * share}),
             Cell(number(100 / group.workers, 1), {"chance_percent": 100 / group.workers}),
@@ -227,7 +232,7 @@ def of_network(findings: Findings) -> Table:
     rows = [_measured(one) for wire in findings.wires for one in wire.measured]
     for job in findings.rows.network:
         if job.state == "failed":
-            place = [Cell(NAMES[job.path], {"path": job.path}), Cell(number(job.workers), {"workers": job.workers})]
+            place = [Cell(NAMES[job.path], {"path": job.path}), _count("workers", job.workers)]
             rows.append(_failed(job, place, len(columns)))
     return Table("Every allreduce that was measured", columns, rows, "network.csv", folded=True)
 
@@ -237,9 +242,9 @@ def _measured(one: Measured) -> Row:
     return Row(
         [
             Cell(NAMES[one.path], {"path": one.path}),
-            Cell(number(one.workers), {"workers": one.workers}),
+            _count("workers", one.workers),
             Cell(size(one.bytes), {"bytes": one.bytes}),
-            Cell(number(one.repetitions), {"repetitions": one.repetitions}),
+            _count("repetitions", one.repetitions),
             Cell(milliseconds(one.median, 3), {"median_ms": 1e3 * one.median}),
             Cell(interval(1e3 * one.low, 1e3 * one.high, 3), {"low_ms": 1e3 * one.low, "high_ms": 1e3 * one.high}),
             Cell(milliseconds(one.fitted, 3), {"fitted_ms": 1e3 * one.fitted}),
@@ -267,17 +272,18 @@ def of_steps(modes: Sequence[Mode]) -> Table:
 
 
 def _step(step: Step) -> Row:
+    group, predicted = step.group, step.predicted
     figures = {
-        "own_ms": step.own,
-        "link_ms": step.exchange,
-        "predicted_ms": step.predicted,
+        "own_ms": predicted.compute,
+        "link_ms": predicted.exchange,
+        "predicted_ms": predicted.step,
         "step_ms": step.measured,
     }
-    mark = _mark(step.oversubscribed)
+    mark = _mark(group.oversubscribed)
     return Row(
         [
-            Cell(step.mode),
-            Cell(number(step.workers), {"workers": step.workers}),
+            Cell(group.mode),
+            _count("workers", group.workers),
             *(Cell(milliseconds(value, 1), {name: 1000 * value}) for name, value in figures.items()),
             Cell(signed(100 * step.off), {"off_percent": 100 * step.off}),
             Cell(mark),
@@ -298,7 +304,7 @@ def _far(forecast: Forecast, far: Far) -> Row:
     return Row(
         [
             Cell(forecast.mode),
-            Cell(number(far.workers), {"workers": far.workers}),
+            _count("workers", far.workers),
             Cell(milliseconds(far.middle, 1), {"step_ms": 1000 * far.middle}),
             Cell(interval(1000 * far.low, 1000 * far.high, 1), {"low_ms": 1000 * far.low, "high_ms": 1000 * far.high}),
             Cell(number(middle, 1), {"efficiency_percent": middle}),
@@ -326,9 +332,9 @@ def _reach(reach: Reach) -> Row:
     efficiencies: Dict[str, float] = {"hardware_percent": 100 * reach.hardware.value, "both_percent": 100 * reach.both}
     return Row(
         [
-            Cell(number(reach.streams), {"streams": reach.streams}),
-            Cell(number(reach.workers), {"workers": reach.workers}),
-            Cell(number(reach.repeats), {"jobs": reach.repeats}),
+            _count("streams", reach.streams),
+            _count("workers", reach.workers),
+            _count("jobs", reach.repeats),
             *_estimate("chars", reach.chars),
             Cell(number(100 * reach.statistical.value, 1), {"statistical_percent": 100 * reach.statistical.value}),
             *_estimate("chars_per_sec", reach.chars_per_sec),

@@ -3,10 +3,9 @@
 from collections import defaultdict
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
+from laboratory.point import MODES
 from laboratory.rows import Point, Rows
-from lstm_dist.scaling import Estimate, Law, fit_amdahl, fit_usl, mean, ratio
-
-MODES = ("weak", "strong")
+from lstm_dist.scaling import UNKNOWN, Estimate, Law, fit_amdahl, fit_usl, mean, ratio
 
 
 class Group(NamedTuple):
@@ -69,19 +68,13 @@ def groups(rows: Rows, mode: str) -> List[Group]:
 def throughputs(rows: Rows, mode: str) -> List[Throughput]:
     """One a number of workers."""
     found = groups(rows, mode)
-    single = [p.chars_per_sec for group in found if group.workers == 1 for p in group.points]
-    return [_throughput(group, single, rows.experiment.seq_len) for group in found]
+    rates = {group.workers: [point.chars_per_sec for point in group.points] for group in found}
+    return [_throughput(group, rates[group.workers], rates.get(1), rows.experiment.seq_len) for group in found]
 
 
-def _throughput(group: Group, single: List[float], seq_len: int) -> Throughput:
-    rates = [point.chars_per_sec for point in group.points]
-    reached = mean(rates)
-    unknown = Estimate(float("nan"), float("nan"), float("nan"))
-    speedup = unknown
-    if single:
-        speedup = Estimate(1.0, 1.0, 1.0) if group.workers == 1 else ratio(rates, single)
-    efficiency = Estimate(*(value / group.workers for value in speedup))
-    return Throughput(group, reached, speedup, efficiency, group.streams * seq_len / reached.value)
+def _throughput(group: Group, rates: List[float], single: Optional[List[float]], seq_len: int) -> Throughput:
+    reached, speedup = mean(rates), ratio(rates, single) if single else UNKNOWN
+    return Throughput(group, reached, speedup, speedup / group.workers, group.streams * seq_len / reached.value)
 
 
 def laws(mode: str, found: List[Throughput]) -> Laws:

@@ -7,8 +7,9 @@ import numpy as np
 
 from laboratory.rows import Point, Times
 from laboratory.throughput import Group
+from lstm_dist.stopwatch import StepTimes
 
-PARTS = ("data", "compute", "wait", "wire", "update")
+PARTS = StepTimes._fields[1:]
 
 
 class Spread(NamedTuple):

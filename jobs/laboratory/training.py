@@ -4,8 +4,8 @@ import shlex
 import shutil
 from typing import Any, Dict, List, Sequence
 
-from laboratory.experiment import Experiment, Folder, Source, Target
-from laboratory.job import Outcome, execute, json_lines, where
+from laboratory.experiment import Experiment, Folder, Target
+from laboratory.job import Outcome, Source, execute, json_lines
 from laboratory.launchers import Launcher
 from laboratory.point import Point
 
@@ -47,8 +47,7 @@ class Training:
         """That of a point whose job has ended so."""
         point, run_dir, first = self._points[name], self.folder / name / "run", self._experiment.warm_up
         row = {
-            "id": point.name, **point._asdict(), "state": "failed" if outcome.status else "finished",
-            **outcome._asdict(), **self._source._asdict(), **where(run_dir / "run.json"),
+            **self._source.row(name, outcome, run_dir / "run.json"), **point._asdict(),
             "command": shlex.join(self.command(name)), "bytes": self._experiment.bytes, "epochs": [], "times": [],
         }  # fmt: skip
         if outcome.status:

@@ -9,15 +9,12 @@ import pytest
 
 from tests.integration.programs import ROOT, run
 from tests.integration.slurm.cluster import Cluster
+from tests.integration.test_scale import rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
 Env = Optional[Dict[str, str]]
 SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--mode=strong")
-
-
-def rows(out: Path) -> Dict[str, Any]:
-    return {path.parent.name: json.loads(path.read_text()) for path in out.glob("points/*/row.json")}
 
 
 def scale(cluster: Cluster, song_file: Path, out: Path, *flags: str, env: Env = None, **how: Any) -> Any:
