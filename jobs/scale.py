@@ -3,7 +3,7 @@
 
 python jobs/scale.py --workers 1,2 --out scaling                      weak and strong scaling on this machine
 python jobs/scale.py --workers 1,2,4,8 -H node1:4,node2:4 --out DIR   on several hosts
-python jobs/scale.py network --workers 1,2 --out scaling              the allreduce alone, from 1 KiB to 64 MiB
+python jobs/scale.py network --workers 1,2 --out scaling              the allreduce alone, from 1 KiB on
 python jobs/scale.py --workers 1,2 --out scaling --to-perplexity 99   how much text each batch size needs, and how long
 python jobs/scale.py --workers 1,2 --out DIR -- --hidden-size 512     what is behind -- goes to jobs/train.py
 
@@ -46,7 +46,7 @@ def choose(request: Request, experiment: Experiment, folder: Folder) -> Measured
     if options.what == "network":
         paths = (f"horovod-{options.controller}", "mpi")
         probes = [Probe(path, number) for number in request.workers[1:] for path in paths]
-        return Network(probes, folder, launcher, options.seconds)
+        return Network(probes, folder, launcher, options.seconds, options.largest)
     if options.to_perplexity:
         folder.require_target(options.to_perplexity)
     modes = [*request.modes, *(["perplexity"] if options.to_perplexity else [])]

@@ -41,7 +41,8 @@ class Workers(NamedTuple):
         command = ["horovodrun", "--disable-cache", f"--{self.controller}", "-np", str(self.number)]
         if self.hosts:
             command += ["-H", ",".join(map(str, self.hosts))]
-        if self.interface:
+        # On one machine they talk over its loopback, and horovodrun fails if it is given another interface.
+        if self.interface and not all(is_here(host.name) for host in self.hosts):
             command += ["--network-interfaces", self.interface]
         programs = Path(sys.executable).parent  # the first folder on the job's PATH
         if self.hosts and self.controller == "mpi" and (programs / "mpirun").exists():

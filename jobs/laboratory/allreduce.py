@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Times the allreduce of one buffer, from 1 KiB to 64 MiB, between the workers that a launcher starts.
+"""Times the allreduce of one buffer, from 1 KiB on, between the workers that a launcher starts.
 
-python jobs/laboratory/allreduce.py PATH FILE SECONDS    PATH horovod-mpi, horovod-gloo or mpi; SECONDS a size
+python jobs/laboratory/allreduce.py PATH FILE SECONDS MIB    PATH horovod-mpi, horovod-gloo or mpi; SECONDS a size;
+                                                             MIB the largest
 """
 
 import json
@@ -21,7 +22,7 @@ from lstm_dist.exchange import World, bare_mpi  # noqa: E402
 from lstm_dist.runcard import describe_process, describe_rank  # noqa: E402
 from lstm_dist.watchdog import Watchdog  # noqa: E402
 
-SIZES = tuple(2**k for k in range(10, 27))  # bytes
+SMALLEST = 1024  # bytes
 FEWEST, MOST = 4, 200  # repetitions of a size
 
 
@@ -70,7 +71,10 @@ def through_mpi() -> Way:
 
 
 def measure(way: Way, size: int, seconds: float) -> List[float]:
-    """The seconds of every repetition: the mean over the workers, each from when all had come."""
+    """The seconds of every repetition: the mean over the workers, each from when all had come.
+
+    Not the longest: who is told last that all have come waits less, and who is told first waits for that one too.
+    """
     send = way.prepare(size)
 
     def once() -> float:
@@ -86,25 +90,35 @@ def measure(way: Way, size: int, seconds: float) -> List[float]:
     return [float(mean) for mean in np.mean(everybodys, axis=0)]
 
 
-def measure_all(way: Way, seconds: float, watchdog: Watchdog, file: Path, process: Dict[str, Any]) -> None:
+class Plan(NamedTuple):
+    """What is to be measured: how long each size, which sizes, and where it is written."""
+
+    seconds: float
+    sizes: List[int]
+    file: Path
+
+
+def measure_all(way: Way, plan: Plan, watchdog: Watchdog, process: Dict[str, Any]) -> None:
     """All sizes; the first worker writes them, and where they were measured."""
     ranks, rows = [json.loads(text) for text in way.collect(json.dumps(describe_rank("cpu")))], []
-    for number, size in enumerate(SIZES, 1):
-        rows.append({"bytes": size, "seconds": measure(way, size, seconds)})
+    for number, size in enumerate(plan.sizes, 1):
+        rows.append({"bytes": size, "seconds": measure(way, size, plan.seconds)})
         watchdog.beat("step", number)
     if way.rank == 0:
-        file.write_text(json.dumps({**process, "ranks": ranks, "sizes": rows}), encoding="utf-8")
+        plan.file.write_text(json.dumps({**process, "ranks": ranks, "sizes": rows}), encoding="utf-8")
 
 
-def main(path: str, file: str, seconds: str) -> None:
+def main(path: str, file: str, seconds: str, largest: str) -> None:
     """Measure one way."""
     process = describe_process()
+    doublings = (int(largest) * 2**20 // SMALLEST).bit_length()
+    plan = Plan(float(seconds), [SMALLEST * 2**k for k in range(doublings)], Path(file))
     with Watchdog() as watchdog:
         if path == "mpi":
-            measure_all(through_mpi(), float(seconds), watchdog, Path(file), process)
+            measure_all(through_mpi(), plan, watchdog, process)
         else:
             with World.open() as world:
-                measure_all(through_horovod(world), float(seconds), watchdog, Path(file), process)
+                measure_all(through_horovod(world), plan, watchdog, process)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ class Probe(NamedTuple):
 class Network:
     """The probes of an experiment, by name."""
 
-    def __init__(self, probes: Sequence[Probe], folder: Folder, launcher: Launcher, seconds: float) -> None:
+    def __init__(
+        self, probes: Sequence[Probe], folder: Folder, launcher: Launcher, seconds: float, largest: int
+    ) -> None:
         self.folder = folder.path / "network"
         self._probes = {probe.name: probe for probe in probes}
         self._launcher = launcher
-        self._seconds = seconds
+        self._limits = [f"{seconds:g}", str(largest)]
         self._source = Source.here()
 
     @property
@@ -41,7 +43,7 @@ class Network:
         """The command of a probe's job."""
         probe, result = self._probes[name], (self.folder / name / "result.json").resolve()
         controller = "gloo" if probe.path == "horovod-gloo" else "mpi"
-        program = [str(PROGRAM), probe.path, str(result), f"{self._seconds:g}"]
+        program = [str(PROGRAM), probe.path, str(result), *self._limits]
         return self._launcher.program(probe.workers, program, controller)
 
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:

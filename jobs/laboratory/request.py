@@ -133,6 +133,7 @@ def _parser(description: str) -> TeachingParser:
     add("--to-perplexity", type=float, default=0.0, metavar="P", help="also train every weak point down to this")
     add("--max-epochs", type=int, default=1000, metavar="N", help="and give up after so many epochs (default 1000)")
     add("--seconds", type=float, default=1.0, metavar="S", help="network: how long each size is measured (default 1)")
+    add("--largest", type=int, default=64, metavar="MIB", help="network: the largest buffer, in MiB (default 64)")
     size = parser.add_argument_group("what a point is").add_argument
     size("--streams", type=int, default=32, metavar="B", help="of one worker alone (default 32)")
     size("--steps", type=int, default=50, metavar="N", help="in an epoch (default 50)")

@@ -122,7 +122,7 @@ class Point(_Job):
 
 
 class Size(_Record):
-    """Seconds of each allreduce of so many bytes, the median over the ranks."""
+    """Seconds of each allreduce of so many bytes, the mean over the ranks."""
 
     bytes: PositiveInt
     seconds: Tuple[PositiveFloat, ...]

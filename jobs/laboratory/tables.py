@@ -204,7 +204,7 @@ def of_links(wires: Sequence[Wire]) -> Table:
     """One row a path."""
     columns = ["path", "fitted to", "a call, ms", "α short, ms", "α, ms", "β, ns/byte", "bandwidth 1/β, MB/s"]
     columns += ["typical error, %", "largest, %"]
-    caption = "The link: what a call, a message (α; of buffers below 10 kB and above) and a byte (β) cost"
+    caption = "The link: what a call, a message (α; of buffers below 4 KiB, and from 256 KiB on) and a byte (β) cost"
     return Table(caption, columns, [_link(wire) for wire in wires])
 
 

@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from laboratory.rows import Network, Rows, Size
-from lstm_dist.link import Algorithm, Link, Sample, fit_link
+from lstm_dist.link import LONG, SHORT, Algorithm, Link, Sample, fit_link
 
 NAMES = {"horovod-mpi": "Horovod over MPI", "horovod-gloo": "Horovod over Gloo", "mpi": "plain MPI"}
 _ALGORITHMS: Dict[str, Algorithm] = {"horovod-mpi": "mpi", "horovod-gloo": "ring", "mpi": "mpi"}
@@ -71,7 +71,7 @@ def _wire(path: str, rows: List[Network]) -> Wire:
     if good:
         samples = [Sample(row.workers, size.bytes, median(size.seconds)) for row in good for size in row.sizes]
         try:
-            link, lack = fit_link(samples, _ALGORITHMS[path]), ""
+            link, lack = fit_link(samples, _ALGORITHMS[path], negotiated=path != "mpi"), ""
         except ValueError as error:
             lack = str(error)
     measured = [_measured(row, size, link, row in good) for row in rows for size in row.sizes]
@@ -81,7 +81,8 @@ def _wire(path: str, rows: List[Network]) -> Wire:
 def _measured(row: Network, size: Size, link: Optional[Link], fitted_to: bool) -> Measured:
     low, middle, high = (float(value) for value in np.percentile(size.seconds, [25, 50, 75]))
     fitted = link.seconds(row.workers, size.bytes) if link and row.workers > 1 else nan
-    residual = middle / fitted - 1 if fitted_to and fitted > 0 else nan
+    clear = fitted_to and not SHORT <= size.bytes < LONG
+    residual = middle / fitted - 1 if clear and fitted > 0 else nan
     return Measured(
         path=row.path,
         workers=row.workers,

@@ -7,15 +7,17 @@ its first processes end. The file system is one for all, as on a cluster, but fo
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable, List, NamedTuple, Optional, Sequence
 
 import pytest
 
 from tests.integration.programs import ROOT
 
 TOOLS = ("ip", "unshare", "nsenter", "mount", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+WIRES = ROOT / "tests" / "integration" / "wires.py"
 FOR_EVER = "while :; do sleep 3600; done"
 PATIENCE = 20.0
 
@@ -76,6 +78,45 @@ class Space:
         self._unshare.wait(timeout=10)
 
 
+class Cable(NamedTuple):
+    """What a host's cable does to what it sends.
+
+    Attributes:
+        rate: as tc writes it: 100mbit, 1gbit.
+        latency: seconds from one end to the other.
+    """
+
+    rate: str
+    latency: float
+    piece: int = 16_384
+
+    @property
+    def mbit(self) -> float:
+        """The rate in Mbit/s."""
+        number, unit = float(self.rate[:-4]), self.rate[-4:]
+        return number * {"gbit": 1000, "mbit": 1}[unit]
+
+    @property
+    def shape(self) -> Sequence[str]:
+        """The words of tc that keep to the rate: a burst is one piece, and there is room for what TCP sends ahead."""
+        return "tbf", "rate", self.rate, "burst", str(self.piece + 2_000), "limit", str(2**24)
+
+
+class Wires:
+    """The switch and the cables of a network in which these are slow."""
+
+    def __init__(self, cable: Cable, names: Sequence[str], switch: Space) -> None:
+        argv = ["nsenter", "--target", str(switch.pid), "--net", sys.executable, str(WIRES), str(cable.latency)]
+        self._process = subprocess.Popen([*argv, *names], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            assert said.readline() == b"ready\n"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=10)
+
+
 class Host(Space):
     """One host of a network."""
 
@@ -92,11 +133,16 @@ class Host(Space):
         """
         super().__init__(script, folder / f"{self.name}.ready")
 
-    def join(self, switch: Space) -> None:
+    def join(self, switch: Space, cable: Optional[Cable]) -> None:
         """Plug its cable in, and let others in."""
-        cable = ("ip", "link", "add", "name", f"cable{self.number}", "type", "veth", "peer", "name", "eth0")
-        switch.wire(*cable, "netns", str(self.pid))
-        switch.wire("ip", "link", "set", f"cable{self.number}", "master", "hub", "up")
+        name, mine = f"cable{self.number}", ("netns", str(self.pid))
+        if cable:
+            switch.wire("ip", "link", "set", name, *mine, "name", "eth0")
+            self.wire("ip", "link", "set", "eth0", "gso_max_size", str(cable.piece))
+            self.wire("tc", "qdisc", "add", "dev", "eth0", "root", *cable.shape)
+        else:
+            switch.wire("ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", *mine)
+            switch.wire("ip", "link", "set", name, "master", "hub", "up")
         self.output("ip", "address", "add", f"10.77.0.{self.number}/24", "dev", "eth0")
         self.output("ip", "link", "set", "eth0", "up")
         self.output("/usr/sbin/sshd", "-h", f"{self.folder}/{self.name}.key", "-f", f"{self.folder}/ssh/sshd_config")
@@ -109,16 +155,19 @@ class Network:
         local: a folder of which each host has its own.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, cable: Optional[Cable] = None) -> None:
         self.folder, self.local = folder, folder / "local"
         self.local.mkdir()
         self._write_ssh(count)
         self._switch = Space("ip link add hub type bridge; ip link set hub up", folder / "switch.ready")
         self.hosts: List[Host] = []
+        self._wires: Optional[Wires] = None
         try:
+            if cable:
+                self._wires = Wires(cable, [f"cable{number}" for number in range(1, count + 1)], self._switch)
             for number in range(1, count + 1):
                 self.hosts.append(Host(number, folder))
-                self.hosts[-1].join(self._switch)
+                self.hosts[-1].join(self._switch, cable)
         except BaseException:
             self.close()
             raise
@@ -154,5 +203,7 @@ class Network:
         self._switch.wire("ip", "link", "set", f"cable{number}", state)
 
     def close(self) -> None:
+        if self._wires:
+            self._wires.close()
         for space in (*self.hosts, self._switch):
             space.close()

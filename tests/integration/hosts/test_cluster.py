@@ -88,6 +88,17 @@ def test_a_hostfile_and_the_interface_that_horovodrun_finds(
     same_trajectory(reference.alone, run_dir)
 
 
+@BOTH
+def test_one_host_alone_needs_no_interface(
+    real: Path, network: Network, reference: Reference, tmp_path: Path, controller: str
+):
+    assert real.exists()
+    flags = ("-H", "node1:2", "--interface=eth0", f"--{controller}", *reference.flags, f"--run-dir={tmp_path}/run")
+    done = start(network, *flags)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
+    same_trajectory(reference.alone, tmp_path / "run")
+
+
 def test_the_command_is_shown_and_not_run(real: Path, network: Network, tmp_path: Path):
     assert real.exists()
     flags = ("--epochs", "50", "--corpus", "my text.txt")

@@ -1,0 +1,24 @@
+"""What the laboratory says of a network, on one whose rate and latency are known; tests/links.py has others."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.network import Cable, Network, require_tools
+from tests.links import LIMIT, judge, measure
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+
+
+def test_a_link_is_found_again_and_predicts_the_steps_of_two_and_three_hosts(real: Path, tmp_path: Path):
+    assert real.exists()
+    require_tools("tc")
+    cable = Cable("100mbit", 2e-3)
+    network = Network(tmp_path, 3, cable)
+    try:
+        quantities = judge(cable, measure(network, tmp_path / "out", "--largest=4", "--seconds=0.1"))
+    finally:
+        network.close()
+    assert [quantity.name for quantity in quantities][2:] == ["step of 2, ms", "step of 3, ms"]
+    for quantity in quantities:
+        assert abs(quantity.off) < LIMIT, quantities

@@ -1,0 +1,76 @@
+"""A switch with long cables: what a host sends arrives at another a fixed time later.
+
+This is `tc netem delay`, for kernels that are built without it; what a cable carries a second is tc's business. Each
+cable is a TAP device, made here and then moved to its host, whose frames come and go in pieces of up to 64 KiB.
+
+python tests/integration/wires.py SECONDS cable1 cable2 ...   until killed; says "ready" when the devices are there
+"""
+
+import contextlib
+import fcntl
+import os
+import select
+import struct
+import sys
+import time
+from collections import deque
+from typing import Deque, Dict, List, Tuple
+
+TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0  # linux/if_tun.h
+TAP, NO_PACKET_INFO, OFFLOAD_HEADER = 0x0002, 0x1000, 0x4000
+CHECKSUM, SEGMENTS = 0x01, 0x02 | 0x04  # left to the device, and so to nobody: the other end is in this kernel too
+HEADER = 10  # bytes of struct virtio_net_hdr before each frame
+FRAME = 65_536 + 64
+MULTICAST = 0x01  # in the first byte of an address
+
+
+def open_tap(name: str) -> int:
+    """A new device's file."""
+    file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+    fcntl.ioctl(file, TUNSETIFF, struct.pack("16sH22x", name.encode(), TAP | NO_PACKET_INFO | OFFLOAD_HEADER))
+    fcntl.ioctl(file, TUNSETOFFLOAD, CHECKSUM | SEGMENTS)
+    return file
+
+
+class Switch:
+    """Learns who is where, as any switch does."""
+
+    def __init__(self, files: List[int]) -> None:
+        self.files = files
+        self._homes: Dict[bytes, int] = {}
+
+    def ways(self, frame: bytes, source: int) -> List[int]:
+        """Where a frame from `source` goes: to its address, or to everybody."""
+        to, sender = frame[HEADER : HEADER + 6], frame[HEADER + 6 : HEADER + 12]
+        self._homes[sender] = source
+        if to[0] & MULTICAST or to not in self._homes:
+            return [file for file in self.files if file != source]
+        return [self._homes[to]]
+
+
+def carry(switch: Switch, latency: float) -> None:
+    """For ever. One latency for all: what was sent first arrives first, and the frames under way are a queue."""
+    under_way: Deque[Tuple[float, int, bytes]] = deque()
+    while True:
+        patience = max(0.0, under_way[0][0] - time.monotonic()) if under_way else None
+        for source in select.select(switch.files, [], [], patience)[0]:
+            frame = os.read(source, FRAME)
+            due = time.monotonic() + latency
+            under_way.extend((due, way, frame) for way in switch.ways(frame, source))
+        while under_way and under_way[0][0] <= time.monotonic():
+            _, way, frame = under_way.popleft()
+            deliver(way, frame)
+
+
+def deliver(way: int, frame: bytes) -> None:
+    """A host that is not there yet misses it, as it would."""
+    with contextlib.suppress(OSError):
+        os.write(way, frame)
+
+
+if __name__ == "__main__":
+    # A cable does not wait until somebody has finished computing.
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
+    files = [open_tap(name) for name in sys.argv[2:]]
+    print("ready", flush=True)
+    carry(Switch(files), float(sys.argv[1]))

@@ -1,0 +1,106 @@
+"""Predictions held against reality: hosts behind links of a known rate and latency, run by hand.
+
+    .venv/bin/python -m tests.links                 four links, two to four hosts: some twenty minutes on two cores
+    .venv/bin/python -m tests.links --only=1gbit    those of this rate
+
+Each is measured by jobs/scale.py as anybody would, and concluded upon as jobs/report.py does. The latency is what plain
+MPI finds of it, as it has nothing to agree on before it sends. The status is 1 if anything is further off than LIMIT.
+"""
+
+import argparse
+import itertools
+import sys
+import tempfile
+from pathlib import Path
+from typing import Iterator, List, NamedTuple
+
+from tqdm import tqdm
+
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.network import Cable, Network
+from tests.integration.programs import ROOT, run
+
+sys.path.insert(0, str(ROOT / "jobs"))
+from laboratory import findings, rows
+
+RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
+LIMIT = 0.15
+POINT = ("--mode=weak", "--repeat=1", "--streams=8", "--steps=10", "--epochs=3", "--time-every=2")
+MODEL = ("--", "--hidden-size=64")
+
+
+class Quantity(NamedTuple):
+    """Something that should be, and what it was found to be."""
+
+    name: str
+    expected: float
+    found: float
+
+    @property
+    def off(self) -> float:
+        """By which part of it."""
+        return self.found / self.expected - 1
+
+
+def measure(network: Network, out: Path, *network_flags: str) -> findings.Findings:
+    """What the laboratory concludes of this network."""
+    count = len(network.hosts)
+    common = [f"--workers={','.join(map(str, range(1, count + 1)))}", f"--out={out}", "--controller=gloo"]
+    common += ["-H", ",".join(f"{host.name}:1" for host in network.hosts), "--interface=eth0", *POINT]
+    # Ranks of several hosts share this machine's two cores, and a rank that waits must not keep another from computing.
+    variables = {**ENVIRONMENT, "OMPI_MCA_mpi_yield_when_idle": "1", "PYTHON": None}
+    for what, flags in (("network", network_flags), ("training", ())):
+        command = [sys.executable, str(ROOT / "jobs" / "scale.py"), what, *common, *flags, *MODEL]
+        done = run(network.hosts[0].inside(*command), timeout=1800, env=variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return findings.find(rows.read(out, allow_mixed=False))
+
+
+def judge(cable: Cable, found: findings.Findings) -> List[Quantity]:
+    """The link as it is and as it was found, and the steps as they were predicted and as they were."""
+    links = {wire.path: wire.link for wire in found.wires}
+    horovod, plain = links["horovod-gloo"], links["mpi"]
+    assert horovod
+    assert plain
+    (weak,) = found.modes
+    return [
+        Quantity("latency, ms", 1e3 * cable.latency, 1e3 * plain.alpha_short),
+        Quantity("Mbit/s", cable.mbit, 8e-6 / horovod.beta),
+        *(
+            Quantity(f"step of {step.predicted.workers}, ms", 1e3 * step.measured, 1e3 * step.predicted.step)
+            for step in weak.steps
+            if step.predicted.workers > 1
+        ),
+    ]
+
+
+def trials(rate: str) -> Iterator[List[Quantity]]:
+    """All links of this rate, or of any."""
+    cables = [Cable(*each) for each in itertools.product([rate] if rate else RATES, LATENCIES)]
+    for cable in tqdm(cables, desc="links", unit="link"):
+        with tempfile.TemporaryDirectory(prefix="links") as place:
+            network = Network(Path(place), HOSTS, cable)
+            try:
+                yield judge(cable, measure(network, Path(place) / "out", "--largest=8", "--seconds=0.5"))
+            finally:
+                network.close()
+
+
+def main() -> int:
+    """Print a table: each column what it should be, what it was found to be, and by how much that is off."""
+    parser = argparse.ArgumentParser(prog="python -m tests.links", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", choices=RATES, default="", help="links of this rate")
+    lines, wrong = [], 0
+    for quantities in trials(parser.parse_args().only):
+        if not lines:
+            lines = [f"| {' | '.join(q.name for q in quantities)} |", "| --- " * len(quantities) + "|"]
+            tqdm.write("\n".join(lines))
+        cells = [f"{q.expected:.4g}: {q.found:.4g} ({q.off:+.0%})" for q in quantities]
+        tqdm.write(f"| {' | '.join(cells)} |")
+        sys.stdout.flush()
+        wrong += sum(abs(q.off) > LIMIT for q in quantities)
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
