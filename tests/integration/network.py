@@ -84,6 +84,7 @@ class Cable(NamedTuple):
     Attributes:
         rate: as tc writes it: 100mbit, 1gbit.
         latency: seconds from one end to the other.
+        piece: bytes that TCP hands over at a time.
     """
 
     rate: str
@@ -106,8 +107,9 @@ class Wires:
     """The switch and the cables of a network in which these are slow."""
 
     def __init__(self, cable: Cable, names: Sequence[str], switch: Space) -> None:
-        argv = ["nsenter", "--target", str(switch.pid), "--net", sys.executable, str(WIRES), str(cable.latency)]
-        self._process = subprocess.Popen([*argv, *names], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        argv = ["nsenter", "--target", str(switch.pid), "--net", sys.executable, str(WIRES)]
+        facts = [str(cable.latency), str(cable.mbit * 1e6 / 8)]
+        self._process = subprocess.Popen([*argv, *facts, *names], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
         assert self._process.stdout is not None
         with self._process.stdout as said:
             assert said.readline() == b"ready\n"

@@ -1,20 +1,22 @@
-"""A switch with long cables: what a host sends arrives at another a fixed time later.
+"""A switch with long cables: what a host sends arrives at another when its last bit has come all the way.
 
-This is `tc netem delay`, for kernels that are built without it; what a cable carries a second is tc's business. Each
-cable is a TAP device, made here and then moved to its host, whose frames come and go in pieces of up to 64 KiB.
+This is `tc netem delay`, for kernels that are built without it. How much a cable carries a second is the business of
+tc, which lets a first burst through at once; the time that a frame's own bits take is therefore added here. Each cable
+is a TAP device, made here and then moved to its host.
 
-python tests/integration/wires.py SECONDS cable1 cable2 ...   until killed; says "ready" when the devices are there
+python tests/integration/wires.py SECONDS BYTES_A_SECOND cable1 cable2 ...   until killed; says "ready" at its beginning
 """
 
 import contextlib
 import fcntl
+import heapq
+import itertools
 import os
 import select
 import struct
 import sys
 import time
-from collections import deque
-from typing import Deque, Dict, List, Tuple
+from typing import Dict, List, Tuple
 
 TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0  # linux/if_tun.h
 TAP, NO_PACKET_INFO, OFFLOAD_HEADER = 0x0002, 0x1000, 0x4000
@@ -48,17 +50,20 @@ class Switch:
         return [self._homes[to]]
 
 
-def carry(switch: Switch, latency: float) -> None:
-    """For ever. One latency for all: what was sent first arrives first, and the frames under way are a queue."""
-    under_way: Deque[Tuple[float, int, bytes]] = deque()
+def carry(switch: Switch, latency: float, rate: float) -> None:
+    """For ever."""
+    under_way: List[Tuple[float, int, int, bytes]] = []  # when, in which order, to whom, what
+    order, last = itertools.count(), dict.fromkeys(switch.files, 0.0)
     while True:
         patience = max(0.0, under_way[0][0] - time.monotonic()) if under_way else None
         for source in select.select(switch.files, [], [], patience)[0]:
             frame = os.read(source, FRAME)
-            due = time.monotonic() + latency
-            under_way.extend((due, way, frame) for way in switch.ways(frame, source))
+            # Nothing overtakes on a cable.
+            last[source] = max(last[source], time.monotonic() + len(frame) / rate + latency)
+            for way in switch.ways(frame, source):
+                heapq.heappush(under_way, (last[source], next(order), way, frame))
         while under_way and under_way[0][0] <= time.monotonic():
-            _, way, frame = under_way.popleft()
+            _, _, way, frame = heapq.heappop(under_way)
             deliver(way, frame)
 
 
@@ -71,6 +76,6 @@ def deliver(way: int, frame: bytes) -> None:
 if __name__ == "__main__":
     # A cable does not wait until somebody has finished computing.
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(50))
-    files = [open_tap(name) for name in sys.argv[2:]]
+    files = [open_tap(name) for name in sys.argv[3:]]
     print("ready", flush=True)
-    carry(Switch(files), float(sys.argv[1]))
+    carry(Switch(files), float(sys.argv[1]), float(sys.argv[2]))

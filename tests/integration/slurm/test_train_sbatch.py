@@ -104,14 +104,17 @@ def go_on(cluster: Cluster, reference: Reference, run_dir: Path, job: str, stop:
     return ended
 
 
-@EVERY_LAUNCHER
+@pytest.mark.parametrize(
+    ("launcher", "to"), [("srun", []), ("mpirun", []), ("horovodrun", []), ("mpirun", ["--batch"])]
+)
 def test_a_signal_before_the_end_of_its_time_queues_it_again(
-    cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str
+    cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str, to: List[str]
 ):
+    """Also one that only the batch script hears, as with --signal=B:USR1@120."""
     run_dir = tmp_path / "run"
     env = {**ROOTS, "LAUNCHER": launcher}
     job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}", env=env)
-    ended = go_on(cluster, reference, run_dir, job, lambda: cluster.slurm("scancel", "--signal=USR1", job))
+    ended = go_on(cluster, reference, run_dir, job, lambda: cluster.slurm("scancel", "--signal=USR1", *to, job))
     assert STOPPED.search(ended.log)
     assert "\nto be queued again, for start 2\n" in ended.log
 
