@@ -1,8 +1,10 @@
 """CUDA's libraries from PyPI, with libraries of our own in their place."""
 
 import ctypes
+import os
 import shutil
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ import pytest
 
 from lstm_dist import cuda
 from lstm_dist.errors import ExitStatus, UserError
+from tests.integration.programs import ROOT
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, packages: Dict[str, Path]) -> None:
@@ -40,6 +43,41 @@ def test_they_are_loaded_so_that_others_find_them_by_name(monkeypatch: pytest.Mo
     cuda.load()
     assert ctypes.CDLL("libnccl.so.2").lstm_dist_test_symbol() == 42
     assert ctypes.CDLL(None).lstm_dist_test_symbol() == 42
+
+
+def test_all_of_them_are_loaded_each_after_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    needed = (
+        "libcudart.so.11.0 libnvrtc.so.11.2 libcublasLt.so.11 libcublas.so.11 libcufft.so.10 libcurand.so.10 "
+        "libcusolver.so.11 libcudnn.so.8 libnccl.so.2 libnvToolsExt.so.1"
+    )
+    for name in cuda.LIBRARIES:
+        (tmp_path / "nvidia" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "nvidia" / name).touch()
+    loaded = []
+    monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: loaded.append((Path(path).name, mode)))
+    installed(monkeypatch, {"nvidia-cuda-runtime-cu11": tmp_path})
+    cuda.load()
+    assert loaded == [(name, ctypes.RTLD_GLOBAL) for name in needed.split()]
+
+
+def test_the_package_loads_them_before_anything_else_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "nvidia_cuda_runtime_cu11-11.8.dist-info").mkdir()
+    (tmp_path / "nvidia_cuda_runtime_cu11-11.8.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: nvidia-cuda-runtime-cu11\nVersion: 11.8\n"
+    )
+    (tmp_path / "nvidia" / "nccl" / "lib").mkdir(parents=True)
+    (tmp_path / "nvidia" / "nccl" / "lib" / "libnccl.so.2").touch()
+    program = (
+        "import ctypes, sys\n"
+        "ctypes.CDLL = lambda path, mode: print(path, 'mxnet' in sys.modules)\n"
+        "import lstm_dist\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == f"{tmp_path}/nvidia/nccl/lib/libnccl.so.2 False\n", done.stderr
 
 
 def test_without_them_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,19 @@
-"""What of the exchange needs no other ranks: whose fault an error is."""
+"""What of the exchange needs no other ranks: who this worker is, and whose fault an error is."""
+
+from types import SimpleNamespace
 
 import pytest
 from mxnet.base import MXNetError
 
-from lstm_dist.exchange import is_peer_failure
+from lstm_dist.exchange import World, is_peer_failure
+
+
+def test_a_worker_of_the_second_host_knows_its_places():
+    facts = {"rank": 5, "size": 8, "local_rank": 1, "local_size": 4, "nccl_built": 0, "cuda_built": False}
+    world = World(SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()}), None)
+    assert (world.rank, world.size, world.local_rank) == (5, 8, 1)
+    assert not world.is_root
+    assert not world.is_one_host
 
 
 @pytest.mark.parametrize(

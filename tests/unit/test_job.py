@@ -8,10 +8,11 @@ from typing import Callable, Dict, List, TypeVar
 import mxnet as mx
 import pytest
 
+from lstm_dist import device
 from lstm_dist.config import parse_config
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.exchange import SettledError
-from lstm_dist.job import Job, inspect_place, require_agreement
+from lstm_dist.job import Job, inspect_place, prepare, require_agreement
 
 T = TypeVar("T")
 
@@ -24,6 +25,19 @@ def test_threads_have_to_be_equal_where_they_compute(ctx: mx.Context, compared: 
     require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
     assert ("OMP_NUM_THREADS" in told) == compared
     assert {"corpus", "vocabulary", "code", "seed"} <= set(told)
+
+
+def test_a_worker_takes_the_gpu_of_its_local_rank(song_file: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def choose(*given: object) -> mx.Context:
+        asked.append(given)
+        return mx.cpu()
+
+    monkeypatch.setattr(device, "choose", choose)
+    sizes = ["--hidden-size=8", "--global-batch-size=8", "--seq-len=5", "--max-chars=600", f"--corpus={song_file}"]
+    prepare(parse_config(sizes), SimpleNamespace(rank=5, local_rank=1, size=8))
+    assert asked == [("auto", 1)]
 
 
 class Ranks:

@@ -168,12 +168,16 @@ def test_where_it_cannot_queue_again_it_says_so_with_its_status(
     cluster: Cluster, reference: Reference, tmp_path: Path, why: str
 ):
     run_dir = tmp_path / "run"
-    env = {"MAX_REQUEUES": "0"} if why == "MAX_REQUEUES" else without_scontrol(tmp_path)
+    env = {"MAX_REQUEUES": "1"} if why == "MAX_REQUEUES" else without_scontrol(tmp_path)
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}", env=env)
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
     cluster.slurm("scancel", "--signal=USR1", job)
+    if why == "MAX_REQUEUES":  # once it may
+        wait_until(lambda: "\nresumed after step " in cluster.log(job), f"start 2: {cluster.log(job)}", 60)
+        cluster.slurm("scancel", "--signal=USR1", job)
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("FAILED", 75), ended.log
+    assert ended.log.count("to be queued again") == (why == "MAX_REQUEUES")
     assert why in ended.log.splitlines()[-1]
     assert f"submit it again with --resume --run-dir {run_dir}\n" in ended.log
 
