@@ -16,7 +16,8 @@ from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.config import RunConfig
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.exchange import SettledError, World
-from lstm_dist.model import CharLSTM, initial_parameters, memory_needed
+from lstm_dist.model import CharLSTM
+from lstm_dist.parameters import initial_parameters, memory_needed
 from lstm_dist.rundir import is_seen, leave_mark, remove_mark
 from lstm_dist.trainer import Batches, Schedule
 

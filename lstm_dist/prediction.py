@@ -52,11 +52,6 @@ class Prediction(NamedTuple):
         """Seconds of both: the gradient is sent when it is complete."""
         return self.compute + self.exchange
 
-    @property
-    def bound(self) -> str:
-        """What takes the larger part, "compute" or "exchange"."""
-        return "compute" if self.compute >= self.exchange else "exchange"
-
 
 def predict_weak(compute: float, size: float, link: Link) -> List[Prediction]:
     """Where every worker has the same streams, and so takes the same time, whatever their number.

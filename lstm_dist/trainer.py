@@ -14,8 +14,9 @@ import numpy as np
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches, Window
 from lstm_dist.evaluation import bits_per_char, perplexity
 from lstm_dist.exchange import World
-from lstm_dist.model import VOTES, CharLSTM, LSTMState
+from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.optim import clip_by_global_norm, sgd_update_
+from lstm_dist.parameters import VOTES
 from lstm_dist.runlog import EpochMetrics, RunLog
 from lstm_dist.stopwatch import RunningStopwatch, StepTimes, Stopwatch, collect
 

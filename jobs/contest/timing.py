@@ -15,7 +15,7 @@ from tqdm import tqdm
 from contest.case import Case
 from contest.team import Entry, Team
 from lstm_dist.errors import UserError
-from lstm_dist.model import initial_parameters
+from lstm_dist.parameters import initial_parameters
 
 _TURN_SECONDS = 0.4
 _TOLERANCE = 1e-4

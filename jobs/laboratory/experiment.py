@@ -1,7 +1,6 @@
 """What all points of an experiment have in common, and the folder that keeps it and their rows."""
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
@@ -10,7 +9,7 @@ from laboratory.point import Point
 from lstm_dist.config import RunConfig
 from lstm_dist.corpus import load_corpus
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.model import VOTES, document_shapes
+from lstm_dist.parameters import VOTES, number_of_parameters
 
 
 class Target(NamedTuple):
@@ -68,8 +67,7 @@ class Experiment(NamedTuple):
 
 def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
     """The sizes of the model that these settings train on a text of so many distinct characters."""
-    shapes = document_shapes(vocab_size, settings.hidden_size).values()
-    parameters = sum(math.prod(shape) for shape in shapes)
+    parameters = number_of_parameters(vocab_size, settings.hidden_size)
     width = {"float32": 4, "float16": 2}[settings.wire_dtype]
     return {
         "seq_len": settings.seq_len, "hidden_size": settings.hidden_size, "vocab_size": vocab_size,

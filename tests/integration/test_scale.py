@@ -17,6 +17,7 @@ from tests.integration.network import wait_until
 from tests.integration.programs import ROOT, environment, run
 
 SCALE = ("python", str(ROOT / "jobs" / "scale.py"))
+REPORT = str(ROOT / "jobs" / "report.py")
 SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--seconds=0.001")
 TRAINED = ("--", "--hidden-size=8", "--seq-len=5")
 
@@ -163,6 +164,14 @@ def test_the_commands_are_shown_and_nothing_is_written(tmp_path: Path):
     ]
     assert {line.split("-H ")[1].split()[0] for line in done.stdout.splitlines() if "n002" in line} == {"node1:2"}
     assert not list(tmp_path.iterdir())
+
+
+def test_a_login_node_where_mxnet_cannot_be_loaded_will_do(tmp_path: Path):
+    (tmp_path / "mxnet.py").write_text("raise OSError('libcuda.so.1: cannot open shared object file')")
+    env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    for command in ([*SCALE, "--workers=1,2", f"--out={tmp_path}/out", "--dry-run"], ["python", REPORT, "--help"]):
+        done = run(command, env=env)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

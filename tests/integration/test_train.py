@@ -20,7 +20,7 @@ import pytest
 from safetensors import safe_open
 
 from lstm_dist.checkpoint import load_checkpoint
-from lstm_dist.model import document_shapes
+from lstm_dist.parameters import document_shapes
 from tests.conftest import TRAINED_FLAGS, Trained, verses
 from tests.integration.programs import TINY, TRAIN, environment, newest, run
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
-from lstm_dist.model import CharLSTM, initial_parameters
+from lstm_dist.model import CharLSTM
+from lstm_dist.parameters import initial_parameters
 from lstm_dist.trainer import Callbacks, NotFiniteError, Schedule, Trainer, Votes
 from tests.alone import Alone, Record
 

@@ -14,7 +14,7 @@ from lstm_dist import checkpoint
 from lstm_dist.checkpoint import STATE, load_checkpoint, pack, unpack
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.errors import UserError
-from lstm_dist.model import document_shapes
+from lstm_dist.parameters import document_shapes
 
 VOCABULARY = Vocabulary(' 分开不\0\x1b"\\')
 V, H = len(VOCABULARY), 3

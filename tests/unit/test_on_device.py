@@ -9,7 +9,8 @@ import pytest
 
 from lstm_dist.batches import ConsecutiveBatches
 from lstm_dist.exchange import World
-from lstm_dist.model import VOTES, CharLSTM, initial_parameters
+from lstm_dist.model import CharLSTM
+from lstm_dist.parameters import VOTES, initial_parameters
 from lstm_dist.trainer import Callbacks, Trainer
 from tests.alone import Alone, Record
 from tests.unit.test_trainer import TOKENS, B, H, T, V, schedule

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lstm_dist.link import Link
-from lstm_dist.prediction import Compute, Prediction, fit_compute, predict_strong, predict_weak
+from lstm_dist.prediction import Compute, fit_compute, predict_strong, predict_weak
 
 LINK = Link(overhead=1e-3, alpha_short=0.0, alpha=1e-4, beta=1e-9)
 SIZE = 10**7
@@ -27,12 +27,6 @@ def test_strong_scaling_shares_the_streams_until_each_worker_has_one():
         [0.026, 0.014, 0.008, 0.005, 0.004]
     )  # 16 share 24: two each
     assert predict_strong(4096, Compute(0.002, 0.001), SIZE, LINK)[-1].compute == pytest.approx(0.006)
-
-
-@pytest.mark.parametrize(("compute", "exchange", "bound"), [(2.0, 1.0, "compute"), (1.0, 2.0, "exchange")])
-def test_the_larger_part_is_the_bound(compute, exchange, bound):
-    step = Prediction(2, compute, exchange)
-    assert (step.step, step.bound) == (3.0, bound)
 
 
 def test_the_time_of_a_share_is_found_between_and_beyond_what_was_measured():

@@ -6,7 +6,7 @@ from typing import List, Tuple
 import numpy as np
 import pytest
 
-from lstm_dist.model import initial_parameters
+from lstm_dist.parameters import initial_parameters
 from lstm_dist.randomness import Purpose, generator
 
 SEEDS = (0, 1, 2**63 - 1)

@@ -6,7 +6,8 @@ import pytest
 
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.errors import UserError
-from lstm_dist.model import CharLSTM, document_shapes
+from lstm_dist.model import CharLSTM
+from lstm_dist.parameters import document_shapes
 from lstm_dist.sampling import choose, continue_text
 from tests.reference import window_loss
 

@@ -16,7 +16,10 @@ TREES: Dict[Path, ast.Module] = {
     p: ast.parse(p.read_text(encoding="utf-8"), str(p))
     for p in [*LIBRARY, *PROGRAMS, *CONTEST, *LABORATORY, *LAUNCHERS]
 }
-PURE = ("batches", "lstm", "optim", "corpus", "launcher", "randomness", "evaluation", "scaling", "link", "prediction")
+PURE = (
+    "batches", "lstm", "parameters", "optim", "corpus", "launcher", "randomness", "evaluation", "scaling", "link",
+    "prediction",
+)  # fmt: skip
 COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.exchange"}
 
 

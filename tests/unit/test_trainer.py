@@ -10,7 +10,8 @@ import pytest
 
 import lstm_dist.trainer as trainer_module
 from lstm_dist.batches import ConsecutiveBatches
-from lstm_dist.model import CharLSTM, LSTMState, initial_parameters
+from lstm_dist.model import CharLSTM, LSTMState
+from lstm_dist.parameters import initial_parameters
 from lstm_dist.stopwatch import StepTimes
 from lstm_dist.trainer import Callbacks, NotFiniteError, Progress, Schedule, Trainer, Votes, train_step
 from tests.alone import Alone, Record

@@ -1,0 +1,43 @@
+"""Names and shapes of the parameters, what they need, and their start."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lstm_dist.parameters import document_shapes, initial_parameters, memory_needed, number_of_parameters
+
+V, H = 7, 5
+
+
+def test_the_documents_names_and_shapes():
+    assert dict(document_shapes(1465, 256)) == {
+        "W_xi": (1465, 256), "W_hi": (256, 256), "b_i": (256,),
+        "W_xf": (1465, 256), "W_hf": (256, 256), "b_f": (256,),
+        "W_xo": (1465, 256), "W_ho": (256, 256), "b_o": (256,),
+        "W_xc": (1465, 256), "W_hc": (256, 256), "b_c": (256,),
+        "W_hy": (256, 1465), "b_y": (1465,),
+    }  # fmt: skip
+    assert len(document_shapes(V, H)) == 14
+
+
+def test_the_memory_that_is_needed_is_more_than_all_parameters_twice():
+    parameters = sum(math.prod(shape) for shape in document_shapes(V, H).values())
+    assert number_of_parameters(V, H) == parameters
+    assert memory_needed(V, H, 0, 35) == 4 * 2 * parameters
+    assert memory_needed(V, H, 3, 2) - memory_needed(V, H, 0, 2) == 4 * 6 * (14 * H + 2 * V)
+
+
+def test_initial_parameters_depend_on_the_seed_alone():
+    first, again, other = (initial_parameters(V, H, seed) for seed in (3, 3, 4))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, again[name])
+        assert value.dtype == np.float32
+        if name.startswith("b"):
+            assert not value.any()
+        else:
+            assert not np.array_equal(value, other[name])
+    assert not np.array_equal(first["W_xi"], first["W_xf"])
+    wide = initial_parameters(400, 50, 0)["W_xo"]
+    assert abs(wide.mean()) < 3e-4
+    assert wide.std() == pytest.approx(0.01, rel=0.02)
