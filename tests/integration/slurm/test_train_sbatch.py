@@ -293,6 +293,15 @@ def test_tasks_of_an_srun_that_connects_nothing_say_so_once(cluster: Cluster, re
     assert not (tmp_path / "run").exists()
 
 
+def test_outside_of_slurm_the_scripts_say_who_submits_them():
+    for script, how in (("train", "sbatch -N 2 slurm/train.sbatch"), ("scaling", "jobs/scale.py --slurm-array")):
+        done = run(["bash", str(ROOT / f"slurm/{script}.sbatch")])
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: this is no ")
+        assert how in line
+
+
 def test_a_mistake_in_a_flag_is_the_jobs_status(cluster: Cluster, reference: Reference):
     ended = cluster.end(cluster.submit("-N2", "--", *reference.flags, "--epoch=2"))
     assert (ended.state, ended.status) == ("FAILED", 2), ended.log
