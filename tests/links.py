@@ -25,7 +25,7 @@ from laboratory import findings, rows
 
 RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
 LIMIT = 0.15
-# TCP takes a few seconds to find out what a fast link with a long way carries: the first of three epochs is not counted.
+# So many that TCP has found out what a fast link with a long way carries before the first of them is counted.
 POINT = ("--mode=weak", "--repeat=1", "--streams=8", "--steps=30", "--epochs=3", "--time-every=3")
 MODEL = ("--", "--hidden-size=64")
 
