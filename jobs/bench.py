@@ -6,6 +6,7 @@ python jobs/bench.py --workers 2     scaling: weak (32 streams each) and strong 
 python jobs/bench.py --sizes         cost of a character against the sizes of model and batch, with a picture
 python jobs/bench.py --guards        what signals, clocks, watchdog and stopwatch of a run cost our step
 python jobs/bench.py --profile       what our step spends its time on
+python jobs/bench.py --prepare 1000  preparing so many megabytes of text, beside a loop over characters
 
 Every contestant is a process of its own, or as many as there are workers. Before anything is measured, all compute the
 loss and gradients of the same window from the same weights, and have to agree. PyTorch's take part where torch is
@@ -19,7 +20,7 @@ import platform
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from contest import picture, table
+from contest import encoding, picture, table
 from contest.case import Case
 from contest.entries import GUARDS, SINGLE, SWEPT, choose, scaling
 from contest.team import Entry
@@ -42,6 +43,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     what.add_argument("--sizes", action="store_true", help="measure the cost of a character at other sizes")
     what.add_argument("--guards", action="store_true", help="measure our step with and without what guards a run")
     what.add_argument("--profile", action="store_true", help="measure the operators of our step instead")
+    what.add_argument("--prepare", type=int, metavar="MB", help="measure jobs/prepare.py on so much text instead")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="OpenMP threads a worker (default 1)")
     parser.add_argument("--turns", type=int, default=15, metavar="N", help="measurements of each (default 15)")
     parser.add_argument("--only", metavar="A,B", help=f"these contestants, of: {', '.join(SINGLE)}")
@@ -89,7 +91,11 @@ def main(argv: Optional[List[str]] = None) -> None:
     given = parse(argv)
     base = Case(given.streams, given.seq_len, given.hidden_size, given.vocab_size, 1, given.threads)
     timings: List[Timing] = []
-    if given.profile:
+    if given.prepare:
+        with tqdm(total=2 * given.turns, desc="measuring", leave=False) as bar:
+            found = encoding.measure(given.prepare, given.turns, bar.update)
+        shown = encoding.table(found)
+    elif given.profile:
         shown = profile(base)
     elif given.workers > 1:
         timings = measure(scaling(base, given.workers, given.only), given.turns)

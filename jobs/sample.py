@@ -2,7 +2,6 @@
 """Let a trained model go on writing. One process; a checkpoint is enough, its vocabulary is inside."""
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -16,20 +15,17 @@ with one_line_errors():
     require_driver()
 
 import mxnet as mx  # noqa: E402
-import numpy as np  # noqa: E402
 
-from lstm_dist.checkpoint import load_checkpoint  # noqa: E402
 from lstm_dist.config import TeachingParser  # noqa: E402
-from lstm_dist.errors import ExitStatus, UserError, printable  # noqa: E402
-from lstm_dist.model import CharLSTM  # noqa: E402
+from lstm_dist.errors import UserError, printable  # noqa: E402
 from lstm_dist.sampling import continue_text  # noqa: E402
-from lstm_dist.store import Store  # noqa: E402
+from lstm_dist.trained import SOURCE, load_trained  # noqa: E402
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """The command line, every value in its range."""
     parser = TeachingParser(prog="jobs/sample.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("source", type=Path, metavar="RUN_DIR_OR_CHECKPOINT", help="runs/NAME, or a .safetensors file")
+    parser.add_argument("source", type=Path, metavar=SOURCE, help="runs/NAME, or a .safetensors file")
     parser.add_argument("--prefix", default="分开", metavar="TEXT", help="what to continue (default %(default)s)")
     parser.add_argument("--length", type=int, default=100, metavar="N", help="new characters (default %(default)s)")
     parser.add_argument(
@@ -59,39 +55,16 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return given
 
 
-def newest_checkpoint(run_dir: Path) -> Path:
-    """The last checkpoint of a run, be it at its end or under way."""
-    paths = Store(run_dir / "checkpoints").paths()
-    if not paths:
-        raise UserError(
-            f"RUN_DIR_OR_CHECKPOINT {run_dir}: there is no checkpoint in it; give a run of jobs/train.py, or a file",
-            ExitStatus.NO_INPUT,
-        )
-    return paths[0]
-
-
 def main(argv: Optional[List[str]] = None) -> None:
     """Print the prefix and exactly `--length` new characters."""
     given = parse(argv)
-    path = newest_checkpoint(given.source) if os.path.isdir(given.source) else given.source
-    checkpoint = load_checkpoint(path, "RUN_DIR_OR_CHECKPOINT")
-    if checkpoint.vocabulary is None:
-        raise UserError(f"RUN_DIR_OR_CHECKPOINT {path}: holds no vocabulary; give a file that jobs/train.py wrote")
-    missing = checkpoint.vocabulary.missing(given.prefix)
+    model, vocabulary = load_trained(given.source, mx.cpu())
+    missing = vocabulary.missing(given.prefix)
     if missing:
         raise UserError(
             f"--prefix {given.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on"
         )
-    shape = np.shape(checkpoint.parameters.get("W_hi", 0))
-    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
-        raise UserError(
-            f"RUN_DIR_OR_CHECKPOINT {path}: parameter W_hi has shape {shape}; give a file that jobs/train.py wrote"
-        )
-    model = CharLSTM(len(checkpoint.vocabulary), shape[0], mx.cpu())
-    model.load(checkpoint.parameters, str(path))
-    text = continue_text(
-        model, checkpoint.vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed
-    )
+    text = continue_text(model, vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed)
     print(printable(text) if sys.stdout.isatty() else text, flush=True)
 
 

@@ -24,7 +24,8 @@ with one_line_errors():
 from lstm_dist import device, runcard, runlog, sampling, status  # noqa: E402
 from lstm_dist.config import parse_config, require_same_run  # noqa: E402
 from lstm_dist.errors import ExitStatus  # noqa: E402
-from lstm_dist.exchange import SettledError, World  # noqa: E402
+from lstm_dist.exchange import World  # noqa: E402
+from lstm_dist.group import SettledError  # noqa: E402
 from lstm_dist.job import DOCUMENT_PREFIXES, Job, inspect_place, make_schedule, prepare, require_agreement  # noqa: E402
 from lstm_dist.keeper import Keeper, leave_stopped, recorded  # noqa: E402
 from lstm_dist.past import Past, find_past, recall  # noqa: E402
@@ -49,7 +50,8 @@ def open_place(job: Job, past: Optional[Past], lock: Optional[IO[str]], world: W
     run_dir = Path(world.share_text(str(given.resolve()) if given else "", "place"))
     warnings = inspect_place(job, given or run_dir, world)
     epochs = past.progress.epoch if past else None
-    log = world.settle_root(lambda: runlog.RootLog(given or run_dir, anew, epochs, lock), "log") or runlog.RunLog()
+    how = (anew, epochs, lock, job.settings.tensorboard)
+    log = world.settle_root(lambda: runlog.RootLog(given or run_dir, *how), "log") or runlog.RunLog()
     if world.is_root:
         Store(run_dir / "checkpoints").clean()
     for line in warnings:
@@ -70,11 +72,7 @@ def introduce(
     if os.geteuid() == 0:
         log.say("warning: running as root: what is written is root's; a user of your own is safer")
     log.say(f"corpus: {job.text.describe()}")
-    log.say(
-        f"{world.size} worker{'s' if world.size > 1 else ''} over {world.controller} on "
-        f"{', '.join(sorted({rank['device'] for rank in ranks}))}, {job.model.parameters.flat.size:,} parameters, "
-        f"{resolved['global_batch_size']} {settings.sampling} streams of {settings.seq_len}, {steps} steps an epoch"
-    )
+    log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
     if settings.prefix is None and job.prefixes != DOCUMENT_PREFIXES:
         log.say("the corpus lacks characters of the document's prefixes: samples begin as its first lines do")
     here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
@@ -102,7 +100,7 @@ def train(job: Job, past: Optional[Past], place: Place, world: World, keeper: Ke
     schedule = make_schedule(job, world.size)
     keeper.facts = introduce(place.log, job, schedule, past, world, process)
     state, progress = (past.restore(job, world), past.progress) if past else (None, Progress())
-    trainer = Trainer(job.model, job.batches, world, schedule, place.log, keeper, progress, state)
+    trainer = Trainer(job.model, job.batches, world, schedule, place.log, keeper, progress, state, job.held_out)
     try:
         return trainer.run()
     except NotFiniteError as error:

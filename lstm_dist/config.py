@@ -28,7 +28,7 @@ else:
     import tomli as tomllib
 
 
-_SWITCHES = ("overwrite", "resume", "auto_resume")
+_SWITCHES = ("tensorboard", "overwrite", "resume", "auto_resume")
 _MAX_TOML = 2**20  # bytes of a --config file: settings, and nothing that is read for hours
 _EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
@@ -49,13 +49,29 @@ class RunConfig:
     """Everything that decides a run. The defaults are the document's hyperparameters on the packaged corpus."""
 
     corpus: Optional[Path] = _field(
-        "text", None, "a UTF-8 text file, a .zip that holds one .txt file, or a .gz; without it, the packaged songs"
+        "text",
+        None,
+        "a UTF-8 text file, a .zip that holds one .txt file, a .gz, or a folder of any size that jobs/prepare.py made; "
+        "without it, the packaged songs",
     )
-    max_chars: int = _field(
-        "text", 20_000, "train on the first so many characters, as the document does; 0 keeps them all", ge=0
+    max_chars: Optional[int] = _field(
+        "text",
+        None,
+        "train on the first so many characters; 0 keeps them all. Without it, 20,000 as in the document, or all that "
+        "jobs/prepare.py prepared",
+        ge=0,
     )
     max_corpus_bytes: int = _field(
         "text", 256 * 2**20, "refuse a corpus that expands to more bytes than this (a zip may claim anything)", ge=1
+    )
+    valid_fraction: float = _field(
+        "text",
+        0.0,
+        "hold this part of the text out, at its end: it is not trained on, and the perplexity on it is told; 0 holds "
+        "none out",
+        ge=0,
+        lt=1,
+        allow_inf_nan=False,
     )
     sampling: Literal["consecutive", "random"] = _field(
         "text",
@@ -94,6 +110,25 @@ class RunConfig:
         "optimization", None, "end with the first epoch whose perplexity is at most this", gt=1, allow_inf_nan=False
     )
     learning_rate: float = _field("optimization", 0.1, "SGD step size", gt=0, allow_inf_nan=False)
+    learning_rate_schedule: Literal["constant", "step", "cosine"] = _field(
+        "optimization",
+        "constant",
+        "step multiplies the step size by the decay factor after every so many decay epochs; cosine lets it fall to "
+        "that part of itself within them",
+    )
+    warm_up_steps: int = _field(
+        "optimization",
+        0,
+        "steps in which the step size rises to the learning rate before it falls",
+        ge=0,
+        le=10**9,
+    )
+    decay_epochs: Optional[int] = _field(
+        "optimization", None, "of the schedules step and cosine; without it, all epochs", ge=1, le=10**9
+    )
+    decay_factor: float = _field(
+        "optimization", 0.1, "of the schedules step and cosine", ge=0, le=1, allow_inf_nan=False
+    )
     max_norm: float = _field(
         "optimization", 5.0, "clip the averaged gradient to this global norm (theta)", gt=0, allow_inf_nan=False
     )
@@ -144,6 +179,7 @@ class RunConfig:
         ge=1,
         le=10**6,
     )
+    eval_every: int = _field("run", 1, "epochs between two readings of what --valid-fraction holds out", ge=1, le=10**9)
     log_every: int = _field("run", 20, "epochs between two lines with samples (metrics.jsonl has every epoch)", ge=1)
     prefix: Optional[List[str]] = _field(
         "run",
@@ -152,6 +188,9 @@ class RunConfig:
         "战争中部队), or the beginnings of the corpus's first lines where their characters are missing",
     )
     sample_length: int = _field("run", 100, "new characters in every sample", ge=1, le=100_000)
+    tensorboard: bool = _field(
+        "run", False, "also write event files into the run directory; needs the extra of that name"
+    )
     time_every: int = _field(
         "run",
         0,
@@ -241,6 +280,13 @@ class RunConfig:
         """Seconds until the end; infinite where none is given."""
         return math.inf if self.time_limit is None else _seconds(self.time_limit)
 
+    @property
+    def kept_chars(self) -> int:
+        """How many characters of the corpus are trained on; 0 is all."""
+        if self.max_chars is not None:
+            return self.max_chars
+        return 0 if self.corpus is not None and self.corpus.is_dir() else 20_000
+
     def streams(self, size: int) -> int:
         """B, the streams in the whole job of `size` workers."""
         if self.batch_size_per_worker is not None:
@@ -266,9 +312,11 @@ class RunConfig:
         return {
             **self.to_json(),
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
+            "max_chars": self.kept_chars,
             "global_batch_size": self.streams(size),
             "batch_size_per_worker": None,
             "state_reset": "window" if self.resets_every_window else "epoch",
+            "decay_epochs": self.decay_epochs or (None if self.learning_rate_schedule == "constant" else self.epochs),
             "prefix": list(prefixes),
         }
 
@@ -277,7 +325,7 @@ class RunConfig:
 # The corpus is compared by its characters and not by its name.
 _MAY_CHANGE = frozenset(
     "corpus max_corpus_bytes init epochs until_perplexity device run_dir overwrite resume auto_resume checkpoint_every "
-    "time_limit stall_timeout log_every prefix sample_length time_every".split()
+    "time_limit stall_timeout eval_every log_every prefix sample_length tensorboard time_every".split()
 )
 
 

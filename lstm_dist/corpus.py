@@ -1,7 +1,7 @@
 """Text files to characters to a vocabulary to tokens.
 
 A corpus is a `.txt` file, a `.zip` that holds one text file, or a `.gz`. Line ends become spaces and the text is cut to
-its first `max_chars` characters, as in the document.
+its first `max_chars` characters, as in the document. One that does not fit in memory is for prepared.py.
 """
 
 import gzip
@@ -12,13 +12,19 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Iterable, Optional, Sequence, cast
+from typing import IO, TYPE_CHECKING, Callable, Iterable, List, Optional, Sequence, cast
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 from lstm_dist.errors import ExitStatus, UserError
 
 PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
+
+# Stands for all characters that were too rare for a vocabulary: Unicode's own sign for that.
+UNKNOWN = "\ufffd"
 
 # What no zip of a text needs and a zip made to do harm has.
 _MAX_MEMBERS, _MAX_RATIO = 16, 200
@@ -27,11 +33,16 @@ _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 class Vocabulary:
-    """The characters that a model knows, sorted by code point, so that any two runs on one text number them alike."""
+    """The characters that a model knows, sorted by code point, so that any two runs on one text number them alike.
+
+    Attributes:
+        characters: all of them; a token is a place in here.
+        code_points: (len(self),) uint32, theirs.
+    """
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = "".join(sorted(set(characters)))
-        self._code_points = _code_points(self.characters)
+        self.code_points = _code_points(self.characters)
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -41,6 +52,12 @@ class Vocabulary:
 
     def __hash__(self) -> int:
         return hash(self.characters)
+
+    @property
+    def unknown(self) -> Optional[int]:
+        """The token of UNKNOWN; None in a vocabulary without it, which knows every character of its corpus."""
+        place = self.characters.find(UNKNOWN)
+        return None if place < 0 else place
 
     def missing(self, text: str) -> str:
         """The characters of `text` that the vocabulary lacks, each once, in order of appearance."""
@@ -59,11 +76,12 @@ class Vocabulary:
             raise UserError(
                 f"the vocabulary of {len(self):,} characters lacks {named}{more}: use characters of the corpus"
             )
-        return np.searchsorted(self._code_points, _code_points(text)).astype(np.int32)
+        return np.searchsorted(self.code_points, _code_points(text)).astype(np.int32)
 
-    def decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: "ArrayLike") -> str:
         """Tokens back to characters."""
-        return "".join(self.characters[token] for token in tokens)
+        points = self.code_points[np.asarray(tokens, dtype=np.intp)]
+        return bytes(points.astype("<u4")).decode("utf-32-le")
 
 
 @dataclass(frozen=True)
@@ -72,29 +90,32 @@ class Corpus:
 
     Attributes:
         source: where it came from, for messages.
-        text: its characters after the cut, line ends as spaces.
         total_chars: how many there were before the cut.
         first_lines: the beginnings of its first lines, before line ends were lost; samples may start with them.
-        vocabulary: the sorted set of the characters of `text`.
-        tokens: (len(text),) int32.
+        vocabulary: the sorted set of its characters.
+        tokens: (characters after the cut,), of an integer type; line ends are spaces.
+        digest: SHA-256, equal on two ranks exactly when they read the same.
+        forget: gives back the memory of tokens that were looked at, where they stand in a file.
     """
 
     source: str
-    text: str
     total_chars: int
     first_lines: Sequence[str]
     vocabulary: Vocabulary
     tokens: np.ndarray
+    digest: str
+    forget: Callable[[], None] = lambda: None
 
-    def digest(self) -> str:
-        """SHA-256 of the text, equal on two ranks exactly when they read the same."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+    @property
+    def text(self) -> str:
+        """Its characters."""
+        return self.vocabulary.decode(self.tokens)
 
     def describe(self) -> str:
         """One phrase: "first 20,000 of 64,925 characters of lyrics.txt.zip, 1,465 distinct"."""
         extent = f"all {self.total_chars:,}"
-        if len(self.text) < self.total_chars:
-            extent = f"first {len(self.text):,} of {self.total_chars:,}"
+        if len(self.tokens) < self.total_chars:
+            extent = f"first {len(self.tokens):,} of {self.total_chars:,}"
         return f"{extent} characters of {self.source}, {len(self.vocabulary):,} distinct"
 
 
@@ -109,13 +130,11 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
     try:
         lines = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"--corpus {path}: not UTF-8, the first bad byte is 0x{raw[error.start]:02x} at offset {error.start}: "
-            "convert it, for example with `iconv -f gb18030 -t utf-8`",
-            ExitStatus.BAD_DATA,
-        ) from None
-    lines = lines.lstrip("\ufeff").replace("\r\n", "\n")
-    whole = lines.replace("\n", " ").replace("\r", " ")
+        raise not_utf8(f"--corpus {path}", raw[error.start], error.start) from None
+    if lines.startswith("\ufeff"):
+        lines = lines[1:]
+    lines = lines.replace("\r\n", "\n")
+    whole = join_lines(lines)
     text = whole[:max_chars] if max_chars else whole
     if not text.strip():
         raise UserError(
@@ -123,8 +142,27 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
             ExitStatus.BAD_DATA,
         )
     vocabulary = Vocabulary(text)
-    first_lines = [line.strip() for line in lines[: len(text)].splitlines() if line.strip()][:3]
-    return Corpus(source, text, len(whole), first_lines, vocabulary, vocabulary.encode(text))
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Corpus(source, len(whole), first_lines(lines[: len(text)]), vocabulary, vocabulary.encode(text), digest)
+
+
+def join_lines(text: str) -> str:
+    r"""The text with its line ends as spaces, \r\n as one."""
+    return text.replace("\r\n", "\n").replace("\n", " ").replace("\r", " ")
+
+
+def first_lines(text: str) -> List[str]:
+    """The first three that are not empty."""
+    return [line.strip() for line in text.splitlines() if line.strip()][:3]
+
+
+def not_utf8(name: str, byte: int, offset: int) -> UserError:
+    """The error of a file that is something else."""
+    return UserError(
+        f"{name}: not UTF-8, the first bad byte is 0x{byte:02x} at offset {offset}: convert it, for example with "
+        "`iconv -f gb18030 -t utf-8`",
+        ExitStatus.BAD_DATA,
+    )
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:

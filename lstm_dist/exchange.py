@@ -1,4 +1,4 @@
-"""The workers' world: the only file that imports Horovod or mpi4py.
+"""The workers' world: the only file that imports Horovod, and beside mpi.py the only one that imports mpi4py.
 
 A world of one is the same code with nothing to send. Every collective has a name, by which Horovod matches the calls of
 the ranks.
@@ -7,25 +7,16 @@ the ranks.
 import json
 import os
 import re
-import signal
-import socket
-import sys
-import time
-import traceback
-from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Callable, List, Mapping, NoReturn, Optional, Sequence, Type, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence
 
 import numpy as np
 
-from lstm_dist.errors import ExitStatus, UserError, print_error
-from lstm_dist.launcher import Launch, detect
+from lstm_dist.group import Group, refuse_lonely, refuse_without_pmix
+from lstm_dist.launcher import detect
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
-
-T = TypeVar("T")
-
-_FIRST_WORD = 2.0  # seconds in which a launcher must not be given a reason to end the others
 
 # What Horovod says when a peer is gone, or its Gloo about a connection, whichever comes first.
 _SHUT_DOWN = re.compile(r"Horovod (has been|is) shut", re.IGNORECASE)
@@ -35,20 +26,11 @@ _DISCONNECTED = re.compile(
 )
 
 
-class SettledError(UserError):
-    """A UserError that every rank raises at the same moment, so that all can leave in an orderly way."""
-
-
-class World:
+class World(Group):
     """All workers of the job, seen from one of them.
 
-    Use it as a context. Leaving by an exception that the other ranks do not share ends them too: under MPI through
-    MPI_Abort, under Gloo by ending this process, on which its peers' connections break and horovodrun stops them.
-
     Attributes:
-        rank, size: this worker among all.
         local_rank: this worker among those of its host.
-        is_root: whether this is the one that writes.
         is_one_host: whether all workers are on this host.
         has_nccl: whether gradients of GPUs travel through NCCL, and not through the hosts' memory.
     """
@@ -56,10 +38,8 @@ class World:
     def __init__(self, hvd: ModuleType, mpi: Optional[ModuleType]) -> None:
         self._hvd = hvd
         self._mpi = mpi
-        self.rank: int = hvd.rank()
-        self.size: int = hvd.size()
+        super().__init__(hvd.rank(), hvd.size())
         self.local_rank: int = hvd.local_rank()
-        self.is_root = self.rank == 0
         self.is_one_host: bool = hvd.local_size() == self.size
         self.has_nccl = bool(hvd.nccl_built())
         self._reaches_gpus = bool(hvd.cuda_built())
@@ -73,7 +53,7 @@ class World:
             SystemExit: when the launcher started several processes and each finds itself alone; the first says so.
         """
         launch = detect()
-        _refuse_without_pmix(launch)
+        refuse_without_pmix(launch)
         # Without mpirun or srun there is nothing that MPI could connect to; Gloo makes a world of one by itself.
         controller = os.environ.setdefault(
             "HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi"
@@ -95,7 +75,7 @@ class World:
         import horovod.mxnet as hvd
 
         hvd.init()
-        _refuse_lonely(launch, hvd.size())
+        refuse_lonely(launch, hvd.size())
         return cls(hvd, mpi)
 
     def average_(self, array: "NDArray", name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
@@ -161,10 +141,6 @@ class World:
     def _is_here(array: "NDArray") -> bool:
         return bool(array.context.device_type == "cpu")
 
-    def share_text(self, text: str, name: str) -> str:
-        """The root's text, on every rank."""
-        return self.gather_text(text if self.is_root else "", name)[0]
-
     def gather_text(self, text: str, name: str) -> List[str]:
         """Every rank's text, in the order of ranks, on every rank."""
         from mxnet import nd
@@ -175,145 +151,23 @@ class World:
         parts = np.split(gathered, np.cumsum(lengths)[:-1])
         return [json.loads(part.tobytes().decode()) for part in parts]
 
-    def settle(self, prepare: Callable[[], T], name: str, by_root: bool = False) -> T:
-        """Run `prepare` on every rank; where the user's mistake stops it on one, it stops on all with that message.
-
-        Args:
-            prepare: may raise a UserError.
-            name: of the collective.
-            by_root: says that only the root does anything, so that the message need not name the rank.
-
-        Raises:
-            SettledError: with the message of the first rank that had one, on every rank.
-        """
-        result, failure = None, ["", int(ExitStatus.FINISHED)]
-        try:
-            result = prepare()
-        except UserError as error:
-            failure = [str(error), int(error.status)]
-        failures = [json.loads(text) for text in self.gather_text(json.dumps(failure), name)]
-        failed = [rank for rank, (message, _) in enumerate(failures) if message]
-        if failed:
-            message, status = failures[failed[0]]
-            everywhere = by_root or all(other == failures[0] for other in failures)
-            of = "" if everywhere else f" (rank {failed[0]} of {self.size})"
-            raise SettledError(message + of, ExitStatus(status))
-        return result  # type: ignore[return-value]
-
-    def settle_root(self, act: Callable[[], T], name: str) -> Optional[T]:
-        """Run `act` on the root alone, and as `settle` does, end on every rank what stops it; None on the others."""
-        return self.settle(lambda: act() if self.is_root else None, name, by_root=True)
-
-    def require_equal(
-        self,
-        facts: Mapping[str, str],
-        what: str,
-        advice: str = "start every rank with the same command, files and code",
-        status: ExitStatus = ExitStatus.BAD_CONFIG,
-    ) -> None:
-        """Raise SettledError on every rank, naming ranks and keys, unless all ranks give the same.
-
-        Args:
-            facts: this rank's, by name.
-            what: says what is compared, for the message.
-            advice: ends the message.
-            status: of the error.
-        """
-        mine = json.dumps([socket.gethostname(), dict(facts)])
-        ranks = [json.loads(text) for text in self.gather_text(mine, what)]
-        (first_host, first), *_ = ranks
-        differences = []
-        for rank, (host, other) in enumerate(ranks):
-            keys = [key for key in {**first, **other} if first.get(key) != other.get(key)]
-            if keys:
-                shown = ", ".join(f"{key} ({_short(other.get(key))}, not {_short(first.get(key))})" for key in keys)
-                differences.append(f"rank {rank} on {host} has another {shown}")
-        if differences:
-            raise SettledError(f"{what}: {'; '.join(differences)}, unlike rank 0 on {first_host}: {advice}", status)
-
-    def __enter__(self) -> "World":
-        return self
-
-    def __exit__(
-        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
-    ) -> None:
-        shared = error is None or isinstance(error, (SettledError, SystemExit)) or self.size == 1
-        if not shared:
-            self._abort(error)
+    def leave(self) -> None:
+        """Wait for all that is under way, and for all ranks."""
         from mxnet import nd
 
         nd.waitall()
-        if isinstance(error, SettledError) and self.is_root:
-            print_error(str(error))
-        # Nobody leaves before the root has said why: a launcher kills the rest when the first one ends with an error.
         self.sum([0.0], "leave")
         self._hvd.shutdown()
-        if isinstance(error, SettledError):
-            raise SystemExit(int(error.status)) from None
 
-    def _abort(self, error: Optional[BaseException]) -> NoReturn:
-        status = int(ExitStatus.INTERNAL)
-        where = f"rank {self.rank} on {socket.gethostname()}"
-        try:
-            if isinstance(error, BrokenPipeError):
-                status = 128 + signal.SIGPIPE  # whoever read our output has left, and needs no words
-            elif is_peer_failure(error):
-                status = int(ExitStatus.PEER_LOST)
-                print_error(f"rank {self.rank} stopped because another rank failed")
-            elif isinstance(error, UserError):
-                status = int(error.status)
-                print_error(f"{where}: {error}")
-            else:
-                traceback.print_exc()
-                print_error(f"{where}: {type(error).__name__}: {error}")
-            sys.stdout.flush()
-            sys.stderr.flush()
-        finally:  # also where nobody takes the words
-            if self._mpi:
-                self._mpi.COMM_WORLD.Abort(status)
-            os._exit(status)
+    def end_all(self, status: int) -> NoReturn:
+        """Under MPI through MPI_Abort; under Gloo the peers' connections break, on which horovodrun stops them."""
+        if self._mpi:
+            self._mpi.COMM_WORLD.Abort(status)
+        os._exit(status)
 
-
-def bare_mpi() -> Any:
-    """MPI's own communicator of all workers, without Horovod beside it: what the network itself can do."""
-    from mpi4py import MPI
-
-    return MPI.COMM_WORLD
-
-
-def _refuse_without_pmix(launch: Launch) -> None:
-    """Before MPI is started, which would say the same in twenty lines a rank, or nothing at all."""
-    if launch.name == "srun" and launch.size > 1 and "PMIX_RANK" not in os.environ:
-        _refuse(
-            launch,
-            f"srun started {launch.size} tasks without PMIx, and each would believe to be alone: use srun --mpi=pmix; "
-            "srun --mpi=list shows what this Slurm has",
-        )
-
-
-def _refuse_lonely(launch: Launch, size: int) -> None:
-    if launch.name != "none" and launch.size != size:
-        _refuse(
-            launch,
-            f"{launch.name} started {launch.size} processes but each of them finds a world of {size}: the launcher and "
-            "Horovod speak different MPIs; use horovodrun, the mpirun that Horovod was built with, or srun --mpi=pmix; "
-            "run launch/doctor.py under the same launcher",
-        )
-
-
-def _refuse(launch: Launch, message: str) -> NoReturn:
-    """End processes that cannot reach each other: the first of them says why, and all give the others time to start."""
-    if launch.rank == 0:
-        print_error(message)
-    time.sleep(_FIRST_WORD)
-    raise SystemExit(int(ExitStatus.BAD_CONFIG))
-
-
-def _short(value: Optional[str]) -> str:
-    """A value that fits on a line: of a long one its beginning."""
-    if value is None:
-        return "nothing"
-    return value if len(value) <= 40 else value[:12] + "..."
+    def is_peer_failure(self, error: Optional[BaseException]) -> bool:
+        """See the function."""
+        return is_peer_failure(error)
 
 
 def is_peer_failure(error: Optional[BaseException]) -> bool:

@@ -6,19 +6,22 @@ import socket
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import mxnet as mx
 
-from lstm_dist import corpus, device, launcher, runcard
+from lstm_dist import corpus, device, launcher, prepared, runcard
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.config import RunConfig
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.exchange import SettledError, World
+from lstm_dist.exchange import World
+from lstm_dist.group import SettledError
+from lstm_dist.learning_rate import LearningRate
 from lstm_dist.model import CharLSTM
 from lstm_dist.parameters import initial_parameters, memory_needed
 from lstm_dist.rundir import is_seen, leave_mark, remove_mark
+from lstm_dist.scoring import Scorer
 from lstm_dist.trainer import Batches, Schedule
 
 DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
@@ -32,17 +35,30 @@ class Job(NamedTuple):
     batches: Batches
     model: CharLSTM
     prefixes: List[str]
+    held_out: Optional[Scorer] = None
 
     def resolved(self, size: int) -> Dict[str, Any]:
         """Every setting as it came out for `size` workers and this text."""
-        return {**self.settings.resolved(size, self.prefixes), "corpus_sha256": self.text.digest()}
+        return {**self.settings.resolved(size, self.prefixes), "corpus_sha256": self.text.digest}
+
+    def describe(self, world: World, devices: Sequence[str]) -> str:
+        """One line: the workers, the model and the batches."""
+        streams, held_out = self.settings.streams(world.size), ""
+        if self.held_out:
+            held_out = f", {self.held_out.chars + 1:,} characters held out"
+        return (
+            f"{world.size} worker{'s' if world.size > 1 else ''} over {world.controller} on {', '.join(devices)}, "
+            f"{self.model.parameters.flat.size:,} parameters, {streams} {self.settings.sampling} streams of "
+            f"{self.settings.seq_len}, {self.batches.steps_per_epoch} steps an epoch{held_out}"
+        )
 
 
 def prepare(settings: RunConfig, world: World) -> Job:
     """Read the corpus and make the first weights. Nothing is written yet."""
-    text = corpus.load_corpus(settings.corpus, settings.max_chars, settings.max_corpus_bytes)
+    text = prepared.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
     streams = settings.streams(world.size)
-    where = (text.tokens, streams, settings.seq_len, world.rank, world.size)
+    cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
+    where = (text.tokens[:cut], streams, settings.seq_len, world.rank, world.size, text.forget)
     if settings.sampling == "random":
         batches: Batches = RandomBatches(*where, seed=settings.seed)
     else:
@@ -60,7 +76,22 @@ def prepare(settings: RunConfig, world: World) -> Job:
         model.load(start.parameters, f"--init {settings.init}")
     elif not settings.resume:
         model.load(initial_parameters(len(text.vocabulary), settings.hidden_size, settings.seed), "the initial weights")
-    return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text))
+    held_out = hold_out(text, cut, settings, world) if settings.valid_fraction else None
+    return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text), held_out)
+
+
+def hold_out(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -> Scorer:
+    """What is behind the cut, to be read by all workers.
+
+    Raises:
+        UserError: naming --valid-fraction, when that is too little.
+    """
+    tokens = text.tokens[cut:]
+    streams = max(world.size, min(settings.streams(world.size), len(tokens) - 1))
+    try:
+        return Scorer(tokens, streams, settings.seq_len, world, text.forget)
+    except UserError as error:
+        raise UserError(f"--valid-fraction {settings.valid_fraction:g}: {error}", error.status) from None
 
 
 def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, streams: int) -> None:
@@ -90,7 +121,8 @@ def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str
                 )
         return given
     if text.vocabulary.missing("".join(DOCUMENT_PREFIXES)):
-        return [line[:5] for line in text.first_lines]
+        begins = [line[:5] for line in text.first_lines if not text.vocabulary.missing(line[:5])]
+        return begins or [text.vocabulary.decode(text.tokens[:5])]
     return DOCUMENT_PREFIXES
 
 
@@ -101,7 +133,7 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
         SettledError: naming the ranks and what differs.
     """
     same = {
-        "corpus": job.text.digest(),
+        "corpus": job.text.digest,
         "vocabulary": job.text.vocabulary.characters,
         "code": runcard.code_digest(Path(sys.argv[0])),
         "device": job.model.ctx.device_type,
@@ -172,7 +204,13 @@ def make_schedule(job: Job, size: int) -> Schedule:
     settings, streams = job.settings, job.settings.streams(size)
     return Schedule(
         epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
+        learning_rate=LearningRate(
+            settings.learning_rate,
+            settings.learning_rate_schedule,
+            settings.warm_up_steps,
+            (settings.decay_epochs or settings.epochs) * job.batches.steps_per_epoch,
+            settings.decay_factor,
+        ),
         max_norm=settings.max_norm,
         gradient_scale=size * settings.reference_batch_size / streams,
         wire_dtype=settings.wire_dtype,
@@ -182,4 +220,5 @@ def make_schedule(job: Job, size: int) -> Schedule:
         checkpoint_epochs=settings.checkpoint_epochs,
         until_perplexity=settings.until_perplexity or 0.0,
         time_every=settings.time_every,
+        eval_every=settings.eval_every,
     )

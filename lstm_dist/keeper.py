@@ -12,7 +12,9 @@ import numpy as np
 from lstm_dist.checkpoint import STATE, pack
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.exchange import SettledError, World, is_peer_failure
+from lstm_dist.evaluation import perplexity
+from lstm_dist.exchange import World, is_peer_failure
+from lstm_dist.group import SettledError
 from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.runlog import RunLog
 from lstm_dist.status import first_cause, record, write_status
@@ -69,6 +71,20 @@ class Keeper(Callbacks):
     def write_samples(self, epoch: int) -> None:
         """Have the root write them."""
         self.samples(epoch)
+
+    def validate(self, epoch: int, loss: float) -> None:
+        """Have the root keep the weights, if they are the best so far.
+
+        Raises:
+            SettledError: on every rank, when they cannot be written.
+        """
+        self._world.settle_root(lambda: self._keep_best(epoch, loss), "best")
+
+    def _keep_best(self, epoch: int, loss: float) -> None:
+        best = self._store.best()
+        if best is None or loss < best.facts["valid"]["loss"]:
+            valid = {"loss": loss, "perplexity": perplexity(loss), "epoch": epoch}
+            self._store.commit_best(pack(self._model.parameters.to_document(), self._vocabulary, valid=valid))
 
     def commit(self, progress: Progress, state: LSTMState) -> None:
         """Make a checkpoint of weights that are the same everywhere.

@@ -151,14 +151,13 @@ def on_device(tokens: np.ndarray, ctx: mx.Context) -> mx.nd.NDArray:
 
 
 class Compiled(NamedTuple):
-    """The graph of one window's shape, the order of its arguments, and the memory of its largest output.
-
-    Fresh memory for `dz` at every step would cost a page fault every 4 KiB.
-    """
+    """The graph of one window's shape, and the order of its arguments."""
 
     graph: Any
     order: List[str]
-    dz: mx.nd.NDArray
+
+
+_GRADIENTS = ("votes", "dz", "W_h, b", "W_hy, b_y")
 
 
 class CharLSTM:
@@ -176,7 +175,9 @@ class CharLSTM:
         self.ctx = ctx
         self.parameters = FlatArray(vocab_size, hidden_size, ctx)
         self.gradients = FlatArray(vocab_size, hidden_size, ctx, extra=VOTES)
-        self._compiled: Dict[Tuple[int, int], Compiled] = {}
+        self._compiled: Dict[Tuple[int, int, Tuple[str, ...]], Compiled] = {}
+        # Fresh memory for `dz` at every step would cost a page fault every 4 KiB.
+        self._dz: Dict[Tuple[int, int], mx.nd.NDArray] = {}
 
     def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
         """Take parameters under the document's names.
@@ -215,27 +216,42 @@ class CharLSTM:
             The loss summed over the B * T characters, in nats, (1,), still on the device; and the state after it.
         """
         B, T = inputs.shape
-        graph, order, dz = self._compiled.get((B, T)) or self._compile(B, T)
+        if (B, T) not in self._dz:
+            self._dz[B, T] = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
+        dz, (d_w_x, *gradients) = self._dz[B, T], self.gradients.joint.values()
+        outputs = dict(zip(_GRADIENTS, [self.gradients.extra, dz, *gradients]))
+        loss, after = self._run(inputs, targets, state, outputs)
+        lookup_gradient(dz, inputs.T, d_w_x)
+        return loss, after
+
+    def loss(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[Any, LSTMState]:
+        """Forward through one window; what `loss_and_gradients` returns, without the gradients."""
+        return self._run(inputs, targets, state, {})
+
+    def _run(
+        self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState, outputs: Mapping[str, mx.nd.NDArray]
+    ) -> Tuple[Any, LSTMState]:
+        """Compute a window's loss and the state after it, and fill those of its other `outputs` that are given."""
+        B, T = inputs.shape
+        graph, order = self._compile(B, T, tuple(outputs))
         loss = mx.nd.empty((1,), ctx=self.ctx)
         after = LSTMState(mx.nd.empty(state.h.shape, ctx=self.ctx), mx.nd.empty(state.c.shape, ctx=self.ctx))
-        d_w_x, *gradients = self.gradients.joint.values()
         arrays = {
             "inputs": on_device(inputs.T, self.ctx),
             "targets": on_device(targets.T, self.ctx),
             **state._asdict(),
             **self.parameters.views,
         }
-        graph(*(arrays[name] for name in order), out=[loss, self.gradients.extra, *after, dz, *gradients])
-        lookup_gradient(dz, inputs.T, d_w_x)
+        graph(*(arrays[name] for name in order), out=[loss, *after, *outputs.values()])
         return loss, after
 
-    def _compile(self, B: int, T: int) -> Compiled:
+    def _compile(self, B: int, T: int, outputs: Tuple[str, ...]) -> Compiled:
         """One static graph for windows of (B, T), its memory planned once."""
-        names = ["inputs", "targets", "h", "c", *self.parameters.views]
-        arrays = {name: mx.sym.var(name) for name in names}
-        outputs = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
-        graph = mx.sym.Group([outputs[name] for name in ("loss", "votes", "h", "c", "dz", "W_h, b", "W_hy, b_y")])
-        compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
-        dz = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
-        self._compiled[B, T] = Compiled(compiled, graph.list_arguments(), dz)
-        return self._compiled[B, T]
+        if (B, T, outputs) not in self._compiled:
+            names = ["inputs", "targets", "h", "c", *self.parameters.views]
+            arrays = {name: mx.sym.var(name) for name in names}
+            window = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
+            graph = mx.sym.Group([window[name] for name in ("loss", "h", "c", *outputs)])
+            compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
+            self._compiled[B, T, outputs] = Compiled(compiled, graph.list_arguments())
+        return self._compiled[B, T, outputs]

@@ -16,10 +16,13 @@ from lstm_dist import status
 from lstm_dist.errors import ExitStatus, UserError, printable
 from lstm_dist.rundir import cannot_write, claim
 from lstm_dist.status import ERRORS, STATUS
+from lstm_dist.tensorboard import Events
 
 # What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
 TIMES = "times.jsonl"
 RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
+EVENTS = "events"  # of TensorBoard, where they are asked for
+SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # there
 FOLDERS = ("checkpoints", ERRORS)
 _READER_PATIENCE = 5.0  # seconds that whoever reads our output may let us wait
 _PIPE_BUF = 4096  # bytes that a pipe which takes any takes without waiting
@@ -37,6 +40,7 @@ class EpochMetrics(NamedTuple):
         grad_norm: mean over the epoch's steps of the averaged gradient's norm before clipping.
         chars_per_sec: of the whole job, in this epoch.
         seconds: since training started, samples included.
+        valid_perplexity: exp of the loss on the held out text after this epoch; None where it was not read.
     """
 
     epoch: int
@@ -47,6 +51,7 @@ class EpochMetrics(NamedTuple):
     grad_norm: float
     chars_per_sec: float
     seconds: float
+    valid_perplexity: Optional[float] = None
 
 
 class RunLog:
@@ -106,6 +111,7 @@ class RootLog(RunLog):
         overwrite: bool = False,
         resumed_epochs: Optional[int] = None,
         lock: Optional[IO[str]] = None,
+        with_events: bool = False,
     ) -> None:
         """Write into `run_dir`, as this job's from now on.
 
@@ -115,6 +121,7 @@ class RootLog(RunLog):
             resumed_epochs: go on with the run that it holds, of which so many epochs count; what was written of later
                 ones is written again.
             lock: what `claim` returned, if that was called already.
+            with_events: write event files for TensorBoard too.
 
         Raises:
             UserError: naming --run-dir, when it holds a run that nobody spoke of, or cannot be written.
@@ -136,6 +143,7 @@ class RootLog(RunLog):
             self._samples = (run_dir / "samples.jsonl").open(mode, encoding="utf-8")
         except OSError as error:
             raise cannot_write(run_dir, str(error.strerror)) from None
+        self._events = Events(run_dir / EVENTS, (resumed_epochs or 0) + 1) if with_events else None
         console, interactive = _console()
         self._console: Optional[IO[str]] = console
         self._bar: Any = tqdm(disable=True)
@@ -186,11 +194,16 @@ class RootLog(RunLog):
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:  # noqa: D102
         self._history.append(metrics)
         self._write(self._metrics, _json_line(metrics._asdict()))
+        if self._events:
+            numbers = {name: value for name, value in metrics._asdict().items() if value is not None and name in SHOWN}
+            self._events.epoch(metrics.epoch, numbers)
         if show:
             left = metrics.seconds / metrics.epoch * (self._epochs - metrics.epoch)
+            valid = metrics.valid_perplexity
             self.say(
                 f"epoch {metrics.epoch:>{len(str(self._epochs))}}/{self._epochs}"
                 f" | perplexity {metrics.perplexity:7.2f} | {metrics.bits_per_char:6.3f} bits/char"
+                f"{'' if valid is None else f' | held out {valid:7.2f}'}"
                 f" | grad norm {metrics.grad_norm:6.2f} | {metrics.chars_per_sec:9,.0f} chars/s"
                 f" | {tqdm.format_interval(left)} left"
             )
@@ -202,6 +215,8 @@ class RootLog(RunLog):
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:  # noqa: D102
         self._write(self._samples, _json_line({"epoch": epoch, "prefix": prefix, "text": text}))
+        if self._events:
+            self._events.sample(epoch, prefix, text)
         self.say(f" - {text}")
 
     def sync(self) -> None:  # noqa: D102
@@ -211,6 +226,8 @@ class RootLog(RunLog):
 
     def finish(self) -> None:  # noqa: D102
         self._bar.close()
+        if self._events:
+            self._events.close()
         with _written(self.run_dir / "perplexity.png"):
             draw_perplexity(self._history, self.run_dir / "perplexity.png")
         self.say(f"everything is in {self.run_dir}")
@@ -229,17 +246,22 @@ def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
     from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     figure, axes = plt.subplots(figsize=(7, 4.2), constrained_layout=True)
-    axes.plot([m.epoch for m in history], [m.perplexity for m in history], color="#1f5fa8", linewidth=1.8)
-    last = history[-1]
-    axes.plot(last.epoch, last.perplexity, "o", color="#1f5fa8")
-    axes.annotate(f"{last.perplexity:.1f}", (last.epoch, last.perplexity), (6, 4), textcoords="offset points")
+    trained = [(m.epoch, m.perplexity) for m in history]
+    held_out = [(m.epoch, m.valid_perplexity) for m in history if m.valid_perplexity is not None]
+    for points, name, colour in ((trained, "training", "#1f5fa8"), (held_out, "held out", "#b8541a")):
+        if points:
+            axes.plot(*zip(*points), color=colour, linewidth=1.8, label=name)
+            axes.plot(*points[-1], "o", color=colour)
+            axes.annotate(f"{points[-1][1]:.1f}", points[-1], (6, 4), textcoords="offset points")
+    if held_out:
+        axes.legend(frameon=False)
     axes.margins(x=0.08)  # room for the last number
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.set(xlabel="epoch", ylabel="perplexity (log scale)", title="Training perplexity")
+    axes.set(xlabel="epoch", ylabel="perplexity (log scale)", title="Perplexity")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)
@@ -275,7 +297,8 @@ def _held(run_dir: Path, overwrite: bool) -> List[Path]:
         UserError: when that is not allowed, or something is in the way: what is refused has not lost half of the run.
     """
     known = [run_dir / name for name in RUN_FILES]
-    known += [path for pattern in ("checkpoints/*.safetensors*", f"{ERRORS}/*.json") for path in run_dir.glob(pattern)]
+    patterns = ("checkpoints/*.safetensors*", f"{ERRORS}/*.json", f"{EVENTS}/events.*")
+    known += [path for pattern in patterns for path in run_dir.glob(pattern)]
     held = [path for path in known if os.path.lexists(path)]
     if held and not overwrite:
         raise UserError(

@@ -13,6 +13,7 @@ from lstm_dist.errors import ExitStatus, UserError
 KEEP = 3
 _NAME = re.compile(r"step-(\d{9,})\.safetensors")
 PARTIAL, CORRUPT = ".partial", ".corrupt"
+BEST = "best.safetensors"  # beside the checkpoints: the weights that predicted the held out text best
 
 
 class Found(NamedTuple):
@@ -65,7 +66,27 @@ class Store:
         Raises:
             UserError: when it cannot be written; nothing is left of it then.
         """
-        path = self.folder / f"step-{step:09d}.safetensors"
+        path = self._place(f"step-{step:09d}.safetensors", data)
+        for old in [p for p in self.paths() if step_of(p) <= step][KEEP:]:
+            with contextlib.suppress(OSError):  # one too many is no reason to end, and goes next time
+                old.unlink()
+        return path
+
+    def commit_best(self, data: bytes) -> Path:
+        """Make `data` the best weights so far, in the place of those before, and as carefully as a checkpoint.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        return self._place(BEST, data)
+
+    def best(self) -> Optional[Checkpoint]:
+        """The best weights so far; None where there are none that are whole."""
+        path = self.folder / BEST
+        return self._read(path)[0] if path.exists() else None
+
+    def _place(self, name: str, data: bytes) -> Path:
+        path = self.folder / name
         partial = path.with_name(path.name + PARTIAL)
         try:
             self._write(partial, data)
@@ -79,9 +100,6 @@ class Store:
                 "before it are as they were",
                 ExitStatus.CANNOT_WRITE,
             ) from None
-        for old in [p for p in self.paths() if step_of(p) <= step][KEEP:]:
-            with contextlib.suppress(OSError):  # one too many is no reason to end, and goes next time
-                old.unlink()
         return path
 
     def newest(self) -> Found:

@@ -14,10 +14,12 @@ import numpy as np
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches, Window
 from lstm_dist.evaluation import bits_per_char, perplexity
 from lstm_dist.exchange import World
+from lstm_dist.learning_rate import LearningRate
 from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.optim import clip_by_global_norm, sgd_update_
 from lstm_dist.parameters import VOTES
 from lstm_dist.runlog import EpochMetrics, RunLog
+from lstm_dist.scoring import Scorer
 from lstm_dist.stopwatch import RunningStopwatch, StepTimes, Stopwatch, collect
 
 Batches = Union[ConsecutiveBatches, RandomBatches]
@@ -28,7 +30,7 @@ class Schedule(NamedTuple):
 
     Attributes:
         epochs: passes over the text.
-        learning_rate: of SGD.
+        learning_rate: of SGD, step by step.
         max_norm: theta of the clipping.
         gradient_scale: N * B_ref / B, which turns the workers' average of sums over their own streams into the one
             scale that gradients have at every N and B.
@@ -39,10 +41,11 @@ class Schedule(NamedTuple):
         checkpoint_epochs: epochs between two checkpoints; 0 leaves it to the votes.
         until_perplexity: the last epoch is the first that comes down to this; 0 is never.
         time_every: of so many steps one is taken apart by the stopwatch; 0 is none.
+        eval_every: epochs between two readings of the held out text.
     """
 
     epochs: int
-    learning_rate: float
+    learning_rate: LearningRate
     max_norm: float
     gradient_scale: float
     wire_dtype: str
@@ -52,6 +55,7 @@ class Schedule(NamedTuple):
     checkpoint_epochs: int = 0
     until_perplexity: float = 0.0
     time_every: int = 0
+    eval_every: int = 1
 
 
 class Progress(NamedTuple):
@@ -119,6 +123,9 @@ class Callbacks:
     def write_samples(self, epoch: int) -> None:
         """At the end of an epoch that is shown."""
 
+    def validate(self, epoch: int, loss: float) -> None:
+        """The held out text was read: its loss, on every rank."""
+
     def commit(self, progress: Progress, state: LSTMState) -> None:
         """On every rank, after the same step."""
 
@@ -143,10 +150,12 @@ def train_step(
     schedule: Schedule,
     wanted: Votes = NOTHING,
     watch: Stopwatch = UNWATCHED,
+    step: int = 0,
 ) -> Tuple[LSTMState, StepStats]:
     """One step of every worker: loss and gradients of its own streams, the average, the clip, the update.
 
-    The clip comes after the average: clipping each worker's own gradient would be another algorithm for every N.
+    The clip comes after the average: clipping each worker's own gradient would be another algorithm for every N. The
+    step size is that of `step`, counted from 0.
     """
     loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
     for number in [k for k in range(VOTES) if wanted[k]]:
@@ -156,7 +165,7 @@ def train_step(
     world.average_(model.gradients.whole, "gradients", schedule.gradient_scale, schedule.wire_dtype)
     watch.lap(model.gradients.whole)
     grad_norm, factor = clip_by_global_norm(model.gradients.flat, schedule.max_norm)
-    sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate, factor)
+    sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate.at(step), factor)
     watch.lap(model.parameters.flat)
     return state, StepStats(mx.nd.concat(loss, grad_norm, model.gradients.extra, dim=0))
 
@@ -178,6 +187,7 @@ class Trainer:
         callbacks: Callbacks,
         progress: Progress = BEGINNING,
         state: Optional[LSTMState] = None,
+        held_out: Optional[Scorer] = None,
     ) -> None:
         self._model = model
         self._batches = batches
@@ -185,6 +195,7 @@ class Trainer:
         self._schedule = schedule
         self._log = log
         self._callbacks = callbacks
+        self._held_out = held_out
         # While it trains, every worker sums its own losses; the root starts with what all have summed before.
         self.progress = progress if world.is_root else progress._replace(loss=0.0)
         self._state = state if progress.position else None
@@ -255,7 +266,10 @@ class Trainer:
         if self._state is None or self._schedule.resets_every_window:
             self._state = self._model.zero_state(len(window.inputs))
         wanted = self._callbacks.vote()
-        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
+        step = self.progress.step + (self._pending is not None)
+        self._state, stats = train_step(
+            self._model, window, self._state, self._world, self._schedule, wanted, watch, step
+        )
         self._account()
         self._pending = stats
 
@@ -282,6 +296,7 @@ class Trainer:
         # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
         loss = self._world.sum([done.loss], "epoch_loss")[0] / (steps * chars)
         now = time.monotonic()
+        valid = self._validate(epoch)
         metrics = EpochMetrics(
             epoch=epoch,
             step=done.step,
@@ -291,6 +306,7 @@ class Trainer:
             grad_norm=done.grad_norm / steps,
             chars_per_sec=(done.step - self._epoch_step) * chars / (now - self._epoch_started),
             seconds=done.seconds + now - self._started,
+            valid_perplexity=None if valid is None else perplexity(valid),
         )
         self._is_over = epoch == self._schedule.epochs or metrics.perplexity <= self._schedule.until_perplexity
         show = epoch % self._schedule.log_every == 0 or self._is_over
@@ -303,6 +319,16 @@ class Trainer:
             self._callbacks.write_samples(epoch)
         self.progress = done._replace(epoch=epoch, position=0, loss=0.0, grad_norm=0.0)
         self._state, self._epoch_step, self._epoch_started = None, done.step, time.monotonic()
+
+    def _validate(self, epoch: int) -> Optional[float]:
+        """The loss on the held out text, where there is one and its time has come."""
+        if self._held_out is None or epoch % self._schedule.eval_every != 0:
+            return None
+        step = self.progress.step
+        self._callbacks.beat("samples", step)
+        loss = self._held_out.score(self._model, lambda _: self._callbacks.beat("samples", step)).loss
+        self._callbacks.validate(epoch, loss)
+        return loss
 
     def _is_due(self, epoch: int) -> bool:
         every = self._schedule.checkpoint_epochs

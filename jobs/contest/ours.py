@@ -12,6 +12,7 @@ from lstm_dist.batches import Window
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.exchange import World
 from lstm_dist.keeper import Keeper
+from lstm_dist.learning_rate import LearningRate
 from lstm_dist.model import CharLSTM
 from lstm_dist.runlog import RunLog
 from lstm_dist.stop import Stop
@@ -33,7 +34,7 @@ class Ours(Contestant):
         self._state = self._model.zero_state(seat.streams)
         self._schedule = Schedule(
             epochs=1,
-            learning_rate=LEARNING_RATE,
+            learning_rate=LearningRate(LEARNING_RATE),
             max_norm=MAX_NORM,
             gradient_scale=self._world.size,
             wire_dtype="float32",

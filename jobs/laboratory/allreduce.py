@@ -18,7 +18,8 @@ take_cores()  # before MXNet is loaded
 import numpy as np  # noqa: E402
 
 from lstm_dist.errors import one_line_errors  # noqa: E402
-from lstm_dist.exchange import World, bare_mpi  # noqa: E402
+from lstm_dist.exchange import World  # noqa: E402
+from lstm_dist.mpi import MpiGroup  # noqa: E402
 from lstm_dist.runcard import describe_process, describe_rank  # noqa: E402
 from lstm_dist.watchdog import Watchdog  # noqa: E402
 
@@ -61,7 +62,7 @@ def through_horovod(world: World) -> Way:
 
 def through_mpi() -> Way:
     """By MPI's own Allreduce, with no Horovod beside it."""
-    mpi = bare_mpi()
+    mpi = MpiGroup.open().comm
 
     def prepare(size: int) -> Callable[[], Any]:
         array, total = np.zeros(size // 4, dtype=np.float32), np.empty(size // 4, dtype=np.float32)

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 
 from laboratory.point import Point
 from lstm_dist.config import RunConfig
-from lstm_dist.corpus import load_corpus
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.parameters import VOTES, number_of_parameters
+from lstm_dist.prepared import load
 
 
 class Target(NamedTuple):
@@ -83,8 +83,8 @@ def text_length(streams: int, steps: int, seq_len: int) -> int:
 def base_text(settings: RunConfig, streams: int, steps: int) -> str:
     """The text of one worker: that which is trained on, from its beginning, again and again where it is too short."""
     chars = text_length(streams, steps, settings.seq_len)
-    whole = load_corpus(settings.corpus, 0, settings.max_corpus_bytes).text
-    return (whole * (chars // len(whole) + 1))[:chars]
+    text = load(settings.corpus, chars, settings.max_corpus_bytes).text
+    return (text * (chars // len(text) + 1))[:chars]
 
 
 class Folder:

@@ -17,11 +17,11 @@ from lstm_dist.errors import ExitStatus, UserError
 State = Literal["finished", "failed"]
 
 
-class _Record(BaseModel, frozen=True):
+class Record(BaseModel, frozen=True):
     """A JSON object; what it holds beyond these fields is left alone, so that it may come to hold more."""
 
 
-class Experiment(_Record):
+class Experiment(Record):
     """What all jobs of a folder have in common.
 
     Attributes:
@@ -45,14 +45,14 @@ class Experiment(_Record):
     launcher: str
 
 
-class Epoch(_Record):
+class Epoch(Record):
     """Of a timed job, after the warm-up; chars_per_sec is of all its workers together."""
 
     chars_per_sec: PositiveFloat
     steps: PositiveInt
 
 
-class Times(_Record):
+class Times(Record):
     """Where one worker's time of one step went, seconds.
 
     Attributes:
@@ -73,7 +73,7 @@ class Times(_Record):
     update: NonNegativeFloat
 
 
-class _Job(_Record):
+class _Job(Record):
     """What a row of either kind says of the job that made it; `status` and `message` are of one that failed."""
 
     workers: PositiveInt
@@ -121,7 +121,7 @@ class Point(_Job):
         return steps / sum(epoch.steps / epoch.chars_per_sec for epoch in self.epochs)
 
 
-class Size(_Record):
+class Size(Record):
     """Seconds of each allreduce of so many bytes, the mean over the ranks."""
 
     bytes: PositiveInt
@@ -166,8 +166,8 @@ def read(folder: Path, allow_mixed: bool) -> Rows:
         lack = "has no experiment.json" if folder.is_dir() else "there is no such folder"
         raise UserError(f"{folder}: {lack}; give the --out of jobs/scale.py", ExitStatus.NO_INPUT)
     places = sorted(path for path in folder.glob("points/*") if path.is_dir())
-    points = {p: _read(p / "row.json", Point) for p in places if (p / "row.json").is_file()}
-    network = {file.parent: _read(file, Network) for file in sorted(folder.glob("network/*/row.json"))}
+    points = {p: read_row(p / "row.json", Point) for p in places if (p / "row.json").is_file()}
+    network = {file.parent: read_row(file, Network) for file in sorted(folder.glob("network/*/row.json"))}
     if not points and not network:
         raise UserError(f"{folder}: nothing was measured yet; jobs/scale.py --out {folder} does", ExitStatus.NO_INPUT)
     for path, point in points.items():
@@ -179,13 +179,18 @@ def read(folder: Path, allow_mixed: bool) -> Rows:
     if mixed and not allow_mixed:
         raise UserError(f"{folder}: {mixed[0]}; measure again, or give --allow-mixed", ExitStatus.BAD_DATA)
     unfinished = [path.name for path in places if path not in points]
-    return Rows(_read(file, Experiment), list(points.values()), list(network.values()), mixed, unfinished)
+    return Rows(read_row(file, Experiment), list(points.values()), list(network.values()), mixed, unfinished)
 
 
-_Row = TypeVar("_Row", bound=_Record)
+_Row = TypeVar("_Row", bound=Record)
 
 
-def _read(path: Path, kind: Type[_Row]) -> _Row:
+def read_row(path: Path, kind: Type[_Row]) -> _Row:
+    """One file of a record.
+
+    Raises:
+        UserError: naming it, when it cannot be read, or is damaged.
+    """
     try:
         return kind.model_validate_json(path.read_bytes())
     except OSError as error:

@@ -18,7 +18,7 @@ from lstm_dist.scaling import Estimate, Law
 OVERSUBSCRIBED = "oversubscribed"
 
 
-def _estimate(name: str, value: Estimate, digits: int = 0) -> List[Cell]:
+def estimate(name: str, value: Estimate, digits: int = 0) -> List[Cell]:
     """Two fields: the value, and its 95 % interval."""
     return [
         Cell(number(value.value, digits), {name: value.value}),
@@ -73,9 +73,9 @@ def _scaling(reached: Throughput) -> Row:
         [
             *_place(group.mode, group.workers, group.streams),
             _count("jobs", len(group.points)),
-            *_estimate("chars_per_sec", reached.chars_per_sec),
-            *_estimate("speedup", reached.speedup, 2),
-            *_estimate("efficiency_percent", efficiency, 1),
+            *estimate("chars_per_sec", reached.chars_per_sec),
+            *estimate("speedup", reached.speedup, 2),
+            *estimate("efficiency_percent", efficiency, 1),
             Cell(milliseconds(reached.step, 1), {"step_ms": reached.step * 1000}),
             Cell(mark, {"state": "finished", "oversubscribed": group.oversubscribed}),
         ],
@@ -335,11 +335,11 @@ def _reach(reach: Reach) -> Row:
             _count("streams", reach.streams),
             _count("workers", reach.workers),
             _count("jobs", reach.repeats),
-            *_estimate("chars", reach.chars),
+            *estimate("chars", reach.chars),
             Cell(number(100 * reach.statistical.value, 1), {"statistical_percent": 100 * reach.statistical.value}),
-            *_estimate("chars_per_sec", reach.chars_per_sec),
+            *estimate("chars_per_sec", reach.chars_per_sec),
             *(Cell(number(value, 1), {name: value}) for name, value in efficiencies.items()),
-            *_estimate("seconds", reach.seconds, 1),
+            *estimate("seconds", reach.seconds, 1),
             Cell(
                 ", ".join(filter(None, (missed, mark))),
                 {"state": "finished", "missed": reach.missed, "oversubscribed": reach.oversubscribed},

@@ -7,7 +7,7 @@ import pytest
 from mxnet import nd
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.exchange import SettledError
+from lstm_dist.group import SettledError
 
 
 def test_average_is_the_mean_times_the_scale(world):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
+from lstm_dist.learning_rate import LearningRate
 from lstm_dist.model import CharLSTM
 from lstm_dist.parameters import initial_parameters
 from lstm_dist.trainer import Callbacks, NotFiniteError, Schedule, Trainer, Votes
@@ -28,7 +29,7 @@ def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0,
     assert EPOCHS * batches.steps_per_epoch >= 30
     schedule = Schedule(
         epochs=EPOCHS,
-        learning_rate=0.3,
+        learning_rate=LearningRate(0.3),
         max_norm=max_norm,
         gradient_scale=world.size * reference_batch_size / STREAMS,
         wire_dtype=wire_dtype,

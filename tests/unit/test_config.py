@@ -25,7 +25,8 @@ def test_the_defaults_are_the_documents_hyperparameters():
     assert settings == RunConfig()
     assert settings.to_json() == {
         "corpus": None,
-        "max_chars": 20_000,
+        "max_chars": None,
+        "valid_fraction": 0.0,
         "max_corpus_bytes": 2**28,
         "sampling": "consecutive",
         "state_reset": None,
@@ -36,6 +37,10 @@ def test_the_defaults_are_the_documents_hyperparameters():
         "init": None,
         "epochs": 200,
         "learning_rate": 0.1,
+        "learning_rate_schedule": "constant",
+        "warm_up_steps": 0,
+        "decay_epochs": None,
+        "decay_factor": 0.1,
         "max_norm": 5.0,
         "reference_batch_size": 32,
         "seed": 0,
@@ -49,12 +54,15 @@ def test_the_defaults_are_the_documents_hyperparameters():
         "time_limit": None,
         "until_perplexity": None,
         "time_every": 0,
+        "tensorboard": False,
+        "eval_every": 1,
         "stall_timeout": 300.0,
         "log_every": 20,
         "prefix": None,
         "sample_length": 100,
     }
     assert settings.streams(1) == settings.streams(4) == 32
+    assert settings.kept_chars == 20_000
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
@@ -70,6 +78,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_
 EVERY_FIELD: Dict[str, Any] = {
     "corpus": "a.txt",
     "max_chars": 1,
+    "valid_fraction": 0.5,
     "max_corpus_bytes": 2,
     "sampling": "random",
     "state_reset": "window",
@@ -80,6 +89,10 @@ EVERY_FIELD: Dict[str, Any] = {
     "init": "b.safetensors",
     "epochs": 7,
     "learning_rate": 0.25,
+    "learning_rate_schedule": "cosine",
+    "warm_up_steps": 13,
+    "decay_epochs": 14,
+    "decay_factor": 0.75,
     "max_norm": 8.5,
     "reference_batch_size": 9,
     "seed": 10,
@@ -91,6 +104,8 @@ EVERY_FIELD: Dict[str, Any] = {
     "time_limit": "2h",
     "until_perplexity": 50.0,
     "time_every": 25,
+    "tensorboard": True,
+    "eval_every": 15,
     "stall_timeout": 7.5,
     "log_every": 11,
     "prefix": ["天"],

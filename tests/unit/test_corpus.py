@@ -136,7 +136,7 @@ def test_a_zip_is_its_one_text_file(tmp_path: Path, method: int):
     files = {"folder/": "", "folder/歌.txt": TEXT, "__MACOSX/folder/._歌.txt": "junk", "cover.jpg": "no text"}
     corpus = load_corpus(write(tmp_path / "song.txt.zip", zipped(files, method)), 0, MANY)
     assert corpus.text == plain.text
-    assert corpus.digest() == plain.digest()
+    assert corpus.digest == plain.digest
     assert sorted(p.name for p in tmp_path.iterdir()) == ["song.txt", "song.txt.zip"]  # nothing is unpacked
 
 
@@ -149,8 +149,8 @@ def test_a_gz_is_the_text_in_it(tmp_path: Path):
 
 def test_the_digest_tells_texts_apart(tmp_path: Path):
     path = write(tmp_path / "song.txt", TEXT.encode())
-    assert load_corpus(path, 0, MANY).digest() != load_corpus(path, len(TEXT) - 1, MANY).digest()
-    assert load_corpus(path, 30, MANY).digest() == load_corpus(write(tmp_path / "b", TEXT.encode()), 30, MANY).digest()
+    assert load_corpus(path, 0, MANY).digest != load_corpus(path, len(TEXT) - 1, MANY).digest
+    assert load_corpus(path, 30, MANY).digest == load_corpus(write(tmp_path / "b", TEXT.encode()), 30, MANY).digest
 
 
 # What is refused

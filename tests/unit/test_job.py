@@ -11,7 +11,7 @@ import pytest
 from lstm_dist import device
 from lstm_dist.config import parse_config
 from lstm_dist.corpus import Vocabulary
-from lstm_dist.exchange import SettledError
+from lstm_dist.group import SettledError
 from lstm_dist.job import Job, inspect_place, prepare, require_agreement
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ T = TypeVar("T")
 def test_threads_have_to_be_equal_where_they_compute(ctx: mx.Context, compared: bool):
     told: Dict[str, str] = {}
     world = SimpleNamespace(require_equal=lambda facts, _: told.update(facts), has_nccl=False)
-    text = SimpleNamespace(digest=lambda: "digest", vocabulary=Vocabulary("天地人和"))
+    text = SimpleNamespace(digest="digest", vocabulary=Vocabulary("天地人和"))
     require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
     assert ("OMP_NUM_THREADS" in told) == compared
     assert {"corpus", "vocabulary", "code", "seed"} <= set(told)

@@ -7,7 +7,7 @@ import pytest
 
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus
-from lstm_dist.exchange import SettledError
+from lstm_dist.group import SettledError
 from lstm_dist.keeper import Keeper
 from lstm_dist.model import CharLSTM
 from lstm_dist.runlog import RunLog

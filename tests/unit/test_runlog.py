@@ -220,7 +220,10 @@ def test_every_epoch_is_a_line_of_json(tmp_path: Path):
         assert len(records(tmp_path / "metrics.jsonl")) == 3  # at once, not at the end
     lines = records(tmp_path / "metrics.jsonl")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
-    assert list(lines[0]) == "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds".split()
+    assert (
+        list(lines[0])
+        == "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds valid_perplexity".split()
+    )
     assert lines[2] == metrics(3)._asdict()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import lstm_dist.trainer as trainer_module
 from lstm_dist.batches import ConsecutiveBatches
+from lstm_dist.learning_rate import LearningRate
 from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.parameters import initial_parameters
 from lstm_dist.stopwatch import StepTimes
@@ -38,8 +39,9 @@ class Watched(CharLSTM):
 
 def schedule(**changes):
     numbers = {
-        "epochs": 2, "learning_rate": 0.01, "max_norm": 5.0, "gradient_scale": 1.0, "resets_every_window": False,
-        "chars_per_step": B * T, "log_every": 2, "wire_dtype": "float32", "checkpoint_epochs": 0,
+        "epochs": 2, "learning_rate": LearningRate(0.01), "max_norm": 5.0, "gradient_scale": 1.0,
+        "resets_every_window": False, "chars_per_step": B * T, "log_every": 2, "wire_dtype": "float32",
+        "checkpoint_epochs": 0,
     }  # fmt: skip
     return Schedule(**{**numbers, **changes})
 

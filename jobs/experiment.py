@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""The chapter's exercises as experiments: what each setting does to perplexity, over several seeds.
+
+python jobs/experiment.py --out exercises                              the whole grid; hours, and goes on where it was
+python jobs/experiment.py --out DIR --vary hidden-size=64,256          one setting, these values
+python jobs/experiment.py --out DIR --workers 4 -- --corpus my.txt     what is behind -- goes to jobs/train.py
+python jobs/experiment.py --out DIR --report                           the report of what is done by now
+
+One setting differs from the document's at a time. A tenth of the text is held out. The report is DIR/report.html, one
+file, with the same facts in report.md and CSV files.
+"""
+
+import argparse
+import contextlib
+import shlex
+import sys
+from pathlib import Path
+from typing import List, Sequence
+
+from laboratory import page
+from laboratory.effects import report
+from laboratory.launchers import Horovodrun
+from laboratory.trial import DEFAULT, parse_grid, plan
+from laboratory.trials import Setup, Trials, read
+from tqdm import tqdm
+
+from lstm_dist.config import TeachingParser, parse_config
+from lstm_dist.errors import ExitStatus, UserError, one_line_errors
+from lstm_dist.horovodrun import Workers
+from lstm_dist.hosts import choose_hosts, parse_interface
+from lstm_dist.rundir import claim
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The part of the command line before --, every value in its range."""
+    text = argparse.RawDescriptionHelpFormatter
+    parser = TeachingParser(prog="jobs/experiment.py", description=__doc__, allow_abbrev=False, formatter_class=text)
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="where trials and report are kept")
+    varied = ", ".join(f"{factor}={','.join(values)}" for factor, values in DEFAULT.items())
+    add("--vary", action="append", default=[], metavar="FACTOR=V,V", help=f"repeatable; without it {varied}")
+    add("--seeds", type=int, default=3, metavar="N", help="runs of each, with seeds 0, 1, ... (default %(default)s)")
+    add("--epochs", type=int, default=200, metavar="N", help="of each run (default %(default)s)")
+    add("--valid-fraction", type=float, default=0.1, metavar="X", help="of the text, held out (default %(default)s)")
+    add("--retry-failed", action="store_true", help="run trials again that have failed")
+    add("--dry-run", action="store_true", help="show the command of every trial that there is to run, and run none")
+    add("--report", action="store_true", help="run nothing: write the report of what is done")
+    start = parser.add_argument_group("how workers are started").add_argument
+    start("--workers", type=int, default=1, metavar="N", help="of each run (default %(default)s)")
+    start("--controller", choices=("mpi", "gloo"), default="mpi", help="of horovodrun (default %(default)s)")
+    start("-H", dest="hosts", metavar="HOST:N,...", help="on these hosts, the first filled first")
+    start("--hostfile", metavar="FILE", help="the same, one a line")
+    start("--interface", default="", metavar="IF", help="the network interface through which they talk")
+    given = parser.parse(argv)
+    for flag, value in (("--seeds", given.seeds), ("--epochs", given.epochs), ("--workers", given.workers)):
+        if value < 1:
+            raise UserError(f"{flag} {value}: should be at least 1")
+    if not 0 < given.valid_fraction < 1:
+        raise UserError(f"--valid-fraction {given.valid_fraction:g}: should be between 0 and 1")
+    return given
+
+
+def write_report(given: argparse.Namespace, setup: Setup) -> None:
+    """The report of what is done."""
+    rows = read(given.out)
+    if not rows:
+        raise UserError(f"--out {given.out}: nothing was tried yet", ExitStatus.NO_INPUT)
+    whole = report(rows, setup)
+    files = page.write(whole, given.out)
+    print(whole.summary)
+    print(f"written: {', '.join(str(path) for path in files)}")
+
+
+def main(argv: List[str]) -> int:
+    """Run what has no row yet, then report; 1 if a trial has failed."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    given, flags = parse(argv[:cut]), argv[cut + 1 :]
+    trials = plan(parse_grid(given.vary), given.seeds)
+    flags = [f"--valid-fraction={given.valid_fraction:g}", *flags]
+    for trial in trials:
+        parse_config([*flags, *trial.flags])
+    hosts = tuple(choose_hosts(given.hosts, given.hostfile))
+    interface = parse_interface(given.interface) if given.interface else ""
+    setup = Setup(flags, given.epochs, given.workers)
+    launcher = Horovodrun(Workers(given.workers, hosts, given.controller, interface))
+    kept = Trials(trials, setup, given.out, launcher)
+    names, failed = kept.missing(given.retry_failed), 0
+    if given.dry_run:
+        print("\n".join(shlex.join(kept.command(name)) for name in names))
+        return 0
+    if given.report:
+        write_report(given, setup)
+        return 0
+    kept.open()
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(claim(given.out, "--out"))
+        done = len(trials) - len(names)
+        bar = stack.enter_context(tqdm(names, total=len(trials), initial=done, desc="trying", unit="run"))
+        for name in bar:
+            row = kept.run(name)
+            if row.state == "failed":
+                failed += 1
+                bar.write(f"{name}: failed: {row.message}", file=sys.stderr)
+    write_report(given, setup)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""Running trials, each a job of jobs/train.py, and the rows that are kept of them."""
+
+import json
+import os
+import shlex
+import shutil
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from laboratory.experiment import write_json
+from laboratory.job import execute, json_lines
+from laboratory.launchers import Launcher
+from laboratory.rows import Record, read_row
+from laboratory.trial import Trial
+from lstm_dist.errors import ExitStatus, UserError
+
+
+class Epoch(Record):
+    """Perplexity after an epoch, of the training text and of what was held out."""
+
+    epoch: int
+    perplexity: float
+    valid_perplexity: float
+
+
+class TrialRow(Record):
+    """What is kept of a trial; `message` is the last word of one that failed."""
+
+    name: str
+    values: Dict[str, str]
+    seed: int
+    state: str
+    message: str
+    command: str
+    seconds: float
+    epochs: Tuple[Epoch, ...]
+
+
+class Setup(NamedTuple):
+    """What all trials of a folder have in common."""
+
+    flags: List[str]
+    epochs: int
+    workers: int
+
+
+class Trials:
+    """The trials of a folder: `setup.json`, and a row and a run for every one that is done."""
+
+    def __init__(self, trials: Sequence[Trial], setup: Setup, folder: Path, launcher: Launcher) -> None:
+        self._trials = {trial.name: trial for trial in trials}
+        self._setup, self._folder, self._launcher = setup, folder, launcher
+
+    def open(self) -> None:
+        """Begin, or go on.
+
+        Raises:
+            UserError: naming --out, when it holds something else, or cannot be written.
+        """
+        file, now = self._folder / "setup.json", self._setup._asdict()
+        try:
+            if not file.exists():
+                if self._folder.exists() and any(self._folder.iterdir()):
+                    raise UserError(
+                        f"--out {self._folder}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE
+                    )
+                self._folder.mkdir(parents=True, exist_ok=True)
+                write_json(file, now)
+            held = json.loads(file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"--out {self._folder}: cannot be used ({error})", ExitStatus.CANNOT_CREATE) from None
+        differ = [f"{key} was {held.get(key)} and is {value}" for key, value in now.items() if held.get(key) != value]
+        if differ:
+            raise UserError(
+                f"--out {self._folder}: holds trials whose {', '.join(differ)}: give another folder",
+                ExitStatus.BAD_CONFIG,
+            )
+
+    def command(self, name: str) -> List[str]:
+        """Of one trial."""
+        setup = self._setup
+        flags = [
+            *setup.flags, *self._trials[name].flags, f"--epochs={setup.epochs}", f"--log-every={setup.epochs}",
+            "--checkpoint-every=1h", f"--run-dir={(self._folder / name / 'run').resolve()}",
+        ]  # fmt: skip
+        return self._launcher.training(setup.workers, flags)
+
+    def missing(self, again: bool) -> List[str]:
+        """Those that have no row, and those that failed if they are to be run again, in their order."""
+        kept = {row.name for row in read(self._folder) if not (again and row.state == "failed")}
+        return [name for name in self._trials if name not in kept]
+
+    def run(self, name: str) -> TrialRow:
+        """Run one to its end, and keep its row."""
+        place = self._folder / name
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, **self._launcher.environment()}
+        outcome = execute(self.command(name), place / "output.txt", environment)
+        lines = [] if outcome.status else json_lines(place / "run" / "metrics.jsonl")
+        trial = self._trials[name]
+        row = TrialRow(
+            name=name,
+            values=dict(trial.values),
+            seed=trial.seed,
+            state="failed" if outcome.status else "finished",
+            message=outcome.message,
+            command=shlex.join(self.command(name)),
+            seconds=outcome.seconds,
+            epochs=tuple(Epoch.model_validate(line) for line in lines),
+        )
+        write_json(place / "row.json", row.model_dump())
+        return row
+
+
+def read(folder: Path) -> List[TrialRow]:
+    """The rows that a folder holds.
+
+    Raises:
+        UserError: naming one that is damaged.
+    """
+    return [read_row(path, TrialRow) for path in sorted(folder.glob("*/row.json"))]

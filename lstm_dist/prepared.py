@@ -1,0 +1,223 @@
+"""A prepared corpus: a folder of tokens that training maps into memory and reads only its own streams of.
+
+    tokens.npy        all characters of the text, each the smallest unsigned type that fits; numpy.load reads it
+    vocabulary.json   the characters and how often each occurs
+    manifest.json     from which files, how many, and the hashes by which damage is told; written last
+
+The folder is made under another name and renamed when it is whole.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import mmap
+import os
+import shutil
+from pathlib import Path
+from typing import IO, Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from lstm_dist.corpus import Corpus, Vocabulary, load_corpus
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.rundir import LOCK, cannot_write, claim
+
+FORMAT = 1
+TOKENS, VOCABULARY, MANIFEST = "tokens.npy", "vocabulary.json", "manifest.json"
+BLOCK = 2**26  # bytes of the token file under one hash, so that all ranks can compute some
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Manifest:
+    """What a prepared corpus holds; the same for any number of ranks that made it.
+
+    Attributes:
+        files: name and bytes of every text, in order.
+        chars: in all of them.
+        unknown: how many of these were too rare for the vocabulary.
+        first_lines: the beginnings of its first lines.
+        blocks: SHA-256 of every BLOCK bytes of tokens.npy.
+        vocabulary: SHA-256 of vocabulary.json.
+    """
+
+    files: List[Tuple[str, int]]
+    chars: int
+    unknown: int
+    min_count: int
+    max_vocab: int
+    first_lines: List[str]
+    blocks: List[str]
+    vocabulary: str
+    format: int = FORMAT
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that is equal for equal tokens of an equal vocabulary."""
+        return hashlib.sha256("".join([*self.blocks, self.vocabulary]).encode()).hexdigest()
+
+    def describe(self) -> str:
+        """The files in a few words."""
+        first, *others = (name for name, _ in self.files)
+        return f"{first} and {len(others)} more" if others else first
+
+
+def token_type(vocab_size: int) -> np.dtype:
+    """The smallest unsigned type that holds every token, the lower byte first."""
+    return np.dtype("<u1" if vocab_size <= 2**8 else "<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def header(dtype: np.dtype, chars: int) -> bytes:
+    """What a .npy file of so many tokens begins with."""
+    file = io.BytesIO()
+    facts = {"descr": dtype.str, "fortran_order": False, "shape": (chars,)}
+    np.lib.format.write_array_header_1_0(file, facts)  # type: ignore[no-untyped-call]
+    return file.getvalue()
+
+
+def vocabulary_json(vocabulary: Vocabulary, counts: Sequence[int]) -> bytes:
+    """The bytes of vocabulary.json; counts[token] is how often it occurs."""
+    facts = {"characters": vocabulary.characters, "counts": [int(count) for count in counts]}
+    return (json.dumps(facts, ensure_ascii=False) + "\n").encode()
+
+
+class Workshop:
+    """Where a prepared corpus is made: a folder beside its place, this job's alone until it is whole."""
+
+    def __init__(self, out: Path, overwrite: bool) -> None:
+        """Begin, over what a job that was interrupted has left.
+
+        Raises:
+            UserError: naming --out, when there is something already, another job is making it, or it cannot be made.
+        """
+        self.out, self.folder = out, out.with_name(f"{out.name}.partial")
+        _require_free(out, overwrite)
+        self._lock: IO[str] = claim(self.folder, "--out")
+        for path in self.folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+
+    def finish(self, manifest: Manifest, vocabulary: bytes) -> None:
+        """The vocabulary, the manifest, and then the folder takes its place.
+
+        Raises:
+            UserError: naming --out, when that cannot be.
+        """
+        try:
+            _write_durably(self.folder / VOCABULARY, vocabulary)
+            _write_durably(self.folder / MANIFEST, (json.dumps(_to_json(manifest), indent=1) + "\n").encode())
+            (self.folder / LOCK).unlink()
+            old = self.out.with_name(f"{self.out.name}.old")
+            if self.out.exists():
+                os.replace(self.out, old)
+            os.replace(self.folder, self.out)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise cannot_write(self.out, str(error.strerror), "--out") from None
+        self._lock.close()
+
+
+def _require_free(out: Path, overwrite: bool) -> None:
+    try:
+        held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+    except OSError as error:
+        raise cannot_write(out, str(error.strerror), "--out") from None
+    if held and not (overwrite and set(held) <= {TOKENS, VOCABULARY, MANIFEST}):
+        what = "a prepared corpus already: give --overwrite, or another" if MANIFEST in held else "something else"
+        raise UserError(f"--out {out}: holds {what}", ExitStatus.CANNOT_CREATE)
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _to_json(manifest: Manifest) -> Dict[str, Any]:
+    return {**dataclasses.asdict(manifest), "digest": manifest.digest}
+
+
+def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
+    """The manifest of a prepared corpus.
+
+    Raises:
+        UserError: naming the folder, when it is none.
+    """
+    path = folder / MANIFEST
+    try:
+        held = json.loads(path.read_bytes())
+        digest = held.pop("digest")
+        manifest: Manifest = TypeAdapter(Manifest).validate_python(held)
+    except OSError as error:
+        why = "jobs/prepare.py has not finished one there" if not path.exists() else f"{error.strerror}"
+        raise UserError(f"{flag} {folder}: is no prepared corpus ({why})", ExitStatus.NO_INPUT) from None
+    except (ValueError, KeyError, AttributeError, TypeError, ValidationError):
+        raise damaged(folder, f"{MANIFEST} is not what was written", flag) from None
+    if manifest.format != FORMAT:
+        raise UserError(
+            f"{flag} {folder}: has format {manifest.format}, this program reads {FORMAT}: prepare it anew",
+            ExitStatus.BAD_CONFIG,
+        )
+    if manifest.digest != digest:
+        raise damaged(folder, f"{MANIFEST} is not what was written", flag)
+    return manifest
+
+
+def damaged(folder: Path, what: str, flag: str = "--corpus") -> UserError:
+    """The error of a prepared corpus that is not what was written."""
+    return UserError(f"{flag} {folder}: is damaged, {what}: prepare it anew with jobs/prepare.py", ExitStatus.BAD_DATA)
+
+
+def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") -> Vocabulary:
+    """The vocabulary of a prepared corpus.
+
+    Raises:
+        UserError: naming the folder, when it is not what was written.
+    """
+    try:
+        data = (folder / VOCABULARY).read_bytes()
+    except OSError as error:
+        raise damaged(folder, f"{VOCABULARY} cannot be read ({error.strerror})", flag) from None
+    if hashlib.sha256(data).hexdigest() != manifest.vocabulary:
+        raise damaged(folder, f"{VOCABULARY} is not what was written", flag)
+    return Vocabulary(json.loads(data)["characters"])
+
+
+def map_corpus(folder: Path, max_chars: int) -> Corpus:
+    """A prepared corpus, its tokens mapped: nothing of them is read. `max_chars` 0 keeps them all.
+
+    Raises:
+        UserError: naming the folder, when it is none, or is damaged as far as can be told without reading it.
+    """
+    manifest = read_manifest(folder)
+    vocabulary = read_vocabulary(folder, manifest)
+    dtype = token_type(len(vocabulary))
+    begin = header(dtype, manifest.chars)
+    try:
+        with (folder / TOKENS).open("rb") as file:
+            whole = os.fstat(file.fileno()).st_size == len(begin) + manifest.chars * dtype.itemsize
+            if not whole or file.read(len(begin)) != begin:
+                raise damaged(folder, f"{TOKENS} is not what was written")
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise damaged(folder, f"{TOKENS} cannot be read ({error.strerror})") from None
+    tokens = np.frombuffer(mapped, dtype, manifest.chars, len(begin))
+    return Corpus(
+        manifest.describe(), manifest.chars, manifest.first_lines, vocabulary,
+        tokens[:max_chars] if max_chars else tokens, manifest.digest,
+        lambda: mapped.madvise(mmap.MADV_DONTNEED),
+    )  # fmt: skip
+
+
+def load(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
+    """A corpus of either kind: a folder is a prepared one, anything else is text; None is the packaged songs.
+
+    Raises:
+        UserError: naming `--corpus`.
+    """
+    if path is not None and path.is_dir():
+        return map_corpus(path, max_chars)
+    return load_corpus(path, max_chars, max_bytes)

@@ -1,0 +1,79 @@
+"""A gigabyte of text: what preparing it takes of memory, and training on it beside training on a small one."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import List, NamedTuple
+
+import pytest
+
+from lstm_dist.corpus import PACKAGED
+from tests.integration.launchers import ENVIRONMENT, mpirun
+from tests.integration.programs import ROOT, TRAIN, environment, run
+
+pytestmark = pytest.mark.slow
+GIGABYTE, MEGABYTE = 10**9, 10**6
+PREPARE = str(ROOT / "jobs" / "prepare.py")
+# Runs a program and prints, last of all, the most memory that it had at a time, in bytes.
+WATCHED = """
+import os, resource, sys
+pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, *sys.argv[1:]])
+_, status, usage = os.wait4(pid, 0)
+print(f"peak {usage.ru_maxrss * 1024}", flush=True)
+sys.exit(os.waitstatus_to_exitcode(status) if hasattr(os, "waitstatus_to_exitcode") else status >> 8)
+"""
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a gigabyte of the packaged songs, as text, and prepared by two ranks."""
+    folder, songs = tmp_path_factory.mktemp("big"), PACKAGED.read_bytes()
+    with (folder / "text.txt").open("wb") as file:
+        for _ in range(GIGABYTE // len(songs) + 1):
+            file.write(songs)
+    command = [*mpirun(2), "python", "-c", WATCHED, PREPARE, str(folder / "text.txt"), f"--out={folder}/corpus"]
+    done = run(command, env=ENVIRONMENT, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (folder / "text.txt").unlink()
+    (folder / "said").write_text(done.stdout)
+    return folder
+
+
+def test_a_rank_needs_less_than_300_megabytes_for_a_gigabyte(big: Path):
+    peaks = [int(line.split()[1]) for line in (big / "said").read_text().splitlines() if line.startswith("peak ")]
+    assert len(peaks) == 2
+    assert max(peaks) < 300 * MEGABYTE, peaks
+
+
+class Trained(NamedTuple):
+    """Bytes at the peak, and seconds until the first checkpoint, which is made before the first step."""
+
+    peak: int
+    start: float
+
+
+def train(corpus: Path, run_dir: Path, steps: int, *flags: str) -> Trained:
+    """At least so many steps, until the time limit among the flags."""
+    words = [*TRAIN[1:], f"--corpus={corpus}", f"--run-dir={run_dir}", "--max-chars=0", "--hidden-size=32"]
+    words += ["--global-batch-size=32", "--epochs=10000", "--log-every=10000", "--checkpoint-every=1h", *flags]
+    argv = [sys.executable, "-c", WATCHED, *words]
+    began = time.time()
+    process = subprocess.Popen(argv, env=environment(ENVIRONMENT), stdout=subprocess.PIPE, text=True)
+    stdout, _ = process.communicate(timeout=120)
+    status = json.loads((run_dir / "status.json").read_text())
+    assert (process.returncode, status["state"]) == (75, "stopped"), stdout
+    assert status["step"] >= steps
+    (peak,) = [int(line.split()[1]) for line in stdout.splitlines() if line.startswith("peak ")]
+    first = (run_dir / "checkpoints" / "step-000000000.safetensors").stat().st_mtime
+    return Trained(peak, first - began)
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "random"])
+def test_training_on_it_takes_hardly_more_memory_than_on_a_song(big: Path, tmp_path: Path, sampling: str):
+    flags: List[str] = [f"--sampling={sampling}", "--time-limit=20s"]
+    small = train(PACKAGED, tmp_path / "small", 100, *flags)
+    large = train(big / "corpus", tmp_path / "large", 100, *flags)
+    assert large.peak - small.peak < 50 * MEGABYTE, (small, large)
+    assert large.start - small.start < 1, (small, large)

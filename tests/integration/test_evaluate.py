@@ -1,0 +1,164 @@
+"""jobs/evaluate.py on a model that jobs/train.py has made: one number, whoever reads and however many at once."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, List
+
+import numpy as np
+import pytest
+
+from lstm_dist.checkpoint import load_checkpoint
+from lstm_dist.corpus import Vocabulary
+from tests import reference
+from tests.integration.launchers import ENVIRONMENT, LAUNCHERS
+from tests.integration.programs import ROOT, TINY, TRAIN, newest, run
+
+EVALUATE = ("python", str(ROOT / "jobs" / "evaluate.py"))
+PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
+TEXT = "我们走在路上，你们看着我们。\n他们唱歌，我们走。\n" * 30
+
+
+def evaluate(*words: Any, launcher: "List[str]" = [], **how: Any) -> Any:  # noqa: B006 - nobody changes it
+    return run([*launcher, *EVALUATE, *map(str, words)], env=ENVIRONMENT, **how)
+
+
+def numbers(stdout: str) -> List[str]:
+    match = re.search(r"^perplexity (\S+) \| (\S+) bits/char \| ([\d,]+) characters of (\S+)$", stdout, re.MULTILINE)
+    assert match, stdout
+    return list(match.groups())
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a text of its own."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
+    words = [f"--corpus={folder}/text.txt", f"--run-dir={folder}/run", "--learning-rate=0.5", "--epochs=5"]
+    done = run([*TRAIN, *TINY, *words], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def expected(run_dir: Path, text: str) -> float:
+    """By the witness, in float64 and in one go."""
+    checkpoint = load_checkpoint(newest(run_dir), "test")
+    assert checkpoint.vocabulary is not None
+    tokens = checkpoint.vocabulary.encode(text)
+    parameters = {name: value.astype(np.float64) for name, value in checkpoint.parameters.items()}
+    zeros = np.zeros((1, parameters["W_hi"].shape[0]))
+    loss, _, _ = reference.window_loss(parameters, tokens[None, :-1], tokens[None, 1:], zeros, zeros)
+    return float(np.exp(loss / (len(tokens) - 1)))
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_and_streams_says_the_same(model: Path):
+    corpus, text = model.parent / "text.txt", TEXT.replace("\n", " ")
+    launchers = {"alone": [], "mpirun": LAUNCHERS["mpirun"](3), "gloo": LAUNCHERS["horovodrun-gloo"](2)}
+    said = {
+        (name, streams): evaluate(model, f"--corpus={corpus}", *streams, launcher=launcher)
+        for name, launcher in launchers.items()
+        for streams in ((), ("--streams=3",), ("--streams=50", "--seq-len=7"))
+    }  # fmt: skip
+    for key, done in said.items():
+        assert done.returncode == 0, (key, done.stderr)
+        # horovodrun puts a mark before every line.
+        perplexity, bits, chars, source = numbers(re.sub(r"^\[.*?\]<stdout>:", "", done.stdout, flags=re.MULTILINE))
+        assert float(perplexity) == pytest.approx(expected(model, text), rel=6e-6), key
+        assert float(bits) == pytest.approx(np.log2(expected(model, text)), rel=6e-6), key
+        assert (chars, source) == (f"{len(text) - 1:,}", "text.txt")
+
+
+def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model: Path, tmp_path: Path):
+    (tmp_path / "other.txt").write_text("我们走火车，火车走我们。" * 20, encoding="utf-8")
+    done = evaluate(model, f"--corpus={tmp_path}/other.txt", "--streams=2")
+    assert done.returncode == 0, done.stderr
+    assert "80 characters (2 distinct: 火车) are unknown to the model: left out\n" in done.stdout
+    assert float(numbers(done.stdout)[0]) == pytest.approx(expected(model, "我们走，走我们。" * 20), rel=6e-6)
+
+
+@pytest.mark.slow
+def test_a_model_with_a_sign_for_unknown_characters_reads_them_as_that(model: Path, tmp_path: Path):
+    corpus = model.parent / "text.txt"
+    done = run([*PREPARE, str(corpus), f"--out={tmp_path}/few", "--max-vocab=6"], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/few", f"--run-dir={tmp_path}/run"], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    vocabulary = load_checkpoint(newest(tmp_path / "run"), "test").vocabulary
+    assert isinstance(vocabulary, Vocabulary)
+    assert vocabulary.unknown is not None
+    text = TEXT.replace("\n", " ")
+    as_read = "".join(c if c in vocabulary.characters else "\ufffd" for c in text)
+    said = {}
+    for name, source in (("text", corpus), ("prepared", tmp_path / "few")):
+        done = evaluate(tmp_path / "run", f"--corpus={source}")
+        assert done.returncode == 0, done.stderr
+        assert ("are unknown to the model: read as its sign for unknown ones" in done.stdout) == (name == "text")
+        said[name] = float(numbers(done.stdout)[0])
+    assert said["text"] == said["prepared"] == pytest.approx(expected(tmp_path / "run", as_read), rel=6e-6)
+
+
+@pytest.mark.slow
+def test_what_is_held_out_is_read_after_every_epoch_and_the_best_weights_are_kept(model: Path, tmp_path: Path):
+    corpus = model.parent / "text.txt"
+    words = [f"--corpus={corpus}", "--valid-fraction=0.25", "--epochs=6", "--eval-every=2", "--max-chars=0"]
+    for name, launcher in (("alone", []), ("three", LAUNCHERS["mpirun"](3))):
+        done = run([*launcher, *TRAIN, *TINY, *words, f"--run-dir={tmp_path}/{name}"], env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+    ours, theirs = ([row_of(line) for line in lines(tmp_path / name)] for name in ("alone", "three"))
+    assert [epoch for epoch, valid in ours if valid is not None] == [2, 4, 6]
+    np.testing.assert_allclose([v for _, v in ours if v], [v for _, v in theirs if v], rtol=1e-5)
+    assert "| held out " in (tmp_path / "alone" / "log.txt").read_text()
+    best = load_checkpoint(tmp_path / "alone" / "checkpoints" / "best.safetensors", "test")
+    least = min((valid, epoch) for epoch, valid in ours if valid is not None)
+    assert (best.facts["valid"]["perplexity"], best.facts["valid"]["epoch"]) == (pytest.approx(least[0]), least[1])
+    text = TEXT.replace("\n", " ")
+    held_out = text[len(text) - int(0.25 * len(text)) :]
+    (tmp_path / "held.txt").write_text(held_out, encoding="utf-8")
+    done = evaluate(tmp_path / "alone" / "checkpoints" / "best.safetensors", f"--corpus={tmp_path}/held.txt")
+    assert float(numbers(done.stdout)[0]) == pytest.approx(least[0], rel=1e-5)
+
+
+def lines(run_dir: Path) -> List[str]:
+    return (run_dir / "metrics.jsonl").read_text().splitlines()
+
+
+def row_of(line: str) -> Any:
+    row = json.loads(line)
+    return row["epoch"], row["valid_perplexity"]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["{run}"], 2, "the following arguments are required: --corpus"),
+        (["{run}", "--corpus={0}/none.txt"], 66, "--corpus {0}/none.txt: no such file"),
+        (["{0}/none", "--corpus={text}"], 66, "RUN_DIR_OR_CHECKPOINT {0}/none: no such file"),
+        (["{run}", "--corpus={text}", "--streams=0"], 2, "--streams 0: should be at least 1"),
+        (["{run}", "--corpus={text}", "--max-chars=9", "--streams=9"], 65, "9 characters are too few for 9 streams"),
+        (["{run}", "--corpus={0}"], 66, "--corpus {0}: is no prepared corpus"),
+    ],
+)
+def test_a_mistake_is_one_line(model: Path, tmp_path: Path, words: List[str], status: int, message: str):
+    names = {"run": model, "text": model.parent / "text.txt"}
+    done = evaluate(*(word.format(tmp_path, **names) for word in words))
+    assert done.returncode == status, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: " + message.format(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--valid-fraction=1"], "--valid-fraction 1: should be less than 1"),
+        (["--valid-fraction=0.001"], "--valid-fraction 0.001: 0 characters are too few for 1 streams"),
+        (["--decay-factor=2"], "--decay-factor 2: should be less than or equal to 1"),
+        (["--learning-rate-schedule=fast"], "--learning-rate-schedule fast: should be 'constant', 'step' or 'cosine'"),
+    ],
+)
+def test_a_mistake_in_a_setting_of_training_is_one_line(tmp_path: Path, words: List[str], message: str):
+    done = run([*TRAIN, *TINY, *words], cwd=tmp_path, env=ENVIRONMENT)
+    assert done.returncode in (2, 65)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert not list(tmp_path.iterdir())

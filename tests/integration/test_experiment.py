@@ -1,0 +1,108 @@
+"""jobs/experiment.py on a small grid: goes on where it was, and answers from what it has measured."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT
+from tests.integration.network import wait_until
+from tests.integration.programs import ROOT, environment, run
+
+EXPERIMENT = ("python", str(ROOT / "jobs" / "experiment.py"))
+GRID = (
+    "--vary=hidden-size=2,256", "--vary=batches=random/window,random/epoch", "--seeds=2", "--epochs=2",
+)  # fmt: skip
+# Of the document's values only the width is dear here, and that is among what is tried.
+TRAINED = ("--", "--global-batch-size=2", "--sample-length=1")
+
+
+def experiment(*words: str, **how: Any) -> "subprocess.CompletedProcess[str]":
+    return run([*EXPERIMENT, *words], env=ENVIRONMENT, timeout=300, **how)
+
+
+@pytest.mark.slow
+def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
+    words = [f"--out={tmp_path}/out", *GRID, *TRAINED, f"--corpus={tmp_path}/text.txt"]
+    shown = experiment("--dry-run", *words)
+    assert shown.returncode == 0, shown.stderr
+    names = [line.split("/run")[-2].rsplit("/", 1)[1] for line in shown.stdout.splitlines()]
+    distinct = {"document", "hidden-size-2", "batches-random-window", "batches-random-epoch"}
+    assert sorted(names) == sorted(f"{name}-s{seed}" for name in distinct for seed in (0, 1))
+    assert not (tmp_path / "out").exists()
+
+    command = [sys.executable, EXPERIMENT[1], *words]
+    quiet = subprocess.DEVNULL
+    begun = subprocess.Popen(command, env=environment(ENVIRONMENT), stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("out/*/row.json"))) == 2, "two trials", 120)
+    finally:
+        begun.send_signal(signal.SIGKILL)
+        begun.wait(timeout=10)
+    kept = {path: path.read_bytes() for path in tmp_path.glob("out/*/row.json")}
+    done = experiment(*words)
+    assert done.returncode == 0, done.stderr
+    assert all(path.read_bytes() == text for path, text in kept.items())
+    rows = [json.loads(path.read_bytes()) for path in tmp_path.glob("out/*/row.json")]
+    assert sorted(row["name"] for row in rows) == sorted(names)
+    assert all(len(row["epochs"]) == 2 and row["state"] == "finished" for row in rows)
+
+    assert "--hidden-size: best is " in done.stdout
+    assert "Random sampling with the state zeroed only where an epoch starts" in done.stdout
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert page.count("<svg") == 4
+    with (tmp_path / "out" / "hidden-size.csv").open(encoding="utf-8") as file:
+        (narrow, wide) = csv.DictReader(file)
+    assert (narrow["value"], wide["value"]) == ("2", "256")
+    of_narrow = [row["epochs"][-1]["perplexity"] for row in rows if row["name"].startswith("hidden-size-2-")]
+    assert float(narrow["trained"]) == pytest.approx((of_narrow[0] * of_narrow[1]) ** 0.5)
+    again = experiment(*words, "--seq-len=9")
+    assert again.returncode == 78
+    assert "holds trials whose flags was" in again.stderr
+
+
+@pytest.mark.slow
+def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
+    (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
+    words = [f"--out={tmp_path}/out", "--vary=hidden-size=2,256", "--seeds=1", "--epochs=1"]
+    words += [*TRAINED, f"--corpus={tmp_path}/text.txt", "--max-corpus-bytes=1300"]
+    assert experiment(*words).returncode == 0
+    (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 31, encoding="utf-8")
+    for path in tmp_path.glob("out/document-s0/row.json"):
+        path.unlink()
+    done = experiment(*words)
+    assert done.returncode == 1
+    assert "document-s0: failed: error: --corpus" in done.stderr
+    assert "Trials that failed" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
+    assert experiment("--retry-failed", *words).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["--vary=width=3"],
+            "--vary width=3: should begin with one of max-chars, seq-len, learning-rate, ",
+        ),
+        (["--vary=seq-len="], "--vary seq-len=: name some values, as seq-len=17,35,70"),
+        (["--vary=batches=both"], "--vary batches=both: 'both' should be one of consecutive/epoch, "),
+        (["--vary=hidden-size=0"], "--hidden-size 0: should be greater than or equal to 1"),
+        (["--seeds=0"], "--seeds 0: should be at least 1"),
+        (["--valid-fraction=1"], "--valid-fraction 1: should be between 0 and 1"),
+        (["--report"], "--out {0}/out: nothing was tried yet"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
+    done = experiment(f"--out={tmp_path}/out", *words)
+    assert done.returncode in (2, 66), done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: " + message.format(tmp_path))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,142 @@
+"""jobs/prepare.py: the same bytes from any number of ranks, and one line for what is no text."""
+
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+
+from lstm_dist.prepared import load
+from tests.integration.launchers import ENVIRONMENT, mpirun
+from tests.integration.programs import ROOT, TINY, TRAIN, run
+from tests.integration.weights import same_bits
+
+PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
+MEGABYTE = 2**20
+
+
+def prepare(*words: str, ranks: int = 1, **how: Any) -> Any:
+    launcher = mpirun(ranks) if ranks > 1 else []
+    return run([*launcher, *PREPARE, *words], env=ENVIRONMENT, **how)
+
+
+def contents(folder: Path) -> Dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
+    """Three files, of which the second is empty; characters of one to four bytes, every kind of line end."""
+    folder, rng = tmp_path_factory.mktemp("texts"), np.random.default_rng(5)
+    signs = ["a", "é", "中", "文", "😀", "\n", "\r\n", "\r", "，"]
+    files = [folder / name for name in ("a.txt", "empty.txt", "b.txt")]
+    for path, size in zip(files, (4001, 0, 2999)):
+        path.write_bytes("".join(rng.choice(signs, size)).encode())
+    return files
+
+
+def plain(texts: List[Path]) -> str:
+    whole = "".join(path.read_bytes().decode() for path in texts)
+    return whole.replace("\r\n", " ").replace("\r", " ").replace("\n", " ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", [[], ["--max-vocab=5"]], ids=["all", "five"])
+def test_any_number_of_ranks_makes_the_same_bytes(texts: List[Path], tmp_path: Path, rules: List[str]):
+    made = {}
+    for ranks in (1, 2, 3, 7):
+        done = prepare(*map(str, texts), f"--out={tmp_path}/{ranks}", *rules, ranks=ranks)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        made[ranks] = contents(tmp_path / str(ranks))
+    assert sorted(made[1]) == ["manifest.json", "tokens.npy", "vocabulary.json"]
+    assert all(files == made[1] for files in made.values())
+    corpus = load(tmp_path / "7", 0, 10**6)
+    expected = plain(texts)
+    if rules:
+        kept = sorted(set(expected), key=lambda c: (-expected.count(c), c))[:4]
+        expected = "".join(c if c in kept else "\ufffd" for c in expected)
+    assert corpus.text == expected
+    assert np.load(tmp_path / "2" / "tokens.npy").dtype == np.uint8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_training_on_it_ends_on_the_bits_of_training_on_the_text(song_file: Path, tmp_path: Path, ranks: int):
+    assert prepare(str(song_file), f"--out={tmp_path}/corpus").returncode == 0
+    for name, corpus in (("text", song_file), ("prepared", tmp_path / "corpus")):
+        # All of the text, so that the vocabulary is the same.
+        words = [*TRAIN, *TINY, "--max-chars=0", f"--corpus={corpus}", f"--run-dir={tmp_path}/{name}"]
+        done = run([*(mpirun(ranks) if ranks > 1 else []), *words], env=ENVIRONMENT)
+        assert done.returncode == 0, done.stderr
+    same_bits(tmp_path / "text", tmp_path / "prepared")
+    assert "characters of song" in (tmp_path / "prepared" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_bytes_that_are_no_text_are_told_from_whichever_rank_sees_them(tmp_path: Path, ranks: int):
+    (tmp_path / "good.txt").write_text("好" * 1000, encoding="utf-8")
+    (tmp_path / "bad.txt").write_bytes("坏".encode() * 900 + b"\xff" + "坏".encode() * 99)
+    done = prepare(f"{tmp_path}/good.txt", f"{tmp_path}/bad.txt", f"--out={tmp_path}/out", ranks=ranks)
+    assert done.returncode == 65
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: TEXT {tmp_path}/bad.txt: not UTF-8, the first bad byte is 0xff at offset 2700: ")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "TEXT: name the text files to prepare"),
+        (["{0}/a.txt"], "--out: name the folder that is to be made"),
+        (["{0}/none.txt", "--out={0}/out"], "TEXT {0}/none.txt: no such file"),
+        (["{0}/a.txt", "--out={0}/out", "--min-count=0"], "--min-count 0: should be at least 1"),
+        (["{0}/a.txt", "--out={0}/out", "--max-vocab=1"], "--max-vocab 1: should be at least 2, or 0 for any number"),
+        (["{0}/a.txt", "--out={0}/full"], "--out {0}/full: holds something else"),
+        (["{0}/empty.txt", "--out={0}/out"], "TEXT: there is no character in it"),
+        (["{0}/a.txt", "--out=/proc/out"], "--out /proc/out.partial: cannot be written ("),
+        (["--check={0}/full"], "--check {0}/full: is no prepared corpus (jobs/prepare.py has not finished one there)"),
+        (["--check={0}/full", "--out={0}/out"], "--check: looks at what was prepared: leave out TEXT and --out"),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
+    (tmp_path / "a.txt").write_text("abc")
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("mine")
+    done = prepare(*(word.format(tmp_path) for word in words))
+    assert done.returncode in (2, 65, 66, 73)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: " + message.format(tmp_path))
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "full" / "precious").read_text() == "mine"
+
+
+def test_damage_is_found_when_it_is_looked_for(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("天地人和" * 100, encoding="utf-8")
+    assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
+    done = prepare(f"--check={tmp_path}/out")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/out: 400 characters, all as they were written\n")
+    path = tmp_path / "out" / "tokens.npy"
+    data = bytearray(path.read_bytes())
+    data[-7] ^= 1
+    path.write_bytes(data)
+    done = prepare(f"--check={tmp_path}/out")
+    assert done.returncode == 65
+    assert "is damaged, block 0 of tokens.npy is not what was written: prepare it anew" in done.stderr
+
+
+@pytest.mark.slow
+def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("天地人和，" * 10**7, encoding="utf-8")
+    words = (f"{tmp_path}/a.txt", f"--out={tmp_path}/out")
+    partial = tmp_path / "out.partial" / "tokens.npy"
+    done = prepare(*words, interrupt_when=lambda: partial.exists() and partial.stat().st_size > MEGABYTE)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "error: interrupted"
+    assert not (tmp_path / "out").exists()
+    done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/out.partial"], cwd=tmp_path)
+    assert done.returncode == 66
+    assert "is no prepared corpus (jobs/prepare.py has not finished one there)" in done.stderr
+    assert prepare(*words).returncode == 0
+    assert not (tmp_path / "out.partial").exists()
+    assert len(load(tmp_path / "out", 0, 0).tokens) == 5 * 10**7

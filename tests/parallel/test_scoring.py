@@ -1,0 +1,69 @@
+"""A text's loss is that of one float64 reader from its beginning to its end, for any number of workers and streams."""
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from lstm_dist.errors import UserError
+from lstm_dist.model import CharLSTM
+from lstm_dist.parameters import document_shapes
+from lstm_dist.scoring import GUESS, Scorer
+from tests import reference
+
+V, H = 13, 6
+TOKENS = np.random.default_rng(3).integers(0, V, 1501).astype(np.uint8)
+
+
+def model_of(scale: float, forgets: float = 0.0) -> "tuple[CharLSTM, dict]":
+    """A model with weights of this size, and with this on its forget gates: far above 0 they forget nothing."""
+    random = np.random.default_rng(7)
+    named = {name: scale * random.standard_normal(shape) for name, shape in document_shapes(V, H).items()}
+    named["b_f"] = named["b_f"] + forgets
+    named = {name: value.astype(np.float32) for name, value in named.items()}
+    model = CharLSTM(V, H, mx.cpu())
+    model.load(named, "test")
+    return model, {name: value.astype(np.float64) for name, value in named.items()}
+
+
+def expected(parameters: dict, tokens: np.ndarray) -> float:
+    zeros = np.zeros((1, H))
+    loss, _, _ = reference.window_loss(parameters, tokens[None, :-1], tokens[None, 1:], zeros, zeros)
+    return loss / (len(tokens) - 1)
+
+
+@pytest.mark.parametrize("streams", [3, 4, 7, 100])
+@pytest.mark.parametrize("seq_len", [1, 35, 5000])
+def test_any_cut_of_the_text_is_read_as_one(world, streams, seq_len):
+    model, parameters = model_of(1.0)
+    scorer, read = Scorer(TOKENS, streams, seq_len, world), []
+    score = scorer.score(model, read.append)
+    assert score.loss == pytest.approx(expected(parameters, TOKENS), rel=2e-6)
+    assert score.chars == len(TOKENS) - 1
+    total = world.sum([sum(read)], "read")[0]
+    length = score.chars // streams
+    assert total == streams * (score.rounds * length + min(GUESS, length)) + score.chars % streams
+    assert scorer.score(model).loss == score.loss, "and as often as it is asked to"
+
+
+def test_a_model_that_forgets_nothing_is_read_again_until_every_stream_begins_where_one_ended(world):
+    model, parameters = model_of(0.6, forgets=12.0)
+    score = Scorer(TOKENS, 5, 50, world).score(model)
+    assert score.loss == pytest.approx(expected(parameters, TOKENS), rel=1e-5)
+    assert score.rounds > 1, "or this is no such model"
+    forgetful, _ = model_of(0.6)
+    assert Scorer(TOKENS, 5, 50, world).score(forgetful).rounds == 1
+
+
+def test_as_many_streams_as_characters_are_read_in_order(world):
+    model, parameters = model_of(1.0)
+    short = TOKENS[:8]
+    assert Scorer(short, 7, 5, world).score(model).loss == pytest.approx(expected(parameters, short), rel=2e-6)
+
+
+def test_too_few_characters_are_refused(world):
+    with pytest.raises(
+        UserError, match="^7 characters are too few for 7 streams: give a longer text, or fewer streams$"
+    ):
+        Scorer(TOKENS[:7], 7, 5, world)
+    with pytest.raises(UserError, match="^1 characters are too few"):
+        Scorer(TOKENS[:1], 7, 5, world)

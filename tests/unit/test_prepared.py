@@ -1,0 +1,167 @@
+"""A prepared corpus is whole or refused, and is the text that it was made of."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, List
+
+import numpy as np
+import pytest
+
+from lstm_dist.corpus import UNKNOWN, Vocabulary
+from lstm_dist.errors import UserError
+from lstm_dist.preparation import CODE_POINTS, choose, points_of
+from lstm_dist.prepared import (
+    MANIFEST,
+    TOKENS,
+    VOCABULARY,
+    Manifest,
+    Workshop,
+    header,
+    load,
+    map_corpus,
+    token_type,
+    vocabulary_json,
+)
+
+TEXT = "天地人和，天时地利。"
+
+
+def make(out: Path, overwrite: bool = False, text: str = TEXT) -> Path:
+    """A prepared corpus, as jobs/prepare.py makes it."""
+    workshop, vocabulary = Workshop(out, overwrite), Vocabulary(text)
+    tokens = header(np.dtype("<u1"), len(text)) + vocabulary.encode(text).astype("<u1").tobytes()
+    (workshop.folder / TOKENS).write_bytes(tokens)
+    written = vocabulary_json(vocabulary, [text.count(c) for c in vocabulary.characters])
+    facts = {"chars": len(text), "unknown": 0, "min_count": 1, "max_vocab": 0, "first_lines": [text[:5]]}
+    digests = {"blocks": [hashlib.sha256(tokens).hexdigest()], "vocabulary": hashlib.sha256(written).hexdigest()}
+    workshop.finish(Manifest(files=[("a.txt", 30)], **facts, **digests), written)
+    return out
+
+
+def test_it_is_the_text_again(tmp_path: Path):
+    corpus = load(make(tmp_path / "out"), 0, 10**6)
+    assert (corpus.text, corpus.total_chars, corpus.first_lines) == (TEXT, 10, ["天地人和，"])
+    assert corpus.vocabulary == Vocabulary(TEXT)
+    assert corpus.tokens.dtype == np.uint8
+    assert load(tmp_path / "out", 4, 10**6).text == TEXT[:4]
+    assert np.load(tmp_path / "out" / TOKENS).tolist() == corpus.tokens.tolist()
+    corpus.forget()
+    assert corpus.text == TEXT, "memory that was given back is read again"
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, TOKENS, VOCABULARY]
+
+
+def test_two_that_are_equal_have_equal_digests(tmp_path: Path):
+    first, same, other = (
+        map_corpus(make(tmp_path / name, text=text), 0).digest
+        for name, text in (("a", TEXT), ("b", TEXT), ("c", TEXT[::-1]))
+    )
+    assert first == same != other
+
+
+@pytest.mark.parametrize(
+    ("vocab_size", "name"), [(2, "|u1"), (256, "|u1"), (257, "<u2"), (65_536, "<u2"), (65_537, "<u4")]
+)
+def test_tokens_are_as_small_as_they_can_be(vocab_size: int, name: str):
+    assert np.dtype(token_type(vocab_size)).str == name
+
+
+def damage(path: Path, act: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(act(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "act", "message"),
+    [
+        (TOKENS, lambda data: data[:-1], "is damaged, tokens.npy is not what was written: prepare it anew"),
+        (TOKENS, lambda data: data + b"\0", "is damaged, tokens.npy is not what was written"),
+        (TOKENS, lambda data: b"\0" + data[1:], "is damaged, tokens.npy is not what was written"),
+        (VOCABULARY, lambda data: data.replace(b"1", b"2", 1), "is damaged, vocabulary.json is not what was written"),
+        (MANIFEST, lambda data: data[:-9], "is damaged, manifest.json is not what was written"),
+        (MANIFEST, lambda data: data.replace(b'"chars": 10', b'"chars": "x"'), "manifest.json is not what was written"),
+        (MANIFEST, lambda data: data.replace(b'"digest": "', b'"digest": "0'), "manifest.json is not what was written"),
+        (MANIFEST, lambda _: b"[]", "manifest.json is not what was written"),
+        (MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), "has format 2, this program reads 1"),
+    ],
+)
+def test_damage_is_refused(tmp_path: Path, name: str, act: Callable[[bytes], bytes], message: str):
+    damage(make(tmp_path / "out") / name, act)
+    with pytest.raises(UserError, match=f"^--corpus {tmp_path / 'out'}: .*{message}"):
+        map_corpus(tmp_path / "out", 0)
+
+
+@pytest.mark.parametrize("name", [TOKENS, VOCABULARY, MANIFEST])
+def test_a_missing_file_is_refused(tmp_path: Path, name: str):
+    (make(tmp_path / "out") / name).unlink()
+    with pytest.raises(UserError, match=f"^--corpus {tmp_path / 'out'}: "):
+        map_corpus(tmp_path / "out", 0)
+
+
+def test_half_of_one_is_none_and_is_made_anew(tmp_path: Path):
+    program = "import sys; from pathlib import Path; from lstm_dist.prepared import Workshop; "
+    program += "workshop = Workshop(Path(sys.argv[1]), False); print(flush=True); input()"
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        with pytest.raises(UserError, match="--out .*: another job is writing there"):
+            Workshop(tmp_path / "out", overwrite=False)
+        (tmp_path / "out.partial" / TOKENS).write_bytes(b"half")
+        other.kill()
+    with pytest.raises(UserError, match=r"is no prepared corpus \(jobs/prepare.py has not finished one there\)"):
+        map_corpus(tmp_path / "out.partial", 0)
+    assert not (tmp_path / "out").exists()
+    assert load(make(tmp_path / "out"), 0, 10**6).text == TEXT
+
+
+def test_what_is_there_already_stays_unless_it_is_to_be_replaced(tmp_path: Path):
+    make(tmp_path / "out")
+    with pytest.raises(UserError, match="holds a prepared corpus already: give --overwrite, or another"):
+        Workshop(tmp_path / "out", overwrite=False)
+    assert load(tmp_path / "out", 0, 10**6).text == TEXT
+    make(tmp_path / "out", overwrite=True, text=TEXT[::-1])
+    assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
+    (tmp_path / "out" / "precious").touch()
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="holds "):
+            Workshop(tmp_path / "out", overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+# The vocabulary
+
+
+def counts_of(text: str) -> np.ndarray:
+    return np.bincount(points_of(text), minlength=CODE_POINTS)
+
+
+@pytest.mark.parametrize(
+    ("min_count", "max_vocab", "kept"),
+    [
+        (1, 0, "abcde"),
+        (2, 0, "abc" + UNKNOWN),
+        (1, 5, "abcde"),
+        (1, 4, "abc" + UNKNOWN),
+        (1, 3, "ab" + UNKNOWN),  # b and c are equally frequent, d and e less so
+        (3, 9, "a" + UNKNOWN),
+        (9, 0, UNKNOWN),
+    ],
+)
+def test_which_characters_are_kept(min_count: int, max_vocab: int, kept: str):
+    found = choose(counts_of("aaabbccde"), min_count, max_vocab)
+    assert found.characters == kept
+    assert found.unknown == (kept.index(UNKNOWN) if UNKNOWN in kept else None)
+
+
+def test_a_text_that_has_the_sign_for_unknown_keeps_it():
+    assert choose(counts_of("ab" + UNKNOWN), 1, 0).characters == "ab" + UNKNOWN
+    assert choose(counts_of("aab" + UNKNOWN * 9), 2, 0).characters == "a" + UNKNOWN
+
+
+def test_code_points_come_out_of_either_encoding():
+    texts: List[str] = ["", "a中\ud7ff\ue000\uffff", "a😀中\U0010ffff"]
+    for text in texts:
+        assert points_of(text).tolist() == [ord(c) for c in text]
+    assert json.loads(vocabulary_json(Vocabulary("b😀"), [1, 2])) == {"characters": "b😀", "counts": [1, 2]}

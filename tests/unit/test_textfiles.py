@@ -1,0 +1,91 @@
+"""Wherever a text is cut, its parts have its characters, each once; and what is no text is told at its byte."""
+
+from pathlib import Path
+from typing import List
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lstm_dist.corpus import load_corpus
+from lstm_dist.errors import UserError
+from lstm_dist.textfiles import AHEAD, Part, TextFile, decode, find_texts, parts
+
+# Of one byte, two, three and four; and line ends, of which one may be cut in two.
+TEXTS = st.text(st.sampled_from("aé中😀\r\n\ufeff"), max_size=12)
+
+
+def pieces(raw: bytes, cuts: List[int]) -> str:
+    """The characters of the parts between the cuts, each decoded from what it may see."""
+    edges = sorted({0, len(raw), *cuts})
+    file = TextFile(Path("text"), len(raw))
+    return "".join(decode(Part(file, a, b), raw[a : b + AHEAD]) for a, b in zip(edges, edges[1:]))
+
+
+def plain(text: str) -> str:
+    return (text[1:] if text[:1] == "\ufeff" else text).replace("\r\n", " ").replace("\n", " ").replace("\r", " ")
+
+
+@given(TEXTS)
+def test_at_every_single_cut(text: str):
+    raw = text.encode()
+    for cut in range(len(raw) + 1):
+        assert pieces(raw, [cut]) == plain(text)
+
+
+@given(TEXTS, st.lists(st.integers(0, 48), max_size=8))
+def test_at_many_cuts_at_once(text: str, cuts: List[int]):
+    raw = text.encode()
+    assert pieces(raw, [cut for cut in cuts if cut < len(raw)]) == plain(text)
+
+
+@given(TEXTS)
+def test_byte_by_byte(text: str):
+    raw = text.encode()
+    assert pieces(raw, list(range(len(raw)))) == plain(text)
+
+
+def test_the_characters_are_those_that_training_reads(tmp_path: Path):
+    raw = "\ufeff我们走\r\n你们看\r他们唱\n\n".encode()
+    (tmp_path / "a.txt").write_bytes(raw)
+    assert pieces(raw, [5, 6, 7, 13]) == load_corpus(tmp_path / "a.txt", 0, 10**6).text
+
+
+@pytest.mark.parametrize(
+    ("raw", "byte"),
+    [
+        (b"abc\x80def", 3),
+        (b"\x80abcdef", 0),
+        ("中中".encode() + b"\xe4\xb8", 6),
+        ("中".encode() + b"\xe4\xb8a" + "中".encode(), 3),
+        (b"a\x80\x80\x80\x80\x80\x80\x80b", 1),
+        (b"abc\xff\xfe", 3),
+        (b"abc\xed\xa0\x80d", 3),
+    ],
+)
+def test_what_is_not_utf8_is_told_at_its_byte_wherever_it_is_cut(raw: bytes, byte: int):
+    for cut in range(len(raw) + 1):
+        with pytest.raises(UserError, match=rf"^TEXT text: not UTF-8, the first bad byte is 0x\w\w at offset {byte}: "):
+            pieces(raw, [cut])
+
+
+def test_parts_cover_every_byte_of_all_files_once():
+    files = [TextFile(Path(name), size) for name, size in (("a", 10), ("empty", 0), ("b", 3), ("c", 17))]
+    for size in (1, 2, 3, 7):
+        found = [
+            (part.file.path.name, byte)
+            for rank in range(size)
+            for part in parts(files, 30 * rank // size, 30 * (rank + 1) // size, 4)
+            for byte in range(part.start, part.stop)
+        ]
+        assert found == [(file.path.name, byte) for file in files for byte in range(file.size)]
+
+
+def test_texts_that_cannot_be_read_in_parts_are_refused(tmp_path: Path):
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"a\.zip: is an archive, of which no part can be read alone: unpack it first"):
+        find_texts([tmp_path / "a.zip"])
+    with pytest.raises(UserError, match="nothing: no such file"):
+        find_texts([tmp_path / "nothing"])
+    with pytest.raises(UserError, match="is not a file: name the files in it"):
+        find_texts([tmp_path])
