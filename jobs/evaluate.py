@@ -32,7 +32,7 @@ from lstm_dist.evaluation import bits_per_char, perplexity  # noqa: E402
 from lstm_dist.exchange import World  # noqa: E402
 from lstm_dist.prepared import load  # noqa: E402
 from lstm_dist.scoring import Scorer  # noqa: E402
-from lstm_dist.trained import SOURCE, Trained, load_trained  # noqa: E402
+from lstm_dist.trained import SOURCE, Trained, find_checkpoint, load_trained  # noqa: E402
 from lstm_dist.translation import Reading, translate  # noqa: E402
 from lstm_dist.watchdog import Watchdog  # noqa: E402
 
@@ -73,9 +73,9 @@ class Job(NamedTuple):
     scorer: Scorer
 
 
-def prepare(given: argparse.Namespace, world: World) -> Job:
+def prepare(given: argparse.Namespace, path: Path, world: World) -> Job:
     """Load the model and the text."""
-    trained = load_trained(given.source, device.choose(given.device, world.local_rank))
+    trained = load_trained(path, device.choose(given.device, world.local_rank))
     corpus = load(given.corpus, given.max_chars, given.max_corpus_bytes)
     reading = translate(corpus, trained.vocabulary)
     streams = given.streams or max(world.size, min(STREAMS * world.size, len(reading.tokens) - 1))
@@ -87,9 +87,12 @@ def main(argv: Optional[List[str]] = None) -> None:
     """Read, and say how well it was predicted."""
     with Watchdog() as watchdog, World.open() as world:
         given = world.settle(lambda: parse(argv), "configuration")
-        job = world.settle(lambda: prepare(given, world), "prepare")
+        found = world.settle_root(lambda: find_checkpoint(given.source), "find")
+        path = Path(world.share_text(str(found), "path"))  # of a run that is under way, the last is soon another
+        job = world.settle(lambda: prepare(given, path, world), "prepare")
         weights = hashlib.sha256(job.trained.model.parameters.flat.asnumpy()).hexdigest()
-        world.require_equal({"corpus": job.corpus.digest, "weights": weights}, "start")
+        cut = f"{len(job.reading.tokens)} characters, {given.streams} streams, windows of {given.seq_len}"
+        world.require_equal({"corpus": job.corpus.digest, "weights": weights, "settings": cut}, "start")
         with tqdm(total=job.scorer.chars, unit="char", unit_scale=True, disable=None if world.is_root else True) as bar:
 
             def advance(chars: int) -> None:

@@ -11,7 +11,6 @@ file, with the same facts in report.md and CSV files.
 """
 
 import argparse
-import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -20,8 +19,8 @@ from typing import List, Sequence
 from laboratory import page
 from laboratory.effects import report
 from laboratory.launchers import Horovodrun
-from laboratory.trial import DEFAULT, parse_grid, plan
-from laboratory.trials import Setup, Trials, read
+from laboratory.trial import DEFAULT, parse_grid, plan, require_free
+from laboratory.trials import Setup, Trials, read, read_setup
 from tqdm import tqdm
 
 from lstm_dist.config import TeachingParser, parse_config
@@ -60,49 +59,54 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return given
 
 
-def write_report(given: argparse.Namespace, setup: Setup) -> None:
-    """The report of what is done."""
-    rows = read(given.out)
+def write_report(out: Path) -> int:
+    """The report of what is done; how many trials have failed."""
+    rows, setup = read(out), read_setup(out)
     if not rows:
-        raise UserError(f"--out {given.out}: nothing was tried yet", ExitStatus.NO_INPUT)
+        raise UserError(f"--out {out}: nothing was tried yet", ExitStatus.NO_INPUT)
     whole = report(rows, setup)
-    files = page.write(whole, given.out)
+    files = page.write(whole, out)
     print(whole.summary)
     print(f"written: {', '.join(str(path) for path in files)}")
+    return sum(row.state == "failed" for row in rows)
+
+
+def settle(given: argparse.Namespace, flags: List[str]) -> Trials:
+    """What there is to be tried, how, and where.
+
+    Raises:
+        UserError: naming the flag of a mistake.
+    """
+    trials = plan(parse_grid(given.vary), given.seeds)
+    require_free(parse_config(flags), parse_config([]))
+    flags = [*flags, f"--valid-fraction={given.valid_fraction:g}"]
+    for trial in trials:
+        parse_config([*flags, *trial.flags])
+    hosts = tuple(choose_hosts(given.hosts, given.hostfile))
+    interface = parse_interface(given.interface) if given.interface else ""
+    launcher = Horovodrun(Workers(given.workers, hosts, given.controller, interface))
+    return Trials(trials, Setup(flags, given.epochs, given.workers), given.out, launcher)
 
 
 def main(argv: List[str]) -> int:
     """Run what has no row yet, then report; 1 if a trial has failed."""
     cut = argv.index("--") if "--" in argv else len(argv)
-    given, flags = parse(argv[:cut]), argv[cut + 1 :]
-    trials = plan(parse_grid(given.vary), given.seeds)
-    flags = [f"--valid-fraction={given.valid_fraction:g}", *flags]
-    for trial in trials:
-        parse_config([*flags, *trial.flags])
-    hosts = tuple(choose_hosts(given.hosts, given.hostfile))
-    interface = parse_interface(given.interface) if given.interface else ""
-    setup = Setup(flags, given.epochs, given.workers)
-    launcher = Horovodrun(Workers(given.workers, hosts, given.controller, interface))
-    kept = Trials(trials, setup, given.out, launcher)
-    names, failed = kept.missing(given.retry_failed), 0
-    if given.dry_run:
-        print("\n".join(shlex.join(kept.command(name)) for name in names))
-        return 0
+    given = parse(argv[:cut])
     if given.report:
-        write_report(given, setup)
+        return int(write_report(given.out) > 0)
+    trials = settle(given, argv[cut + 1 :])
+    if given.dry_run:
+        print("\n".join(shlex.join(trials.command(name)) for name in trials.missing(given.retry_failed)))
         return 0
-    kept.open()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(claim(given.out, "--out"))
-        done = len(trials) - len(names)
-        bar = stack.enter_context(tqdm(names, total=len(trials), initial=done, desc="trying", unit="run"))
-        for name in bar:
-            row = kept.run(name)
-            if row.state == "failed":
-                failed += 1
-                bar.write(f"{name}: failed: {row.message}", file=sys.stderr)
-    write_report(given, setup)
-    return int(failed > 0)
+    trials.open()
+    with claim(given.out, "--out"):
+        names = trials.missing(given.retry_failed)
+        with tqdm(names, total=trials.number, initial=trials.number - len(names), desc="trying", unit="run") as bar:
+            for name in bar:
+                row = trials.run(name)
+                if row.state == "failed":
+                    bar.write(f"{name}: failed: {row.message}", file=sys.stderr)
+    return int(write_report(given.out) > 0)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ The texts are UTF-8, and follow one another in the order given. Line ends become
 import argparse
 import contextlib
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Iterator, List, Optional
 
@@ -22,7 +23,7 @@ from lstm_dist.errors import UserError, one_line_errors
 from lstm_dist.group import SettledError
 from lstm_dist.mpi import MpiGroup
 from lstm_dist.preparation import Advance, Rules, Texts, hash_blocks, prepare
-from lstm_dist.prepared import TOKENS, Workshop, damaged, map_corpus, read_manifest
+from lstm_dist.prepared import TOKENS, Manifest, Workshop, damaged, map_corpus, read_manifest
 from lstm_dist.textfiles import find_texts
 
 
@@ -68,20 +69,26 @@ def make(given: argparse.Namespace, group: MpiGroup) -> None:
     workshop = group.settle_root(lambda: Workshop(given.out, given.overwrite), "out")
     folder = Path(group.share_text(str(workshop.folder.resolve()) if workshop else "", "folder"))
     rules = Rules(given.min_count, given.max_vocab)
-    manifest, vocabulary = prepare(Texts(files, group), group, folder, rules, partial(progress, group))
+    made = prepare(Texts(files, group), group, folder, rules, partial(progress, group))
+    group.settle_root(lambda: finish(given.out, workshop, *made), "finish")
+
+
+def finish(out: Path, workshop: Optional[Workshop], manifest: Manifest, vocabulary: bytes) -> None:
+    """What the root does when all is written."""
     if workshop:
         workshop.finish(manifest, vocabulary)
-        print(f"{given.out}: {manifest.chars:,} characters of {manifest.describe()}, {manifest.unknown:,} unknown")
+        print(f"{out}: {manifest.chars:,} characters of {manifest.describe()}, {manifest.unknown:,} unknown")
 
 
 def check(folder: Path, group: MpiGroup) -> None:
     """Whether a prepared corpus is what was written."""
     manifest = group.settle(lambda: read_manifest(folder, "--check"), "manifest")
-    group.settle(lambda: map_corpus(folder, 0), "corpus")
+    group.settle(lambda: map_corpus(folder, 0, "--check"), "corpus")
     path = folder / TOKENS
-    with progress(group, "checking", path.stat().st_size // group.size) as advance:
-        blocks = hash_blocks(path, group, advance)
-    for number, (found, written) in enumerate(zip(blocks, manifest.blocks)):
+    size = path.stat().st_size
+    with progress(group, "checking", size // group.size) as advance:
+        blocks = hash_blocks(path, size, group, advance)
+    for number, (found, written) in enumerate(zip_longest(blocks, manifest.blocks)):
         if found != written:
             error = damaged(folder, f"block {number} of {TOKENS} is not what was written", "--check")
             raise SettledError(str(error), error.status)

@@ -19,7 +19,7 @@ import mxnet as mx  # noqa: E402
 from lstm_dist.config import TeachingParser  # noqa: E402
 from lstm_dist.errors import UserError, printable  # noqa: E402
 from lstm_dist.sampling import continue_text  # noqa: E402
-from lstm_dist.trained import SOURCE, load_trained  # noqa: E402
+from lstm_dist.trained import SOURCE, find_checkpoint, load_trained  # noqa: E402
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -58,7 +58,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> None:
     """Print the prefix and exactly `--length` new characters."""
     given = parse(argv)
-    model, vocabulary = load_trained(given.source, mx.cpu())
+    model, vocabulary = load_trained(find_checkpoint(given.source), mx.cpu())
     missing = vocabulary.missing(given.prefix)
     if missing:
         raise UserError(

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import re
 import sys
 import unicodedata
@@ -285,7 +286,7 @@ class RunConfig:
         """How many characters of the corpus are trained on; 0 is all."""
         if self.max_chars is not None:
             return self.max_chars
-        return 0 if self.corpus is not None and self.corpus.is_dir() else 20_000
+        return 0 if self.corpus is not None and os.path.isdir(self.corpus) else 20_000
 
     def streams(self, size: int) -> int:
         """B, the streams in the whole job of `size` workers."""
@@ -339,6 +340,8 @@ def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming every field that differs and both its values.
     """
+    # Before a field was thought of, its default was what happened.
+    then = {**{k: field.default for k, field in FIELDS.items()}, **then}
     keys = [k for k in {**then, **now} if k not in _MAY_CHANGE and then.get(k) != now.get(k)]
     if keys:
         shown = ", ".join(f"{_flag(k)} was {_shown(then.get(k))} and is {_shown(now.get(k))}" for k in keys)

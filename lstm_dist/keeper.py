@@ -1,11 +1,12 @@
 """The keeper of a run: asks for its stops and checkpoints, commits them, and finds the place to go on from."""
 
 import hashlib
+import math
 import shlex
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, NoReturn
+from typing import Any, Callable, Dict, Iterator, NoReturn, Optional
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Keeper(Callbacks):
         self._stop = stop
         self._watchdog = watchdog
         self._last = time.monotonic()
+        self._best: Optional[float] = None  # the least loss on the held out text; not looked for yet
         self.every = 0.0
         self.facts: Dict[str, Any] = {}
         self.samples: Callable[[int], None] = lambda _: None
@@ -81,8 +83,11 @@ class Keeper(Callbacks):
         self._world.settle_root(lambda: self._keep_best(epoch, loss), "best")
 
     def _keep_best(self, epoch: int, loss: float) -> None:
-        best = self._store.best()
-        if best is None or loss < best.facts["valid"]["loss"]:
+        if self._best is None:
+            best = self._store.best()
+            self._best = best.facts["valid"]["loss"] if best and "valid" in best.facts else math.inf
+        if loss < self._best:
+            self._best = loss
             valid = {"loss": loss, "perplexity": perplexity(loss), "epoch": epoch}
             self._store.commit_best(pack(self._model.parameters.to_document(), self._vocabulary, valid=valid))
 

@@ -49,18 +49,20 @@ class Texts:
                 for part in mine:
                     yield decode(part, _read(shared, part))
                     advance(part.stop - part.start)
+            if TextFile.at(file.path) != file:
+                raise UserError(f"TEXT {file.path}: was changed meanwhile: prepare it again", ExitStatus.BAD_DATA)
 
     def first_lines(self) -> List[str]:
         """The beginnings of the first lines of the first text."""
-        with self.files[0].path.open("rb") as file:
-            return first_lines(file.read(4096).decode("utf-8", "ignore").lstrip("\ufeff"))
+        with SharedFile(self.files[0].path) as file:
+            return first_lines(file.read(0, 4096).decode("utf-8", "ignore").lstrip("\ufeff"))
 
 
 def _read(shared: SharedFile, part: Part) -> bytes:
     wanted = min(part.stop + AHEAD, part.file.size) - part.start
     raw = shared.read(part.start, wanted)
     if len(raw) < wanted:
-        raise UserError(f"TEXT {part.file.path}: has become shorter meanwhile: prepare it again", ExitStatus.BAD_DATA)
+        raise UserError(f"TEXT {part.file.path}: was changed meanwhile: prepare it again", ExitStatus.BAD_DATA)
     return raw
 
 
@@ -152,22 +154,24 @@ def write_tokens(
         group.settle(shared.sync, "sync")
 
 
-def hash_blocks(path: Path, group: MpiGroup, advance: Advance) -> List[str]:
-    """SHA-256 of every BLOCK bytes of a file, read back, in order; each rank takes a run of them.
+def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> List[str]:
+    """SHA-256 of every BLOCK bytes of a file of this size, read back, in order; each rank takes a run of them.
 
     Raises:
-        UserError: when it cannot be read.
+        UserError: when it cannot be read, or is shorter.
     """
-    blocks = range(0, path.stat().st_size, BLOCK)
+    blocks = range(0, size, BLOCK)
     first, last = (len(blocks) * rank // group.size for rank in (group.rank, group.rank + 1))
     mine: List[str] = []
 
     def hash_mine() -> None:
         with SharedFile(path) as shared:
             for start in blocks[first:last]:
-                digest = hashlib.sha256()
-                for here in range(start, start + BLOCK, PART):
-                    data = shared.read(here, PART)
+                digest, stop = hashlib.sha256(), min(size, start + BLOCK)
+                for here in range(start, stop, PART):
+                    data = shared.read(here, min(PART, stop - here))
+                    if len(data) < min(PART, stop - here):
+                        raise UserError(f"{path}: is shorter than what was written", ExitStatus.CANNOT_WRITE)
                     digest.update(data)
                     advance(len(data))
                 mine.append(digest.hexdigest())
@@ -199,20 +203,22 @@ def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Wa
         raise SettledError("TEXT: there is no character in it", ExitStatus.BAD_DATA)
     with watch("encoding", texts.stop - texts.start) as advance:
         write_tokens(texts, group, vocabulary, mine, folder / TOKENS, advance)
-    with watch("checking", (folder / TOKENS).stat().st_size // group.size) as advance:
-        blocks = hash_blocks(folder / TOKENS, group, advance)
+    chars, dtype = int(counts.sum()), token_type(len(vocabulary))
+    size = len(header(dtype, chars)) + chars * dtype.itemsize
+    with watch("checking", size // group.size) as advance:
+        blocks = hash_blocks(folder / TOKENS, size, group, advance)
     held = counts[vocabulary.code_points]
-    unknown = int(counts.sum() - held.sum())
+    unknown = chars - int(held.sum())
     if vocabulary.unknown is not None:
         held[vocabulary.unknown] += unknown
     written = vocabulary_json(vocabulary, held.tolist())
     manifest = Manifest(
         files=[(file.path.name, file.size) for file in texts.files],
-        chars=int(counts.sum()),
+        chars=chars,
         unknown=unknown,
         min_count=rules.min_count,
         max_vocab=rules.max_vocab,
-        first_lines=texts.first_lines(),
+        first_lines=group.settle(texts.first_lines, "lines"),
         blocks=blocks,
         vocabulary=hashlib.sha256(written).hexdigest(),
     )

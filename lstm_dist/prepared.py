@@ -7,6 +7,7 @@
 The folder is made under another name and renamed when it is whole.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -84,7 +85,11 @@ def vocabulary_json(vocabulary: Vocabulary, counts: Sequence[int]) -> bytes:
 
 
 class Workshop:
-    """Where a prepared corpus is made: a folder beside its place, this job's alone until it is whole."""
+    """Where a prepared corpus is made: in a folder beside its place, which is this job's alone until all is done.
+
+    Attributes:
+        folder: what is to take the place of `out`; it is inside of the one that is locked, as is what was there before.
+    """
 
     def __init__(self, out: Path, overwrite: bool) -> None:
         """Begin, over what a job that was interrupted has left.
@@ -92,12 +97,26 @@ class Workshop:
         Raises:
             UserError: naming --out, when there is something already, another job is making it, or it cannot be made.
         """
-        self.out, self.folder = out, out.with_name(f"{out.name}.partial")
-        _require_free(out, overwrite)
-        self._lock: IO[str] = claim(self.folder, "--out")
-        for path in self.folder.iterdir():
-            if path.name != LOCK:
-                path.unlink()
+        self.out, self._overwrite = Path(os.path.abspath(out)), overwrite
+        if not self.out.name:
+            raise UserError(f"--out {out}: is no name for a folder", ExitStatus.CANNOT_CREATE)
+        self._place = self.out.with_name(f"{self.out.name}.partial")
+        self.folder, self._before = self._place / "new", self._place / "before"
+        self._lock: IO[str] = claim(self._place, "--out")
+        try:
+            if self._before.exists() and not self.out.exists():  # a job ended between the two renames
+                os.replace(self._before, self.out)
+            _require_free(self.out, overwrite)
+            for left in (self.folder, self._before):
+                if left.exists():
+                    shutil.rmtree(left)
+            self.folder.mkdir()
+        except OSError as error:
+            self.close()
+            raise cannot_write(self.out, str(error.strerror), "--out") from None
+        except UserError:
+            self.close()
+            raise
 
     def finish(self, manifest: Manifest, vocabulary: bytes) -> None:
         """The vocabulary, the manifest, and then the folder takes its place.
@@ -105,23 +124,30 @@ class Workshop:
         Raises:
             UserError: naming --out, when that cannot be.
         """
+        _require_free(self.out, self._overwrite)  # which another job may have made meanwhile
         try:
             _write_durably(self.folder / VOCABULARY, vocabulary)
             _write_durably(self.folder / MANIFEST, (json.dumps(_to_json(manifest), indent=1) + "\n").encode())
-            (self.folder / LOCK).unlink()
-            old = self.out.with_name(f"{self.out.name}.old")
             if self.out.exists():
-                os.replace(self.out, old)
+                os.replace(self.out, self._before)
             os.replace(self.folder, self.out)
-            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise cannot_write(self.out, str(error.strerror), "--out") from None
+        shutil.rmtree(self._before, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let others come, and leave nothing behind that is not whole."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # in nobody's way
+            (self._place / LOCK).unlink()
+            self._place.rmdir()
         self._lock.close()
 
 
 def _require_free(out: Path, overwrite: bool) -> None:
     try:
-        held = sorted(path.name for path in out.iterdir()) if out.exists() else []
+        held = sorted(os.listdir(out)) if os.path.lexists(out) else []
     except OSError as error:
         raise cannot_write(out, str(error.strerror), "--out") from None
     if held and not (overwrite and set(held) <= {TOKENS, VOCABULARY, MANIFEST}):
@@ -146,21 +172,21 @@ def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
     Raises:
         UserError: naming the folder, when it is none.
     """
-    path = folder / MANIFEST
     try:
-        held = json.loads(path.read_bytes())
+        held = json.loads((folder / MANIFEST).read_bytes())
+        if held["format"] != FORMAT:
+            raise UserError(
+                f"{flag} {folder}: has format {held['format']}, this program reads {FORMAT}: prepare it anew",
+                ExitStatus.BAD_CONFIG,
+            )
         digest = held.pop("digest")
         manifest: Manifest = TypeAdapter(Manifest).validate_python(held)
     except OSError as error:
-        why = "jobs/prepare.py has not finished one there" if not path.exists() else f"{error.strerror}"
+        lacks = isinstance(error, FileNotFoundError)
+        why = "jobs/prepare.py has not finished one there" if lacks else str(error.strerror)
         raise UserError(f"{flag} {folder}: is no prepared corpus ({why})", ExitStatus.NO_INPUT) from None
     except (ValueError, KeyError, AttributeError, TypeError, ValidationError):
         raise damaged(folder, f"{MANIFEST} is not what was written", flag) from None
-    if manifest.format != FORMAT:
-        raise UserError(
-            f"{flag} {folder}: has format {manifest.format}, this program reads {FORMAT}: prepare it anew",
-            ExitStatus.BAD_CONFIG,
-        )
     if manifest.digest != digest:
         raise damaged(folder, f"{MANIFEST} is not what was written", flag)
     return manifest
@@ -186,24 +212,24 @@ def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") ->
     return Vocabulary(json.loads(data)["characters"])
 
 
-def map_corpus(folder: Path, max_chars: int) -> Corpus:
+def map_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
     """A prepared corpus, its tokens mapped: nothing of them is read. `max_chars` 0 keeps them all.
 
     Raises:
         UserError: naming the folder, when it is none, or is damaged as far as can be told without reading it.
     """
-    manifest = read_manifest(folder)
-    vocabulary = read_vocabulary(folder, manifest)
+    manifest = read_manifest(folder, flag)
+    vocabulary = read_vocabulary(folder, manifest, flag)
     dtype = token_type(len(vocabulary))
     begin = header(dtype, manifest.chars)
     try:
         with (folder / TOKENS).open("rb") as file:
             whole = os.fstat(file.fileno()).st_size == len(begin) + manifest.chars * dtype.itemsize
             if not whole or file.read(len(begin)) != begin:
-                raise damaged(folder, f"{TOKENS} is not what was written")
+                raise damaged(folder, f"{TOKENS} is not what was written", flag)
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise damaged(folder, f"{TOKENS} cannot be read ({error.strerror})") from None
+        raise damaged(folder, f"{TOKENS} cannot be read ({error.strerror})", flag) from None
     tokens = np.frombuffer(mapped, dtype, manifest.chars, len(begin))
     return Corpus(
         manifest.describe(), manifest.chars, manifest.first_lines, vocabulary,
@@ -218,6 +244,6 @@ def load(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
     Raises:
         UserError: naming `--corpus`.
     """
-    if path is not None and path.is_dir():
+    if path is not None and os.path.isdir(path):
         return map_corpus(path, max_chars)
     return load_corpus(path, max_chars, max_bytes)

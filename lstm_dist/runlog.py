@@ -16,7 +16,7 @@ from lstm_dist import status
 from lstm_dist.errors import ExitStatus, UserError, printable
 from lstm_dist.rundir import cannot_write, claim
 from lstm_dist.status import ERRORS, STATUS
-from lstm_dist.tensorboard import Events
+from lstm_dist.tensorboard import Events, require_writer
 
 # What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
 TIMES = "times.jsonl"
@@ -126,6 +126,8 @@ class RootLog(RunLog):
         Raises:
             UserError: naming --run-dir, when it holds a run that nobody spoke of, or cannot be written.
         """
+        if with_events:
+            require_writer()  # before anything is lost
         self.run_dir = run_dir
         self._history: List[EpochMetrics] = []
         held = [] if resumed_epochs is not None else _held(run_dir, overwrite)
@@ -141,9 +143,9 @@ class RootLog(RunLog):
             self._log = (run_dir / "log.txt").open(mode, encoding="utf-8")
             self._metrics = (run_dir / "metrics.jsonl").open(mode, encoding="utf-8")
             self._samples = (run_dir / "samples.jsonl").open(mode, encoding="utf-8")
+            self._events = Events(run_dir / EVENTS, (resumed_epochs or 0) + 1) if with_events else None
         except OSError as error:
             raise cannot_write(run_dir, str(error.strerror)) from None
-        self._events = Events(run_dir / EVENTS, (resumed_epochs or 0) + 1) if with_events else None
         console, interactive = _console()
         self._console: Optional[IO[str]] = console
         self._bar: Any = tqdm(disable=True)
@@ -196,7 +198,8 @@ class RootLog(RunLog):
         self._write(self._metrics, _json_line(metrics._asdict()))
         if self._events:
             numbers = {name: value for name, value in metrics._asdict().items() if value is not None and name in SHOWN}
-            self._events.epoch(metrics.epoch, numbers)
+            with _written(self.run_dir / EVENTS):
+                self._events.epoch(metrics.epoch, numbers)
         if show:
             left = metrics.seconds / metrics.epoch * (self._epochs - metrics.epoch)
             valid = metrics.valid_perplexity
@@ -216,7 +219,8 @@ class RootLog(RunLog):
     def sample(self, epoch: int, prefix: str, text: str) -> None:  # noqa: D102
         self._write(self._samples, _json_line({"epoch": epoch, "prefix": prefix, "text": text}))
         if self._events:
-            self._events.sample(epoch, prefix, text)
+            with _written(self.run_dir / EVENTS):
+                self._events.sample(epoch, prefix, text)
         self.say(f" - {text}")
 
     def sync(self) -> None:  # noqa: D102
@@ -227,7 +231,8 @@ class RootLog(RunLog):
     def finish(self) -> None:  # noqa: D102
         self._bar.close()
         if self._events:
-            self._events.close()
+            with _written(self.run_dir / EVENTS):
+                self._events.close()
         with _written(self.run_dir / "perplexity.png"):
             draw_perplexity(self._history, self.run_dir / "perplexity.png")
         self.say(f"everything is in {self.run_dir}")

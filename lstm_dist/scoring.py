@@ -121,9 +121,10 @@ class Scorer:
 
     def _read_rest(self, model: CharLSTM, end: LSTMState, advance: Advance) -> float:
         """The loss of what is behind the last stream; 0 on workers that do not have it."""
-        if len(self._rest) < 2:
-            return 0.0
-        inputs, targets = self._rest[None, :-1], self._rest[None, 1:]
-        loss, _ = model.loss(inputs, targets, LSTMState(end.h[-1:], end.c[-1:]))
-        advance(inputs.size)
-        return float(loss.asscalar())
+        total, state = 0.0, LSTMState(end.h[-1:], end.c[-1:])
+        for here in range(0, len(self._rest) - 1, self._seq_len):
+            window = self._rest[None, here : here + self._seq_len + 1]
+            loss, state = model.loss(window[:, :-1], window[:, 1:], state)
+            total += float(loss.asscalar())
+            advance(window.size - 1)
+        return total

@@ -81,9 +81,18 @@ class Store:
         return self._place(BEST, data)
 
     def best(self) -> Optional[Checkpoint]:
-        """The best weights so far; None where there are none that are whole."""
+        """The best weights so far; None where there are none, or they are damaged, and set aside.
+
+        Raises:
+            UserError: when they cannot be read.
+        """
         path = self.folder / BEST
-        return self._read(path)[0] if path.exists() else None
+        if not path.exists():
+            return None
+        checkpoint, reason = self._read(path)
+        if checkpoint is None and path.exists():
+            raise UserError(reason, ExitStatus.NO_INPUT)
+        return checkpoint
 
     def _place(self, name: str, data: bytes) -> Path:
         path = self.folder / name

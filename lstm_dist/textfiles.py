@@ -22,10 +22,17 @@ _ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst")
 
 
 class TextFile(NamedTuple):
-    """A file and how many bytes it has."""
+    """A file, how many bytes it has, and when it was last written, in ns."""
 
     path: Path
     size: int
+    written: int = 0
+
+    @classmethod
+    def at(cls, path: Path) -> "TextFile":
+        """As it is now; OSError when it cannot be seen."""
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns)
 
 
 class Part(NamedTuple):
@@ -52,7 +59,7 @@ def find_texts(paths: Sequence[Path]) -> Sequence[TextFile]:
                 what = "is not a file: name the files in it" if is_there else "no such file"
                 raise UserError(f"TEXT {path}: {what}", ExitStatus.NO_INPUT)
             with path.open("rb"):
-                found.append(TextFile(path, path.stat().st_size))
+                found.append(TextFile.at(path))
         except OSError as error:
             raise UserError(f"TEXT {path}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
     return found

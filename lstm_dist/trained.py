@@ -23,13 +23,12 @@ class Trained(NamedTuple):
     vocabulary: Vocabulary
 
 
-def load_trained(source: Path, ctx: mx.Context) -> Trained:
-    """The model of a `.safetensors` file, or of the last checkpoint of a run, at its end or under way.
+def load_trained(path: Path, ctx: mx.Context) -> Trained:
+    """The model of a `.safetensors` file.
 
     Raises:
         UserError: naming SOURCE, when there is none, or it is no model of this program.
     """
-    path = _newest(source) if os.path.isdir(source) else source
     checkpoint = load_checkpoint(path, SOURCE)
     if checkpoint.vocabulary is None:
         raise UserError(f"{SOURCE} {path}: holds no vocabulary; give a file that jobs/train.py wrote")
@@ -41,11 +40,18 @@ def load_trained(source: Path, ctx: mx.Context) -> Trained:
     return Trained(model, checkpoint.vocabulary)
 
 
-def _newest(run_dir: Path) -> Path:
-    paths = Store(run_dir / "checkpoints").paths()
+def find_checkpoint(source: Path) -> Path:
+    """A file as it is given; of a run, the last checkpoint, at its end or under way.
+
+    Raises:
+        UserError: naming SOURCE, when the run has none.
+    """
+    if not os.path.isdir(source):
+        return source
+    paths = Store(source / "checkpoints").paths()
     if not paths:
         raise UserError(
-            f"{SOURCE} {run_dir}: there is no checkpoint in it; give a run of jobs/train.py, or a file",
+            f"{SOURCE} {source}: there is no checkpoint in it; give a run of jobs/train.py, or a file",
             ExitStatus.NO_INPUT,
         )
     return paths[0]

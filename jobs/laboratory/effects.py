@@ -1,5 +1,6 @@
 """What each setting does to perplexity: the chapter's questions, answered from trials, as a report."""
 
+from itertools import cycle
 from typing import Dict, List, NamedTuple, Sequence
 
 from laboratory.canvas import HUES, finished, panel, point, styled
@@ -91,6 +92,8 @@ def summary(found: Dict[str, List[Effect]]) -> str:
 
 def _hyperparameter(factor: str, found: List[Effect]) -> str:
     """Which value was best at predicting what was held out, and by how much."""
+    if factor == "max-chars":
+        return "--max-chars: another length has another vocabulary and another text held out, so that none is the best."
     best, worst = (choose(found, key=lambda effect: effect.best.value) for choose in (min, max))
     return (
         f"--{factor}: best is {best.value}, with a perplexity of {number(best.best.value, 1)} on the held out text "
@@ -163,7 +166,7 @@ def of_values(factor: str, found: List[Effect]) -> Picture:
 def of_epochs(factor: str, found: List[Effect]) -> Picture:
     """Perplexity on the held out text, epoch by epoch, a line a seed."""
     figure, axes = panel()
-    for effect, hue in zip(found, HUES):
+    for effect, hue in zip(found, cycle(HUES)):
         for row in effect.rows:
             label = effect.value if row is effect.rows[0] else None
             axes.plot([e.epoch for e in row.epochs], [e.valid_perplexity for e in row.epochs], color=hue, label=label)

@@ -2,6 +2,7 @@
 
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
+from lstm_dist.config import RunConfig
 from lstm_dist.errors import UserError
 
 # What is varied, and to which values; the document's are among them.
@@ -26,6 +27,25 @@ MEANING = {
     "hidden-size": "width of the LSTM's state",
     "batches": "sampling of the windows / where the state is zeroed",
 }
+
+
+# Fields of the training's configuration that trials decide.
+_DECIDED = (
+    "max_chars", "seq_len", "learning_rate", "hidden_size", "sampling", "state_reset", "seed", "epochs", "log_every",
+    "checkpoint_every", "run_dir", "valid_fraction", "eval_every", "until_perplexity",
+)  # fmt: skip
+
+
+def require_free(settings: RunConfig, usual: RunConfig) -> None:
+    """Refuse settings that trials decide.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name in _DECIDED:
+        if getattr(settings, name) != getattr(usual, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} behind --: is for the trials to decide: give --vary, or {flag} before the --")
 
 
 class Trial(NamedTuple):

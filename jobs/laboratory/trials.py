@@ -1,11 +1,12 @@
 """Running trials, each a job of jobs/train.py, and the rows that are kept of them."""
 
 import json
+import math
 import os
 import shlex
 import shutil
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from laboratory.experiment import write_json
 from laboratory.job import execute, json_lines
@@ -44,12 +45,29 @@ class Setup(NamedTuple):
     workers: int
 
 
+def read_setup(folder: Path) -> Setup:
+    """That of the trials that a folder holds.
+
+    Raises:
+        UserError: naming --out, when it holds none.
+    """
+    try:
+        return Setup(**json.loads((folder / "setup.json").read_bytes()))
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"--out {folder}: holds no trials yet", ExitStatus.NO_INPUT) from None
+
+
 class Trials:
     """The trials of a folder: `setup.json`, and a row and a run for every one that is done."""
 
     def __init__(self, trials: Sequence[Trial], setup: Setup, folder: Path, launcher: Launcher) -> None:
         self._trials = {trial.name: trial for trial in trials}
         self._setup, self._folder, self._launcher = setup, folder, launcher
+
+    @property
+    def number(self) -> int:
+        """Of all trials."""
+        return len(self._trials)
 
     def open(self) -> None:
         """Begin, or go on.
@@ -98,19 +116,24 @@ class Trials:
         environment = {"OMP_NUM_THREADS": "1", **os.environ, **self._launcher.environment()}
         outcome = execute(self.command(name), place / "output.txt", environment)
         lines = [] if outcome.status else json_lines(place / "run" / "metrics.jsonl")
-        trial = self._trials[name]
+        trial, is_sound = self._trials[name], all(map(is_finite, lines))
         row = TrialRow(
             name=name,
             values=dict(trial.values),
             seed=trial.seed,
-            state="failed" if outcome.status else "finished",
-            message=outcome.message,
+            state="failed" if outcome.status or not is_sound else "finished",
+            message=outcome.message if is_sound else "its perplexity is not finite",
             command=shlex.join(self.command(name)),
             seconds=outcome.seconds,
-            epochs=tuple(Epoch.model_validate(line) for line in lines),
+            epochs=tuple(map(Epoch.model_validate, lines)) if is_sound else (),
         )
         write_json(place / "row.json", row.model_dump())
         return row
+
+
+def is_finite(line: Dict[str, Any]) -> bool:
+    """Whether both perplexities of an epoch are numbers."""
+    return math.isfinite(line["perplexity"]) and math.isfinite(line["valid_perplexity"])
 
 
 def read(folder: Path) -> List[TrialRow]:

@@ -63,7 +63,10 @@ def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
     assert (narrow["value"], wide["value"]) == ("2", "256")
     of_narrow = [row["epochs"][-1]["perplexity"] for row in rows if row["name"].startswith("hidden-size-2-")]
     assert float(narrow["trained"]) == pytest.approx((of_narrow[0] * of_narrow[1]) ** 0.5)
-    again = experiment(*words, "--seq-len=9")
+    told = experiment(f"--out={tmp_path}/out", "--report")
+    assert (told.returncode, told.stdout) == (0, done.stdout)
+    assert "8 runs of 2 epochs" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    again = experiment(*words, "--max-norm=9")
     assert again.returncode == 78
     assert "holds trials whose flags was" in again.stderr
 
@@ -97,7 +100,11 @@ def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
         (["--vary=hidden-size=0"], "--hidden-size 0: should be greater than or equal to 1"),
         (["--seeds=0"], "--seeds 0: should be at least 1"),
         (["--valid-fraction=1"], "--valid-fraction 1: should be between 0 and 1"),
-        (["--report"], "--out {0}/out: nothing was tried yet"),
+        (["--report"], "--out {0}/out: holds no trials yet"),
+        (
+            ["--", "--eval-every=9"],
+            "--eval-every behind --: is for the trials to decide: give --vary, or --eval-every ",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):

@@ -15,7 +15,7 @@ def rows(run_dir: Path) -> List[Dict]:
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for row in metrics:
         del row["seconds"], row["chars_per_sec"]
-        row.update({k: float(f"{v:.12g}") for k, v in row.items()})
+        row.update({k: float(f"{v:.12g}") for k, v in row.items() if v is not None})
     return [*metrics, *map(json.loads, (run_dir / "samples.jsonl").read_text().splitlines())]
 
 

@@ -130,6 +130,59 @@ def test_what_is_there_already_stays_unless_it_is_to_be_replaced(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_what_lies_beside_it_is_nobodys_business(tmp_path: Path):
+    (tmp_path / "out.old").mkdir()
+    (tmp_path / "out.old" / "precious").touch()
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").touch()
+    make(tmp_path / "out")
+    make(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out.old" / "precious").exists()
+    assert (tmp_path / "out.partial" / "mine").exists()
+
+
+def test_one_that_was_being_replaced_when_its_job_ended_is_there_again(tmp_path: Path):
+    make(tmp_path / "out")
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out").rename(tmp_path / "out.partial" / "before")
+    with pytest.raises(UserError, match="holds a prepared corpus already: give --overwrite, or another"):
+        Workshop(tmp_path / "out", overwrite=False)
+    assert load(tmp_path / "out", 0, 10**6).text == TEXT
+    make(tmp_path / "out", overwrite=True, text=TEXT[::-1])
+    assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
+
+
+def test_what_another_job_has_made_meanwhile_is_not_replaced(tmp_path: Path):
+    workshop = Workshop(tmp_path / "out", overwrite=False)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").touch()
+    with pytest.raises(UserError, match="holds something else"):
+        workshop.finish(None, b"")  # type: ignore[arg-type]
+    workshop.close()
+    assert (tmp_path / "out" / "precious").exists()
+
+
+@pytest.mark.parametrize("out", ["/", "."])
+def test_a_place_that_cannot_be_one(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "precious").touch()
+    with pytest.raises(UserError, match="^--out "):
+        Workshop(Path(out), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_folder_of_somebody_else_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    make(tmp_path / "out")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(UserError, match=r"is no prepared corpus \(Permission denied\)"):
+        map_corpus(tmp_path / "out", 0)
+    with pytest.raises(UserError, match="cannot be read"):
+        load(Path("x" * 300), 0, 10**6)
+
+
 # The vocabulary
 
 

@@ -7,9 +7,10 @@ import os
 import re
 import select
 import struct
+import sys
 import termios
 from pathlib import Path
-from typing import Dict, Iterator, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
@@ -341,3 +342,49 @@ def test_the_other_ranks_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     log.finish()
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
+
+
+# For TensorBoard
+
+
+def events_of(folder: Path) -> List[Any]:
+    """What its event files hold, read as TensorBoard reads them, in the order of the files."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = []
+    for path in sorted(folder.glob("events.*")):
+        data = path.read_bytes()
+        while data:
+            (size,) = struct.unpack("<Q", data[:8])
+            found.append(Event.FromString(data[12 : 12 + size]))
+            data = data[16 + size :]
+    return found
+
+
+def test_epochs_and_samples_are_events_where_they_are_asked_for(tmp_path: Path):
+    log = RootLog(tmp_path / "run", with_events=True)
+    log.start({}, {}, 2, 10)
+    log.epoch(metrics(1), show=False)
+    log.epoch(metrics(2)._replace(valid_perplexity=20.0), show=False)
+    log.sample(2, "天", "天地")
+    log.finish()
+    found = events_of(tmp_path / "run" / "events")
+    scalars = {(e.step, v.tag): v.simple_value for e in found for v in e.summary.value if v.HasField("simple_value")}
+    assert scalars[1, "perplexity"] == metrics(1).perplexity
+    assert scalars[2, "valid_perplexity"] == 20.0
+    assert (1, "valid_perplexity") not in scalars
+    assert any("sample/天" in value.tag for event in found for value in event.summary.value)
+    assert not (tmp_path / "run" / "events").stat().st_mode & 0o077
+    again = RootLog(tmp_path / "run", overwrite=True, with_events=True)
+    assert len(events_of(tmp_path / "run" / "events")) == 2, "the old ones are gone"
+    again.finish()
+
+
+def test_without_the_writer_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with root_log(tmp_path):
+        pass
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(UserError, match="^--tensorboard: its writer is not installed: say "):
+        RootLog(next(path.parent for path in before if path.name == "metrics.jsonl"), overwrite=True, with_events=True)
+    assert sorted(tmp_path.rglob("*")) == before
