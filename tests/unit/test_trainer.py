@@ -80,6 +80,19 @@ def run(model, log=None, callbacks=None, **changes):
     return log
 
 
+def test_every_step_has_the_step_size_of_its_number():
+    frozen, one = Watched(), Watched()
+    run(frozen, learning_rate=LearningRate(0.5, "step", every=1, factor=0.0))  # nothing moves after the first step
+    trainer(one, learning_rate=LearningRate(0.5)).run(until_step=1)
+    np.testing.assert_array_equal(frozen.parameters.flat.asnumpy(), one.parameters.flat.asnumpy())
+    progress = Progress(step=3, position=3)
+    later = Watched()
+    before = later.parameters.flat.asnumpy()
+    rate = LearningRate(0.5, "step", every=3, factor=0.0)
+    trainer(later, progress=progress, state=later.zero_state(B), learning_rate=rate, epochs=1).run()
+    np.testing.assert_array_equal(later.parameters.flat.asnumpy(), before)
+
+
 def test_state_is_carried_through_an_epoch_and_zeroed_at_its_start():
     model = Watched()
     run(model)

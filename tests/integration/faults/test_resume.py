@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 from typing import Sequence
 
+import numpy as np
 import pytest
 
+from lstm_dist.checkpoint import load_checkpoint
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
 from tests.integration.programs import TINY, TRAIN, faulty, newest, run
 from tests.integration.weights import rows, same_bits, same_trajectory
 
 pytestmark = pytest.mark.slow
 
-EPOCHS, STEPS = 5, 5 * 29
+EPOCHS = 5
 FLAGS = (*TINY, f"--epochs={EPOCHS}", "--log-every=3", "--sample-length=20", "--learning-rate=0.5")
 
 
@@ -27,17 +29,18 @@ def train(launcher: Sequence[str], run_dir: Path, *flags: str, program: Sequence
     return done.stdout + done.stderr
 
 
-def kill_and_resume(launcher: Sequence[str], tmp_path: Path, size: int, sampling: str, corpus: Path) -> None:
-    flags = (*FLAGS, f"--corpus={corpus}", f"--sampling={sampling}")
+def kill_and_resume(launcher: Sequence[str], tmp_path: Path, size: int, *more: str, steps: int = 29) -> None:
+    """A run of so many steps an epoch, killed somewhere, beside one that is not."""
+    flags = (*FLAGS, *more)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(launcher, whole, *flags)
-    step, rank = random.randint(2, STEPS - 2), random.randrange(size)  # noqa: S311 - another place every time
+    step, rank = random.randint(2, EPOCHS * steps - 2), random.randrange(size)  # noqa: S311 - another place every time
     program = faulty("kill", rank, step, tmp_path / "fault")
     train(launcher, broken, *flags, "--checkpoint-every=0.1s", program=program, status=-1)
     at = int(newest(broken).stem.split("-")[1])
     assert at < step
     said = train(launcher, broken, "--resume")
-    assert f"resumed after step {at}, in epoch {at // 29 + 1}\n" in said
+    assert f"resumed after step {at}, in epoch {at // steps + 1}\n" in said
     same_bits(whole, broken)
     assert rows(whole) == rows(broken), f"killed rank {rank} at step {step}"
 
@@ -55,7 +58,19 @@ def kill_and_resume(launcher: Sequence[str], tmp_path: Path, size: int, sampling
     ],
 )
 def test_it_goes_on_bit_by_bit(name: str, size: int, sampling: str, song_file: Path, tmp_path: Path):
-    kill_and_resume(LAUNCHERS[name](size) if size > 1 else [], tmp_path, size, sampling, song_file)
+    launcher = LAUNCHERS[name](size) if size > 1 else []
+    kill_and_resume(launcher, tmp_path, size, f"--corpus={song_file}", f"--sampling={sampling}")
+
+
+def test_a_changing_step_size_and_a_held_out_text_go_on_bit_by_bit_too(song_file: Path, tmp_path: Path):
+    flags = ["--valid-fraction=0.1", "--eval-every=2", "--learning-rate-schedule=cosine", "--warm-up-steps=20"]
+    kill_and_resume(mpirun(2), tmp_path, 2, f"--corpus={song_file}", *flags, steps=26)
+    paths = [tmp_path / name / "checkpoints" / "best.safetensors" for name in ("whole", "broken")]
+    one, other = (load_checkpoint(path, "") for path in paths)
+    assert one.facts == other.facts
+    for name, value in one.parameters.items():
+        np.testing.assert_array_equal(value, other.parameters[name], err_msg=name)
+    assert [row["valid_perplexity"] is None for row in rows(tmp_path / "whole")[:EPOCHS]] == [True, False] * 2 + [True]
 
 
 def test_other_numbers_of_workers_walk_the_same_trajectory(song_file: Path, tmp_path: Path):
