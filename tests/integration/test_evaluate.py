@@ -106,15 +106,17 @@ def test_what_is_held_out_is_read_after_every_epoch_and_the_best_weights_are_kep
         done = run([*launcher, *TRAIN, *TINY, *words, f"--run-dir={tmp_path}/{name}"], env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
     ours, theirs = ([row_of(line) for line in lines(tmp_path / name)] for name in ("alone", "three"))
+    text = TEXT.replace("\n", " ")
+    kept = len(text) - int(0.25 * len(text))
+    steps = json.loads((tmp_path / "alone" / "status.json").read_text())["step"]
+    assert steps == 6 * ((kept // 4 - 1) // 5), "what is held out is not trained on"
     assert [epoch for epoch, valid in ours if valid is not None] == [2, 4, 6]
     np.testing.assert_allclose([v for _, v in ours if v], [v for _, v in theirs if v], rtol=1e-5)
     assert "| held out " in (tmp_path / "alone" / "log.txt").read_text()
     best = load_checkpoint(tmp_path / "alone" / "checkpoints" / "best.safetensors", "test")
     least = min((valid, epoch) for epoch, valid in ours if valid is not None)
     assert (best.facts["valid"]["perplexity"], best.facts["valid"]["epoch"]) == (pytest.approx(least[0]), least[1])
-    text = TEXT.replace("\n", " ")
-    held_out = text[len(text) - int(0.25 * len(text)) :]
-    (tmp_path / "held.txt").write_text(held_out, encoding="utf-8")
+    (tmp_path / "held.txt").write_text(text[kept:], encoding="utf-8")
     done = evaluate(tmp_path / "alone" / "checkpoints" / "best.safetensors", f"--corpus={tmp_path}/held.txt")
     assert float(numbers(done.stdout)[0]) == pytest.approx(least[0], rel=1e-5)
 

@@ -129,12 +129,12 @@ def test_damage_is_found_when_it_is_looked_for(tmp_path: Path):
 def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path):
     (tmp_path / "a.txt").write_text("天地人和，" * 10**7, encoding="utf-8")
     words = (f"{tmp_path}/a.txt", f"--out={tmp_path}/out")
-    partial = tmp_path / "out.partial" / "tokens.npy"
+    partial = tmp_path / "out.partial" / "new" / "tokens.npy"
     done = prepare(*words, interrupt_when=lambda: partial.exists() and partial.stat().st_size > MEGABYTE)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "error: interrupted"
     assert not (tmp_path / "out").exists()
-    done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/out.partial"], cwd=tmp_path)
+    done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/out.partial/new"], cwd=tmp_path)
     assert done.returncode == 66
     assert "is no prepared corpus (jobs/prepare.py has not finished one there)" in done.stderr
     assert prepare(*words).returncode == 0

@@ -38,6 +38,7 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
         shutil.copytree(trained.run_dir, run_dir)
         return [*words, "--epochs=4", f"--run-dir={run_dir}"]
     words = [str(trained.run_dir) if RUN_DIR.fullmatch(word) else word for word in words]
+    words = [str(song_file) if word == "corpus" and "train.py" in command else word for word in words]
     if "--prefix" in words:
         words[words.index("--prefix") + 1] = "分开"  # which our text has
     if "cluster.sh" in command:
@@ -60,7 +61,7 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
 def measured(words: List[str], song_file: Path, tmp_path: Path) -> List[str]:
     """The same command on our own texts and measurements; jobs that measure are run by tests of their own."""
     if any(program in word for word in words for program in ("scale.py", "experiment.py")):
-        return [*words, f"--out={tmp_path}/out", "--dry-run"]
+        return [*(word for word in words if word != "--report"), f"--out={tmp_path}/out", "--dry-run"]
     if any("report.py" in word for word in words):
         save(tmp_path, *everything())
         return [*words[:-1], str(tmp_path)]

@@ -189,6 +189,15 @@ def test_what_decides_the_result_cannot_change_in_a_resumed_run():
     )
 
 
+def test_a_run_of_a_version_that_knew_fewer_settings_goes_on():
+    now = parse_config([]).resolved(1, [])
+    newer = ("valid_fraction", "learning_rate_schedule", "warm_up_steps", "decay_factor")
+    then = {key: value for key, value in now.items() if key not in newer}
+    require_same_run(then, now)
+    with pytest.raises(UserError, match="--warm-up-steps was 0 and is 9: leave it as in that run"):
+        require_same_run(then, parse_config(["--warm-up-steps=9"]).resolved(1, []))
+
+
 def test_what_is_not_given_stays_as_it_was(tmp_path: Path):
     base = parse_config(["--learning-rate=0.5", "--batch-size-per-worker=4"]).resolved(2, ["天"])
     again = parse_config([toml(tmp_path, "epochs = 7")], base)
