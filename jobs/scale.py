@@ -69,7 +69,8 @@ def still_to_do(what: Measured, request: Request, folder: Folder) -> Dict[str, i
 
 def commands(jobs: Dict[str, int], what: Measured, request: Request, array: Array, argv: Sequence[str]) -> List[str]:
     """What would be run."""
-    own = array.commands(jobs, argv) if request.is_array else [what.command(name) for name in jobs]
+    shown = [word for word in argv if word != "--dry-run"]
+    own = array.commands(jobs, shown) if request.is_array else [what.command(name) for name in jobs]
     return [shlex.join(command) for command in own]
 
 
@@ -118,7 +119,8 @@ def main(argv: Sequence[str]) -> int:
                 bar.write(f"{row['id']}: failed with {row['status']}: {row['message']}", file=sys.stderr)
             rows.read(options.out, options.allow_mixed)  # refuses those of several programs or machines
             bar.update()
-    print(f"{len(jobs)} jobs measured, {failed} of them failed; jobs/report.py makes their report")
+    again = ": --retry-failed measures those again" if failed else ""
+    print(f"{len(jobs)} jobs measured, {failed} of them failed{again}; jobs/report.py makes their report")
     return int(failed > 0)
 
 

@@ -115,9 +115,9 @@ class Folder:
             )
 
     def _begin(self, experiment: Experiment) -> None:
-        if self.path.exists() and any(self.path.iterdir()):
-            raise UserError(f"--out {self.path}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
         try:
+            if self.path.exists() and any(self.path.iterdir()):
+                raise UserError(f"--out {self.path}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
             self.path.mkdir(parents=True, exist_ok=True)
             write_json(self.path / "experiment.json", experiment._asdict())
         except OSError as error:

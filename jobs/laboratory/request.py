@@ -64,6 +64,8 @@ def parse(argv: Sequence[str], description: str) -> Request:
     for name, value in vars(options).items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 1 and name not in _MAY_BE_LESS:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: should be at least 1")
+    if options.what not in ("training", "network"):
+        raise UserError(f"{options.what}: should be training or network; flags of jobs/train.py go behind a --")
     workers = _numbers(options.workers)
     modes = options.mode.split(",")
     for mode in modes:
@@ -120,7 +122,7 @@ def _parser(description: str) -> TeachingParser:
     text = argparse.RawDescriptionHelpFormatter
     parser = TeachingParser(prog="jobs/scale.py", description=description, allow_abbrev=False, formatter_class=text)
     add = parser.add_argument
-    add("what", nargs="?", choices=("training", "network"), default="training", help="what is measured")
+    add("what", nargs="?", default="training", metavar="training|network", help="what is measured (default training)")
     add("--workers", required=True, metavar="N,N", help="the numbers of workers, 1 among them, as 1,2,4")
     add("--mode", default="weak,strong", metavar="M,M", help="weak, strong, or both (the default)")
     add("--repeat", type=int, default=3, metavar="N", help="jobs of each point (default 3)")

@@ -189,6 +189,7 @@ def test_a_login_node_where_mxnet_cannot_be_loaded_will_do(tmp_path: Path):
         (["--workers=1,2", "--launcher=srun"], "--launcher srun: this is no Slurm allocation"),
         (["--workers=1,2,4", "-H", "a:1,b:1"], "--workers 1,2,4: there is room for 2 (horovodrun --mpi on a:1,b:1)"),
         (["--worker=1"], "--workers"),
+        (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go behind a --"),
     ],
 )
 def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path):
@@ -215,3 +216,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path):
     assert done.returncode == 73
     assert done.stderr == f"error: --out {tmp_path}: holds something else: give a new folder\n"
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+    done = scale("--workers=1,2", f"--out={tmp_path}/precious.txt")
+    assert done.returncode == 73
+    assert done.stderr == f"error: --out {tmp_path}/precious.txt: cannot be written (Not a directory)\n"
