@@ -27,7 +27,6 @@ from lstm_dist.model import CharLSTM, LSTMState
 GUESS = 512  # characters at the end of a stream that are read for the first guess
 TOLERANCE = 1e-5  # of an element of the state; what one window makes of a batch of another size differs by 1e-6
 
-
 Advance = Callable[[int], object]
 
 
