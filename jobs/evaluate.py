@@ -79,7 +79,7 @@ def prepare(given: argparse.Namespace, path: Path, world: World) -> Job:
     corpus = load(given.corpus, given.max_chars, given.max_corpus_bytes)
     reading = translate(corpus, trained.vocabulary)
     streams = given.streams or max(world.size, min(STREAMS * world.size, len(reading.tokens) - 1))
-    scorer = Scorer(reading.tokens, streams, given.seq_len, world, corpus.forget)
+    scorer = Scorer(reading.tokens, streams, given.seq_len, world)
     return Job(trained, corpus, reading, scorer)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prepare text of any size for training: characters become tokens in a file that every worker maps its part of.
+"""Prepare text of any size for training: characters become tokens in a file of which every worker reads its part.
 
 python jobs/prepare.py a.txt b.txt --out corpus                  one process
 mpirun -np 8 python jobs/prepare.py a.txt b.txt --out corpus     eight: the same bytes come out, sooner
@@ -23,8 +23,9 @@ from lstm_dist.errors import UserError, one_line_errors
 from lstm_dist.group import SettledError
 from lstm_dist.mpi import MpiGroup
 from lstm_dist.preparation import Advance, Rules, Texts, hash_blocks, prepare
-from lstm_dist.prepared import TOKENS, Manifest, Workshop, damaged, map_corpus, read_manifest
+from lstm_dist.prepared import Manifest, Workshop, open_corpus, read_manifest
 from lstm_dist.textfiles import find_texts
+from lstm_dist.tokenfile import TOKENS, damaged
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -83,7 +84,7 @@ def finish(out: Path, workshop: Optional[Workshop], manifest: Manifest, vocabula
 def check(folder: Path, group: MpiGroup) -> None:
     """Whether a prepared corpus is what was written."""
     manifest = group.settle(lambda: read_manifest(folder, "--check"), "manifest")
-    group.settle(lambda: map_corpus(folder, 0, "--check"), "corpus")
+    group.settle(lambda: open_corpus(folder, 0, "--check"), "corpus")
     path = folder / TOKENS
     size = path.stat().st_size
     with progress(group, "checking", size // group.size) as advance:

@@ -11,19 +11,16 @@ The corpus is cut into B streams, B being the whole job's. Worker r of N owns a 
 
 Random sampling draws its B examples of a step from one seeded permutation an epoch instead, and worker r takes the same
 run of rows of each batch. Either way the number of steps depends on the corpus, B and seq_len alone, so that all ranks
-take equally many. The tokens may stand in a file: only windows are looked at, a few rows at a time, and `forget` gives
-back the memory of those before.
+take equally many. The tokens may stand in a file, of which only windows are read.
 """
 
-from typing import Callable, Iterator, NamedTuple
+from typing import Iterator, NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.randomness import Purpose, generator
-
-_FEW = 4  # rows: of a file that is mapped, every look may bring two megabytes into memory
+from lstm_dist.tokenfile import Tokens, runs
 
 
 class Window(NamedTuple):
@@ -37,14 +34,10 @@ class Window(NamedTuple):
     inputs: np.ndarray
     targets: np.ndarray
 
-
-def window_of(table: np.ndarray, rows: np.ndarray, forget: Callable[[], None]) -> Window:
-    """A copy of some rows of T + 1 tokens, taken a few at a time: T inputs, and the T that follow one later."""
-    copy = np.empty((len(rows), table.shape[1]), table.dtype)
-    for start in range(0, len(rows), _FEW):
-        copy[start : start + _FEW] = table[rows[start : start + _FEW]]
-        forget()
-    return Window(copy[:, :-1], copy[:, 1:])
+    @classmethod
+    def of(cls, runs: np.ndarray) -> "Window":
+        """Of rows of T + 1 tokens: T inputs, and the T that follow one later."""
+        return cls(runs[:, :-1], runs[:, 1:])
 
 
 def shard(streams: int, rank: int, size: int) -> slice:
@@ -69,29 +62,18 @@ class ConsecutiveBatches:
         steps_per_epoch: the same for every worker.
     """
 
-    def __init__(
-        self,
-        tokens: np.ndarray,
-        streams: int,
-        seq_len: int,
-        rank: int = 0,
-        size: int = 1,
-        forget: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, tokens: Tokens, streams: int, seq_len: int, rank: int = 0, size: int = 1) -> None:
         self.rows = shard(streams, rank, size)
         _require(tokens, streams * (seq_len + 1), streams, seq_len)
         length = len(tokens) // streams
         self.seq_len = seq_len
-        self._forget = forget
         self.steps_per_epoch = (length - 1) // seq_len
-        self._tokens = tokens[: streams * length].reshape(streams, length)[self.rows]
+        self._tokens, self._starts = tokens, np.arange(streams)[self.rows] * length
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:  # noqa: ARG002 - one interface with RandomBatches
         """The windows of one epoch from number `start` on; they are the same in each epoch."""
-        everyone = np.arange(len(self._tokens))
         for step in range(start, self.steps_per_epoch):
-            here = slice(step * self.seq_len, (step + 1) * self.seq_len + 1)
-            yield window_of(self._tokens[:, here], everyone, self._forget)
+            yield Window.of(runs(self._tokens, self._starts + step * self.seq_len, self.seq_len + 1))
 
 
 class RandomBatches:
@@ -102,35 +84,23 @@ class RandomBatches:
         steps_per_epoch: the same for every worker.
     """
 
-    def __init__(
-        self,
-        tokens: np.ndarray,
-        streams: int,
-        seq_len: int,
-        rank: int = 0,
-        size: int = 1,
-        forget: Callable[[], None] = lambda: None,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, tokens: Tokens, streams: int, seq_len: int, rank: int = 0, size: int = 1, seed: int = 0) -> None:
         self.rows = shard(streams, rank, size)
         _require(tokens, streams * seq_len + 1, streams, seq_len)
-        examples = (len(tokens) - 1) // seq_len
-        self.steps_per_epoch = examples // streams
-        self._streams, self._forget = streams, forget
-        self._seed = seed
-        stride = tokens.strides[0]
-        self._examples = as_strided(tokens, (examples, seq_len + 1), (seq_len * stride, stride), writeable=False)
+        self._examples = (len(tokens) - 1) // seq_len
+        self.steps_per_epoch = self._examples // streams
+        self._tokens, self._streams, self._seq_len, self._seed = tokens, streams, seq_len, seed
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
         """The windows of one epoch from number `start` on, in the order that (seed, epoch) gives."""
-        order = np.arange(len(self._examples), dtype=np.int32)  # half of what permutation() takes, in the same order
+        order = np.arange(self._examples, dtype=np.int32)  # half of what permutation() takes, in the same order
         generator(self._seed, Purpose.SHUFFLE, epoch).shuffle(order)
         for step in range(start, self.steps_per_epoch):
             rows = order[step * self._streams : (step + 1) * self._streams][self.rows]
-            yield window_of(self._examples, rows, self._forget)
+            yield Window.of(runs(self._tokens, rows.astype(np.int64) * self._seq_len, self._seq_len + 1))
 
 
-def _require(tokens: np.ndarray, needed: int, streams: int, seq_len: int) -> None:
+def _require(tokens: Tokens, needed: int, streams: int, seq_len: int) -> None:
     if len(tokens) < needed:
         raise UserError(
             f"--corpus: {len(tokens):,} characters are too few for one window of {seq_len} in each of {streams} "

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Callable, Iterable, List, Optional, Sequence, cast
+from typing import IO, TYPE_CHECKING, Iterable, List, Optional, Sequence, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.tokenfile import Tokens
 
 PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
 
@@ -93,23 +94,21 @@ class Corpus:
         total_chars: how many there were before the cut.
         first_lines: the beginnings of its first lines, before line ends were lost; samples may start with them.
         vocabulary: the sorted set of its characters.
-        tokens: (characters after the cut,), of an integer type; line ends are spaces.
+        tokens: (characters after the cut,), of an integer type, or in a file; line ends are spaces.
         digest: SHA-256, equal on two ranks exactly when they read the same.
-        forget: gives back the memory of tokens that were looked at, where they stand in a file.
     """
 
     source: str
     total_chars: int
     first_lines: Sequence[str]
     vocabulary: Vocabulary
-    tokens: np.ndarray
+    tokens: Tokens
     digest: str
-    forget: Callable[[], None] = lambda: None
 
     @property
     def text(self) -> str:
         """Its characters."""
-        return self.vocabulary.decode(self.tokens)
+        return self.vocabulary.decode(np.asarray(self.tokens))
 
     def describe(self) -> str:
         """One phrase: "first 20,000 of 64,925 characters of lyrics.txt.zip, 1,465 distinct"."""

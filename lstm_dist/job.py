@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import mxnet as mx
+import numpy as np
 
 from lstm_dist import corpus, device, launcher, prepared, runcard
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
@@ -58,7 +59,7 @@ def prepare(settings: RunConfig, world: World) -> Job:
     text = prepared.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
     streams = settings.streams(world.size)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
-    where = (text.tokens[:cut], streams, settings.seq_len, world.rank, world.size, text.forget)
+    where = (text.tokens[:cut], streams, settings.seq_len, world.rank, world.size)
     if settings.sampling == "random":
         batches: Batches = RandomBatches(*where, seed=settings.seed)
     else:
@@ -89,7 +90,7 @@ def hold_out(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -
     tokens = text.tokens[cut:]
     streams = max(world.size, min(settings.streams(world.size), len(tokens) - 1))
     try:
-        return Scorer(tokens, streams, settings.seq_len, world, text.forget)
+        return Scorer(tokens, streams, settings.seq_len, world)
     except UserError as error:
         raise UserError(f"--valid-fraction {settings.valid_fraction:g}: {error}", error.status) from None
 
@@ -122,7 +123,7 @@ def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str
         return given
     if text.vocabulary.missing("".join(DOCUMENT_PREFIXES)):
         begins = [line[:5] for line in text.first_lines if not text.vocabulary.missing(line[:5])]
-        return begins or [text.vocabulary.decode(text.tokens[:5])]
+        return begins or [text.vocabulary.decode(np.asarray(text.tokens[:5]))]
     return DOCUMENT_PREFIXES
 
 

@@ -15,8 +15,9 @@ from lstm_dist.corpus import UNKNOWN, Vocabulary, first_lines
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.group import SettledError
 from lstm_dist.mpi import MpiGroup, SharedFile
-from lstm_dist.prepared import BLOCK, TOKENS, Manifest, header, token_type, vocabulary_json
+from lstm_dist.prepared import BLOCK, Manifest, vocabulary_json
 from lstm_dist.textfiles import AHEAD, Part, TextFile, decode, parts
+from lstm_dist.tokenfile import TOKENS, header, token_type
 
 PART = 2**22  # bytes of a text that are in memory at a time
 CODE_POINTS = 0x110000  # of Unicode

@@ -1,4 +1,4 @@
-"""A prepared corpus: a folder of tokens that training maps into memory and reads only its own streams of.
+"""A prepared corpus: a folder of tokens, of which every worker reads only its own streams.
 
     tokens.npy        all characters of the text, each the smallest unsigned type that fits; numpy.load reads it
     vocabulary.json   the characters and how often each occurs
@@ -10,24 +10,22 @@ The folder is made under another name and renamed when it is whole.
 import contextlib
 import dataclasses
 import hashlib
-import io
 import json
-import mmap
 import os
 import shutil
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from lstm_dist.corpus import Corpus, Vocabulary, load_corpus
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.rundir import LOCK, cannot_write, claim
+from lstm_dist.tokenfile import TOKENS, TokenFile, damaged
 
 FORMAT = 1
-TOKENS, VOCABULARY, MANIFEST = "tokens.npy", "vocabulary.json", "manifest.json"
+VOCABULARY, MANIFEST = "vocabulary.json", "manifest.json"
 BLOCK = 2**26  # bytes of the token file under one hash, so that all ranks can compute some
 
 
@@ -63,19 +61,6 @@ class Manifest:
         """The files in a few words."""
         first, *others = (name for name, _ in self.files)
         return f"{first} and {len(others)} more" if others else first
-
-
-def token_type(vocab_size: int) -> np.dtype:
-    """The smallest unsigned type that holds every token, the lower byte first."""
-    return np.dtype("<u1" if vocab_size <= 2**8 else "<u2" if vocab_size <= 2**16 else "<u4")
-
-
-def header(dtype: np.dtype, chars: int) -> bytes:
-    """What a .npy file of so many tokens begins with."""
-    file = io.BytesIO()
-    facts = {"descr": dtype.str, "fortran_order": False, "shape": (chars,)}
-    np.lib.format.write_array_header_1_0(file, facts)  # type: ignore[no-untyped-call]
-    return file.getvalue()
 
 
 def vocabulary_json(vocabulary: Vocabulary, counts: Sequence[int]) -> bytes:
@@ -192,11 +177,6 @@ def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
     return manifest
 
 
-def damaged(folder: Path, what: str, flag: str = "--corpus") -> UserError:
-    """The error of a prepared corpus that is not what was written."""
-    return UserError(f"{flag} {folder}: is damaged, {what}: prepare it anew with jobs/prepare.py", ExitStatus.BAD_DATA)
-
-
 def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") -> Vocabulary:
     """The vocabulary of a prepared corpus.
 
@@ -212,29 +192,18 @@ def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") ->
     return Vocabulary(json.loads(data)["characters"])
 
 
-def map_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
-    """A prepared corpus, its tokens mapped: nothing of them is read. `max_chars` 0 keeps them all.
+def open_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
+    """A prepared corpus, its tokens still in their file. `max_chars` 0 keeps them all.
 
     Raises:
         UserError: naming the folder, when it is none, or is damaged as far as can be told without reading it.
     """
     manifest = read_manifest(folder, flag)
     vocabulary = read_vocabulary(folder, manifest, flag)
-    dtype = token_type(len(vocabulary))
-    begin = header(dtype, manifest.chars)
-    try:
-        with (folder / TOKENS).open("rb") as file:
-            whole = os.fstat(file.fileno()).st_size == len(begin) + manifest.chars * dtype.itemsize
-            if not whole or file.read(len(begin)) != begin:
-                raise damaged(folder, f"{TOKENS} is not what was written", flag)
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise damaged(folder, f"{TOKENS} cannot be read ({error.strerror})", flag) from None
-    tokens = np.frombuffer(mapped, dtype, manifest.chars, len(begin))
+    tokens = TokenFile.open(folder, len(vocabulary), manifest.chars, flag)
     return Corpus(
         manifest.describe(), manifest.chars, manifest.first_lines, vocabulary,
         tokens[:max_chars] if max_chars else tokens, manifest.digest,
-        lambda: mapped.madvise(mmap.MADV_DONTNEED),
     )  # fmt: skip
 
 
@@ -245,5 +214,5 @@ def load(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
         UserError: naming `--corpus`.
     """
     if path is not None and os.path.isdir(path):
-        return map_corpus(path, max_chars)
+        return open_corpus(path, max_chars)
     return load_corpus(path, max_chars, max_bytes)

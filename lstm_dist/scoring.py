@@ -17,12 +17,12 @@ from typing import Callable, NamedTuple
 
 import mxnet as mx
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from lstm_dist.batches import shard, window_of
+from lstm_dist.batches import Window, shard
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.exchange import World
 from lstm_dist.model import CharLSTM, LSTMState
+from lstm_dist.tokenfile import Tokens, runs
 
 GUESS = 512  # characters at the end of a stream that are read for the first guess
 TOLERANCE = 1e-5  # of an element of the state; what one window makes of a batch of another size differs by 1e-6
@@ -54,9 +54,7 @@ class Scorer:
     The result does not depend on the number of workers or streams, but for the last digits of float32.
     """
 
-    def __init__(
-        self, tokens: np.ndarray, streams: int, seq_len: int, world: World, forget: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, tokens: Tokens, streams: int, seq_len: int, world: World) -> None:
         """Cut the text.
 
         Args:
@@ -64,7 +62,6 @@ class Scorer:
             streams: that are read side by side.
             seq_len: characters in a window, which does not influence the result.
             world: all workers.
-            forget: gives back memory of tokens that were looked at.
 
         Raises:
             UserError: when there are more workers than streams, or more streams than characters.
@@ -77,12 +74,10 @@ class Scorer:
                 f"{len(tokens):,} characters are too few for {streams} streams: give a longer text, or fewer streams",
                 ExitStatus.BAD_DATA,
             )
-        size, stride = streams * self._length, tokens.strides[0]
-        shape, strides = (streams, self._length + 1), (self._length * stride, stride)
-        self._tokens = as_strided(tokens, shape, strides, writeable=False)[self._rows]
+        self._tokens, self._starts = tokens, np.arange(streams)[self._rows] * self._length
         # What does not fill another character of every stream is read by the last stream alone.
-        self._rest = tokens[size:] if self._rows.stop == streams else tokens[:0]
-        self._streams, self._seq_len, self._world, self._forget = streams, seq_len, world, forget
+        self._rest = np.asarray(tokens[streams * self._length :] if self._rows.stop == streams else tokens[:0])
+        self._streams, self._seq_len, self._world = streams, seq_len, world
 
     def score(self, model: CharLSTM, advance: Advance = _unheard) -> Score:
         """The loss of a model; `advance` is told of the characters that this worker has read, as often as it does."""
@@ -103,10 +98,10 @@ class Scorer:
 
     def _read(self, model: CharLSTM, state: LSTMState, start: int, advance: Advance) -> "tuple[float, LSTMState]":
         """This worker's streams from character `start` of each on: the loss, summed, and the states at their ends."""
-        losses, pending, everyone = 0.0, mx.nd.zeros(1), np.arange(len(self._tokens))
+        losses, pending = 0.0, mx.nd.zeros(1)
         for here in range(start, self._length, self._seq_len):
             stop = min(self._length, here + self._seq_len)
-            window = window_of(self._tokens[:, here : stop + 1], everyone, self._forget)
+            window = Window.of(runs(self._tokens, self._starts + here, stop - here + 1))
             loss, state = model.loss(*window, state)
             losses, pending = losses + float(pending.asscalar()), loss  # one window late: the engine has work meanwhile
             advance(window.inputs.size)
@@ -122,8 +117,8 @@ class Scorer:
         """The loss of what is behind the last stream; 0 on workers that do not have it."""
         total, state = 0.0, LSTMState(end.h[-1:], end.c[-1:])
         for here in range(0, len(self._rest) - 1, self._seq_len):
-            window = self._rest[None, here : here + self._seq_len + 1]
-            loss, state = model.loss(window[:, :-1], window[:, 1:], state)
+            window = Window.of(self._rest[None, here : here + self._seq_len + 1])
+            loss, state = model.loss(*window, state)
             total += float(loss.asscalar())
-            advance(window.size - 1)
+            advance(window.inputs.size)
         return total

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lstm_dist.corpus import Corpus, Vocabulary
-from lstm_dist.prepared import token_type
+from lstm_dist.tokenfile import Tokens, token_type
 
 _PIECE = 2**22  # tokens that are translated at a time
 
@@ -20,7 +20,7 @@ class Reading(NamedTuple):
         is_complete: whether they are among the tokens, as the model's sign for unknown ones, and not left out.
     """
 
-    tokens: np.ndarray
+    tokens: Tokens
     unknown: int = 0
     which: str = ""
     is_complete: bool = True
@@ -47,9 +47,8 @@ def translate(corpus: Corpus, vocabulary: Vocabulary) -> Reading:
     table = np.where(is_unknown, unknown or 0, places).astype(token_type(len(vocabulary)))
     counts, read = np.zeros(len(characters), dtype=np.int64), []
     for start in range(0, len(corpus.tokens), _PIECE):
-        piece = corpus.tokens[start : start + _PIECE]
+        piece = np.asarray(corpus.tokens[start : start + _PIECE])
         counts += np.bincount(piece, minlength=len(characters))
         read.append(table[piece if unknown is not None else piece[~is_unknown[piece]]])
-        corpus.forget()
     which = "".join(characters[token] for token in np.flatnonzero(is_unknown & (counts > 0)))
     return Reading(np.concatenate(read), int(counts[is_unknown].sum()), which, unknown is not None)

@@ -13,8 +13,8 @@ from tabulate import tabulate
 from lstm_dist.corpus import PACKAGED, join_lines
 from lstm_dist.mpi import MpiGroup
 from lstm_dist.preparation import Advance, Rules, Texts, prepare
-from lstm_dist.prepared import token_type
 from lstm_dist.textfiles import find_texts
+from lstm_dist.tokenfile import token_type
 
 LOOP = 2**24  # bytes that the loop is measured on: its time grows with them
 

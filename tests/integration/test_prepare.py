@@ -125,6 +125,22 @@ def test_damage_is_found_when_it_is_looked_for(tmp_path: Path):
     assert "is damaged, block 0 of tokens.npy is not what was written: prepare it anew" in done.stderr
 
 
+@pytest.mark.parametrize("launcher", [[], mpirun(2)], ids=["alone", "mpirun"])
+def test_training_on_tokens_of_no_character_ends_in_one_line(tmp_path: Path, launcher: List[str]):
+    (tmp_path / "a.txt").write_text("天地人和" * 500, encoding="utf-8")
+    assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
+    path = tmp_path / "out" / "tokens.npy"
+    data = bytearray(path.read_bytes())
+    data[-300] = 4  # of the last stream, so that it is the last rank that sees it
+    path.write_bytes(data)
+    words = ["--global-batch-size=4", "--seq-len=20", "--hidden-size=8", "--epochs=2", f"--run-dir={tmp_path}/run"]
+    done = run([*launcher, *TRAIN, f"--corpus={tmp_path}/out", *words], env=ENVIRONMENT)
+    assert done.returncode == 65, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "tokens.npy holds tokens of no character: prepare it anew" in line
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path):
     (tmp_path / "a.txt").write_text("天地人和，" * 10**7, encoding="utf-8")

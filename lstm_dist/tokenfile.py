@@ -1,0 +1,123 @@
+"""The file of a prepared corpus's tokens, of which nobody needs more in memory than the windows of one step.
+
+It is read by position and not mapped: a look at a mapped file brings up to two megabytes around it into memory, and
+giving those back costs ten times what reading a window's few hundred bytes does.
+"""
+
+import io
+import os
+import weakref
+from pathlib import Path
+from typing import Any, Union
+
+import numpy as np
+
+from lstm_dist.errors import ExitStatus, UserError
+
+TOKENS = "tokens.npy"
+
+
+def token_type(vocab_size: int) -> np.dtype:
+    """The smallest unsigned type that holds every token, the lower byte first."""
+    return np.dtype("<u1" if vocab_size <= 2**8 else "<u2" if vocab_size <= 2**16 else "<u4")
+
+
+def header(dtype: np.dtype, chars: int) -> bytes:
+    """What a .npy file of so many tokens begins with."""
+    file = io.BytesIO()
+    facts = {"descr": dtype.str, "fortran_order": False, "shape": (chars,)}
+    np.lib.format.write_array_header_1_0(file, facts)  # type: ignore[no-untyped-call]
+    return file.getvalue()
+
+
+def damaged(folder: Path, what: str, flag: str = "--corpus") -> UserError:
+    """The error of a prepared corpus that is not what was written."""
+    return UserError(f"{flag} {folder}: is damaged, {what}: prepare it anew with jobs/prepare.py", ExitStatus.BAD_DATA)
+
+
+class _Opened:
+    """A file that stays the same one whatever becomes of its name, and is closed when nobody has it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self.descriptor)
+
+
+class TokenFile:
+    """Tokens in a file. A slice of them is one again, and reads nothing; as a numpy array, all of it is read."""
+
+    def __init__(self, file: _Opened, folder: Path, vocab_size: int, first: int, count: int) -> None:
+        """Of an open file: `first` is the byte of the first token, `count` how many there are."""
+        self._file, self._folder, self._vocab_size = file, folder, vocab_size
+        self._first, self._count = first, count
+        self.dtype = token_type(vocab_size)
+
+    @classmethod
+    def open(cls, folder: Path, vocab_size: int, chars: int, flag: str = "--corpus") -> "TokenFile":
+        """The file of a folder, whose size and header are looked at.
+
+        Raises:
+            UserError: naming the folder, when they are not those of so many characters.
+        """
+        begin = header(token_type(vocab_size), chars)
+        try:
+            file = _Opened(folder / TOKENS)
+            held, found = os.fstat(file.descriptor).st_size, os.pread(file.descriptor, len(begin), 0)
+        except OSError as error:
+            raise damaged(folder, f"{TOKENS} cannot be read ({error.strerror})", flag) from None
+        if held != len(begin) + chars * token_type(vocab_size).itemsize or found != begin:
+            raise damaged(folder, f"{TOKENS} is not what was written", flag)
+        return cls(file, folder, vocab_size, len(begin), chars)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, part: slice) -> "TokenFile":
+        start, stop, _ = part.indices(self._count)
+        first = self._first + start * self.dtype.itemsize
+        return TokenFile(self._file, self._folder, self._vocab_size, first, max(0, stop - start))
+
+    def __array__(self, *_: Any) -> np.ndarray:
+        everything: np.ndarray = self.runs(np.zeros(1, np.int64), self._count)[0]
+        return everything
+
+    def runs(self, starts: np.ndarray, length: int) -> np.ndarray:
+        """So many tokens from each of some places on.
+
+        Returns:
+            (len(starts), length).
+
+        Raises:
+            UserError: naming the folder, for what cannot be read, and for tokens of no character.
+        """
+        found = np.empty((len(starts), length), self.dtype)
+        try:
+            for row, start in zip(found, starts.tolist()):
+                _read_into(row.view(np.uint8), self._file.descriptor, self._first + start * self.dtype.itemsize)
+        except OSError as error:
+            raise damaged(self._folder, f"{TOKENS} cannot be read ({error.strerror})") from None
+        except EOFError:
+            raise damaged(self._folder, f"{TOKENS} has become shorter") from None
+        if found.size and found.max() >= self._vocab_size:
+            raise damaged(self._folder, f"{TOKENS} holds tokens of no character")
+        return found
+
+
+Tokens = Union[np.ndarray, TokenFile]
+
+
+def runs(tokens: Tokens, starts: np.ndarray, length: int) -> np.ndarray:
+    """So many tokens from each of some places on; (len(starts), length), a copy."""
+    if isinstance(tokens, TokenFile):
+        return tokens.runs(starts, length)
+    found: np.ndarray = tokens[starts[:, None] + np.arange(length)]
+    return found
+
+
+def _read_into(buffer: np.ndarray, descriptor: int, offset: int) -> None:
+    """Fill it from a place of the file; EOFError where that ends too soon."""
+    while buffer.size:
+        count = os.preadv(descriptor, [buffer.data], offset)
+        if not count:
+            raise EOFError
+        buffer, offset = buffer[count:], offset + count

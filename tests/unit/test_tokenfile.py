@@ -1,0 +1,78 @@
+"""Tokens in a file are read where they are asked for, and what is no token of a character is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lstm_dist.batches import ConsecutiveBatches, RandomBatches
+from lstm_dist.errors import UserError
+from lstm_dist.tokenfile import TOKENS, TokenFile, header, runs, token_type
+
+HELD = np.random.default_rng(5).integers(0, 300, 1000)
+
+
+def file_of(folder: Path, vocab_size: int = 300) -> TokenFile:
+    dtype = token_type(vocab_size)
+    (folder / TOKENS).write_bytes(header(dtype, len(HELD)) + HELD.astype(dtype).tobytes())
+    return TokenFile.open(folder, vocab_size, len(HELD))
+
+
+@pytest.mark.parametrize("vocab_size", [300, 70_000])
+def test_any_slice_of_a_file_is_that_of_an_array(tmp_path: Path, vocab_size: int):
+    file = file_of(tmp_path, vocab_size)
+    for part in (
+        slice(0, 10),
+        slice(990, None),
+        slice(7, 7),
+        slice(None),
+        slice(5, 2000),
+        slice(9, 3),
+        slice(-4, None),
+    ):
+        assert len(file[part]) == len(HELD[part])
+        np.testing.assert_array_equal(np.asarray(file[part]), HELD[part])
+    starts = np.array([700, 0, 3, 991])
+    np.testing.assert_array_equal(runs(file, starts, 9), [HELD[start : start + 9] for start in starts])
+    np.testing.assert_array_equal(
+        runs(file[5:], starts - 5 * (starts > 5), 4), runs(HELD[5:], starts - 5 * (starts > 5), 4)
+    )
+
+
+@pytest.mark.parametrize("kind", [ConsecutiveBatches, RandomBatches])
+def test_windows_of_a_file_are_those_of_an_array(tmp_path: Path, kind: type):
+    here, there = kind(HELD[:777], 5, 7, 1, 2), kind(file_of(tmp_path)[:777], 5, 7, 1, 2)
+    windows = list(zip(here.epoch(1), there.epoch(1)))
+    assert len(windows) == here.steps_per_epoch == there.steps_per_epoch
+    for mine, its in windows:
+        np.testing.assert_array_equal(mine.inputs, its.inputs)
+        np.testing.assert_array_equal(mine.targets, its.targets)
+
+
+def test_a_token_of_no_character_is_refused_where_it_is_read(tmp_path: Path):
+    file = file_of(tmp_path)
+    with (tmp_path / TOKENS).open("r+b") as other:
+        other.seek(-2, 2)
+        other.write(np.array([300], "<u2").tobytes())
+    assert len(np.asarray(file[:999])) == 999
+    with pytest.raises(UserError, match=f"^--corpus {tmp_path}: is damaged, {TOKENS} holds tokens of no character: "):
+        file.runs(np.array([0, 995]), 5)
+
+
+def test_a_file_that_becomes_shorter_is_refused_and_no_bus_error(tmp_path: Path):
+    file = file_of(tmp_path)
+    with (tmp_path / TOKENS).open("r+b") as other:
+        other.truncate(1500)
+    assert len(np.asarray(file[:500])) == 500
+    with pytest.raises(UserError, match="has become shorter"):
+        np.asarray(file)
+
+
+def test_one_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    file = file_of(tmp_path)
+    monkeypatch.setattr("os.preadv", refuse)
+    with pytest.raises(UserError, match=rf"{TOKENS} cannot be read \(Input/output error\)"):
+        np.asarray(file)
