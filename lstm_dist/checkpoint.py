@@ -38,7 +38,7 @@ class Checkpoint(NamedTuple):
 
     Attributes:
         parameters: under the document's names.
-        state: `state.h` and `state.c`, (B, H) each, of all streams; empty in a file of weights alone.
+        state: `state.h` and `state.c`, (B, layers * H) each, of all streams; empty in a file of weights alone.
         vocabulary: None in a file that some other program wrote without one.
         facts: what else was kept, by name.
     """

@@ -66,7 +66,7 @@ def prepare(settings: RunConfig, world: World) -> Job:
         batches = ConsecutiveBatches(*where)
     ctx = device.choose(settings.device, world.local_rank)
     _require_memory(ctx, settings, len(text.vocabulary), batches.rows.stop - batches.rows.start)
-    model = CharLSTM(len(text.vocabulary), settings.hidden_size, ctx)
+    model = CharLSTM(len(text.vocabulary), settings.hidden_size, ctx, settings.layers)
     if settings.init is not None:
         start = load_checkpoint(settings.init, "--init")
         if start.vocabulary not in (None, text.vocabulary):
@@ -76,7 +76,8 @@ def prepare(settings: RunConfig, world: World) -> Job:
             )
         model.load(start.parameters, f"--init {settings.init}")
     elif not settings.resume:
-        model.load(initial_parameters(len(text.vocabulary), settings.hidden_size, settings.seed), "the initial weights")
+        sizes = (len(text.vocabulary), settings.hidden_size, settings.seed, settings.layers)
+        model.load(initial_parameters(*sizes), "the initial weights")
     held_out = hold_out(text, cut, settings, world) if settings.valid_fraction else None
     return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text), held_out)
 
@@ -101,7 +102,8 @@ def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, strea
     Raises:
         UserError: saying how much it would be.
     """
-    needed, limit = memory_needed(vocab_size, settings.hidden_size, streams, settings.seq_len), device.memory(ctx)
+    needed = memory_needed(vocab_size, settings.hidden_size, settings.layers, streams, settings.seq_len)
+    limit = device.memory(ctx)
     if needed > limit:
         raise UserError(
             f"--hidden-size {settings.hidden_size}: with {streams} streams of {settings.seq_len} and {vocab_size:,} "

@@ -10,7 +10,8 @@
 (Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; the document's formulation.)
 
 Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates live side by side in one matrix of 4H
-columns in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b.
+columns in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b. A layer above another
+takes the h_t of that one for its x_t.
 
 Every function takes F, which is `mxnet.sym` (the trained graph) or `mxnet.nd` (the tests, in float64): the same lines
 are compiled into the static graph and checked by finite differences. Blocks are cut out by slice_axis throughout:
@@ -18,7 +19,7 @@ MXNet's SliceChannel takes several times as long.
 """
 
 from types import ModuleType
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
 
 GATES = ("i", "f", "o", "c")  # the document's order, written once
 
@@ -42,7 +43,7 @@ def step_forward(
     """One step of the formulas above.
 
     Args:
-        x_gates: (B, 4H), the rows of W_x that the step's characters select: a one-hot row times W_x.
+        x_gates: (B, 4H), x_t W_x; for characters, the rows of W_x that they select: a one-hot row times W_x.
         h, c: (B, H), the state before the step.
         w_h_t: (4H, H), W_h transposed, the layout in which FullyConnected takes its weight.
         b: (4H,).
@@ -64,7 +65,7 @@ def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Arra
     """The chain rule through one step.
 
     Args:
-        dh: (B, H), dL/dh_t, from the output layer and from step t+1 together.
+        dh: (B, H), dL/dh_t, from the layer above and from step t+1 together.
         dc: (B, H), dL/dc_t as far as it comes from step t+1.
 
     Returns:
@@ -102,14 +103,13 @@ def times_transposed(F: ModuleType, dz: Array, w_h: Array, B: int, H: int) -> Ar
 
 
 def lstm_forward(
-    F: ModuleType, inputs: Array, h: Array, c: Array, w_x: Array, w_h: Array, b: Array, T: int, H: int
+    F: ModuleType, x_gates: Iterable[Array], h: Array, c: Array, w_h: Array, b: Array, H: int
 ) -> Tuple[List[Array], Array, List[Step]]:
     """All T steps from a given state.
 
     Args:
-        inputs: (T, B), the characters' tokens, time first.
+        x_gates: of every step what `step_forward` takes.
         h, c: (B, H), the state that the window starts from.
-        w_x: (V, 4H).
         w_h: (H, 4H).
         b: (4H,).
 
@@ -118,9 +118,8 @@ def lstm_forward(
     """
     w_h_t = F.transpose(w_h)
     hs, steps = [h], []
-    for t in range(T):
-        x = F.reshape(F.slice_axis(inputs, axis=0, begin=t, end=t + 1), shape=(-1,))
-        h, c, step = step_forward(F, F.take(w_x, x), h, c, w_h_t, b, H)
+    for gates in x_gates:
+        h, c, step = step_forward(F, gates, h, c, w_h_t, b, H)
         hs.append(h)
         steps.append(step)
     return hs, c, steps
@@ -130,13 +129,14 @@ def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Arra
     """Back through all T steps; the state before the window is a constant (truncated back-propagation through time).
 
     Args:
-        dh_out: (T * B, H), dL/dh_t from the output layer, time first.
+        dh_out: (T * B, H), dL/dh_t from the layer above, time first.
         steps: what `lstm_forward` kept.
         w_h: (H, 4H).
 
     Returns:
         dz, (T * B, 4H). The parameters' gradients are sums over it, so they are taken in one product each:
-        dW_h = [h_0 .. h_{T-1}]^T dz, db = sum of rows, and dW_x adds row t of dz to the row of W_x that x_t selected.
+        dW_h = [h_0 .. h_{T-1}]^T dz, db = sum of rows, and dW_x = [x_1 .. x_T]^T dz, which for characters adds row t
+        of dz to the row of W_x that x_t selected.
     """
     T = len(steps)
     dh_next = dc = F.zeros_like(steps[-1].tanh_c)

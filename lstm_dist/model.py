@@ -1,20 +1,21 @@
 """CharLSTM: the parameters on a device, and loss and gradients of one window."""
 
+from itertools import product
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
 
 import mxnet as mx
 import numpy as np
 
-from lstm_dist import lstm
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.layers import joint_name, layers_backward, layers_forward, side_by_side, with_ones
 from lstm_dist.lstm import GATES
-from lstm_dist.parameters import VOTES, document_shapes
+from lstm_dist.parameters import VOTES, document_shapes, suffixes
 
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
 class LSTMState(NamedTuple):
-    """What is carried from one window to the next; both (B, H)."""
+    """What is carried from one window to the next; both (B, layers * H), the lowest layer first."""
 
     h: mx.nd.NDArray
     c: mx.nd.NDArray
@@ -29,17 +30,30 @@ class FlatArray:
         flat: (number of parameters,).
         extra: (extra,), numbers that ride behind them.
         whole: both, one behind the other.
-        views: W_x (V, 4H), W_h (H, 4H), b (4H,), W_hy (H, V), b_y (V,), all sharing the memory of `flat`.
-        joint: W_x again, and the other matrices with their biases as last rows: "W_h, b" (H + 1, 4H) and "W_hy, b_y"
-            (H + 1, V).
+        views: W_x (V, 4H), W_h (H, 4H), b (4H,), those of the layers above, W_x_2 (H, 4H) and so on, W_hy (H, V) and
+            b_y (V,), all sharing the memory of `flat`.
+        joint: W_x again, and the other matrices with their biases as last rows: "W_h, b" (H + 1, 4H), "W_x_2, W_h_2,
+            b_2" (2H + 1, 4H) and so on, and "W_hy, b_y" (H + 1, V).
     """
 
     def __init__(
-        self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32", extra: int = 0
+        self,
+        vocab_size: int,
+        hidden_size: int,
+        ctx: mx.Context,
+        dtype: str = "float32",
+        extra: int = 0,
+        layers: int = 1,
     ) -> None:
         V, H = vocab_size, hidden_size
-        matrices = {"W_x": (V, 4 * H), "W_h": (H, 4 * H), "b": (4 * H,), "W_hy": (H, V), "b_y": (V,)}
-        joint = {"W_x": (V, 4 * H), "W_h, b": (H + 1, 4 * H), "W_hy, b_y": (H + 1, V)}
+        matrices: Dict[str, Tuple[int, ...]] = {}
+        for suffix in suffixes(layers):
+            rows = H if suffix else V
+            matrices.update({f"W_x{suffix}": (rows, 4 * H), f"W_h{suffix}": (H, 4 * H), f"b{suffix}": (4 * H,)})
+        matrices.update(W_hy=(H, V), b_y=(V,))
+        joint = {joint_name(suffix): ((2 if suffix else 1) * H + 1, 4 * H) for suffix in suffixes(layers)}
+        joint = {"W_x": (V, 4 * H), **joint, "W_hy, b_y": (H + 1, V)}
+        self._suffixes = suffixes(layers)
         size = sum(int(np.prod(shape)) for shape in matrices.values())
         self.whole = mx.nd.zeros(size + extra, ctx=ctx, dtype=dtype)
         self.flat, self.extra = self.whole[:size], self.whole[size:]
@@ -56,41 +70,38 @@ class FlatArray:
         return views
 
     def to_document(self) -> Dict[str, np.ndarray]:
-        """Copies under the document's 14 names and shapes."""
+        """Copies under the document's names and shapes."""
         fused = {name: view.asnumpy() for name, view in self.views.items()}
-        named = {}
-        for kind in ("W_x", "W_h", "b"):
-            for gate, block in zip(GATES, np.split(fused[kind], len(GATES), axis=-1)):
-                named[f"{kind}_{gate}" if kind == "b" else f"{kind}{gate}"] = np.ascontiguousarray(block)
-        return {**named, "W_hy": fused["W_hy"], "b_y": fused["b_y"]}
+        named = {name: fused[name] for name in ("W_hy", "b_y")}
+        for kind, suffix in product(("W_x", "W_h", "b_"), self._suffixes):
+            for gate, block in zip(GATES, np.split(fused[kind.rstrip("_") + suffix], len(GATES), axis=-1)):
+                named[f"{kind}{gate}{suffix}"] = np.ascontiguousarray(block)
+        return named
 
     def from_document(self, named: Mapping[str, np.ndarray]) -> None:
-        """Fill from the document's 14 names."""
-        for kind, joint in (("W_x", ""), ("W_h", ""), ("b", "_")):
-            self.views[kind][:] = np.concatenate([named[f"{kind}{joint}{gate}"] for gate in GATES], axis=-1)
+        """Fill from the document's names."""
+        for kind, suffix in product(("W_x", "W_h", "b_"), self._suffixes):
+            blocks = [named[f"{kind}{gate}{suffix}"] for gate in GATES]
+            self.views[kind.rstrip("_") + suffix][:] = np.concatenate(blocks, axis=-1)
         for name in ("W_hy", "b_y"):
             self.views[name][:] = named[name]
 
 
-def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[str, Any]:
+def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int = 1, **arrays: Any) -> Dict[str, Any]:
     """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
-        **arrays: `inputs` and `targets`, (T, B) tokens each; `h`, `c` (B, H); and the fused parameters
-            `W_x`, `W_h`, `b`, `W_hy`, `b_y`.
+        **arrays: `inputs` and `targets`, (T, B) tokens each; `h`, `c` (B, layers * H); and the fused parameters
+            under the names of `FlatArray.views`.
 
     Returns:
         `loss` (1,), summed over the window in nats; `votes` (VOTES,), zeros, or NaN where the loss is not finite; the
         state after it, `h`, `c`; `dz`, (T * B, 4H), from which `lookup_gradient` makes that of W_x; and the other
         gradients of `loss` under the names of `FlatArray.joint`.
     """
-    w_h, w_hy = arrays["W_h"], arrays["W_hy"]
-    hs, c, steps = lstm.lstm_forward(
-        F, arrays["inputs"], arrays["h"], arrays["c"], arrays["W_x"], w_h, arrays["b"], T, H
-    )
-
-    h_out = F.concat(*hs[1:], dim=0)  # (T*B, H)
+    done, w_hy = layers_forward(F, arrays, T, H, layers), arrays["W_hy"]
+    h_out = done[-1].h_after
     logits = F.FullyConnected(h_out, F.transpose(w_hy), arrays["b_y"], num_hidden=V)
     probabilities = F.softmax(logits)
     targets = F.reshape(arrays["targets"], shape=(-1,))
@@ -99,17 +110,13 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, **arrays: Any) -> Dict[
 
     dlogits = minus_one_hot(F, probabilities, targets, B * T, V)
     dh_out = F.FullyConnected(dlogits, w_hy, num_hidden=H, no_bias=True)
-    # A bias is the weight of an input that is always one, so its gradient is one more row of the same product.
-    ones = F.ones_like(F.slice_axis(h_out, axis=1, begin=0, end=1))
-    dz = lstm.lstm_backward(F, dh_out, steps, w_h, B, H)
     return {
         "loss": loss,
         "votes": F.broadcast_to(F.reshape(loss * 0, shape=(1,)), shape=(VOTES,)),
-        "h": hs[-1],
-        "c": c,
-        "dz": dz,
-        "W_h, b": F.dot(F.concat(F.concat(*hs[:-1], dim=0), ones, dim=1), dz, transpose_a=True),
-        "W_hy, b_y": F.dot(F.concat(h_out, ones, dim=1), dlogits, transpose_a=True),
+        "h": side_by_side(F, [layer.h for layer in done]),
+        "c": side_by_side(F, [layer.c for layer in done]),
+        **layers_backward(F, dh_out, done, arrays, B, H),
+        "W_hy, b_y": F.dot(with_ones(F, h_out), dlogits, transpose_a=True),
     }
 
 
@@ -157,9 +164,6 @@ class Compiled(NamedTuple):
     order: List[str]
 
 
-_GRADIENTS = ("votes", "dz", "W_h, b", "W_hy, b_y")
-
-
 class CharLSTM:
     """The model of one worker: parameters, gradients, and the compiled graph that computes the latter.
 
@@ -169,12 +173,13 @@ class CharLSTM:
             NaN where the loss is not finite, so that an average over workers tells all of them.
     """
 
-    def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context) -> None:
+    def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, layers: int = 1) -> None:
         self.vocab_size = vocab_size
         self.hidden_size = hidden_size
+        self.layers = layers
         self.ctx = ctx
-        self.parameters = FlatArray(vocab_size, hidden_size, ctx)
-        self.gradients = FlatArray(vocab_size, hidden_size, ctx, extra=VOTES)
+        self.parameters = FlatArray(vocab_size, hidden_size, ctx, layers=layers)
+        self.gradients = FlatArray(vocab_size, hidden_size, ctx, layers=layers, extra=VOTES)
         self._compiled: Dict[Tuple[int, int, Tuple[str, ...]], Compiled] = {}
         # Fresh memory for `dz` at every step would cost a page fault every 4 KiB.
         self._dz: Dict[Tuple[int, int], mx.nd.NDArray] = {}
@@ -186,13 +191,13 @@ class CharLSTM:
             UserError: naming `source` and the parameter, when a name is missing, unknown, of another shape or holds
                 numbers that are not finite.
         """
-        shapes = document_shapes(self.vocab_size, self.hidden_size)
+        shapes = document_shapes(self.vocab_size, self.hidden_size, self.layers)
         for name in [*shapes, *named]:
             found = named[name].shape if name in named else None
             if found != shapes.get(name):
                 raise UserError(
                     f"{source}: parameter {name} has shape {found}, this model needs {shapes.get(name)}: "
-                    "give weights of the same vocabulary and --hidden-size",
+                    "give weights of the same vocabulary, --hidden-size and --layers",
                     ExitStatus.BAD_CONFIG,
                 )
         for name, values in named.items():
@@ -202,7 +207,7 @@ class CharLSTM:
 
     def zero_state(self, streams: int) -> LSTMState:
         """The state before any character."""
-        shape = (streams, self.hidden_size)
+        shape = (streams, self.layers * self.hidden_size)
         return LSTMState(mx.nd.zeros(shape, ctx=self.ctx), mx.nd.zeros(shape, ctx=self.ctx))
 
     def loss_and_gradients(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[Any, LSTMState]:
@@ -218,8 +223,9 @@ class CharLSTM:
         B, T = inputs.shape
         if (B, T) not in self._dz:
             self._dz[B, T] = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
-        dz, (d_w_x, *gradients) = self._dz[B, T], self.gradients.joint.values()
-        outputs = dict(zip(_GRADIENTS, [self.gradients.extra, dz, *gradients]))
+        dz, gradients = self._dz[B, T], dict(self.gradients.joint)
+        d_w_x = gradients.pop("W_x")
+        outputs = {"votes": self.gradients.extra, "dz": dz, **gradients}
         loss, after = self._run(inputs, targets, state, outputs)
         lookup_gradient(dz, inputs.T, d_w_x)
         return loss, after
@@ -250,7 +256,7 @@ class CharLSTM:
         if (B, T, outputs) not in self._compiled:
             names = ["inputs", "targets", "h", "c", *self.parameters.views]
             arrays = {name: mx.sym.var(name) for name in names}
-            window = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, **arrays)
+            window = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, self.layers, **arrays)
             graph = mx.sym.Group([window[name] for name in ("loss", "h", "c", *outputs)])
             compiled = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
             self._compiled[B, T, outputs] = Compiled(compiled, graph.list_arguments())

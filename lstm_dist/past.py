@@ -3,8 +3,6 @@
 import json
 from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-import mxnet as mx
-
 from lstm_dist.checkpoint import STATE, Checkpoint
 from lstm_dist.config import FIELDS, RunConfig, parse_config
 from lstm_dist.exchange import World
@@ -44,8 +42,7 @@ class Past(NamedTuple):
         """
         world.settle_root(lambda: self._load(job.model), "restore")
         parts = []
-        for name in STATE:
-            whole = mx.nd.zeros((job.settings.streams(world.size), job.model.hidden_size), ctx=job.model.ctx)
+        for name, whole in zip(STATE, job.model.zero_state(job.settings.streams(world.size))):
             if self.checkpoint is not None:
                 whole[:] = self.checkpoint.state[name]
             world.broadcast_(whole, name)

@@ -1,13 +1,15 @@
 """Continue a prefix: greedily as in the document, or drawn at a temperature from the best k characters."""
 
-from typing import Optional
+from typing import Any, List, Mapping, Optional
 
 import mxnet as mx
 import numpy as np
 
 from lstm_dist import lstm
 from lstm_dist.corpus import Vocabulary
+from lstm_dist.layers import apart, side_by_side
 from lstm_dist.model import CharLSTM, on_device
+from lstm_dist.parameters import suffixes
 from lstm_dist.randomness import Purpose, generator
 
 
@@ -65,20 +67,33 @@ def choose(logits: np.ndarray, temperature: float, top_k: Optional[int], random:
     return int(up_to.searchsorted(random.random() * up_to[-1], side="right"))
 
 
+def _character_graph(s: Mapping[str, Any], model: CharLSTM) -> List[Any]:
+    """The logits after `token`, (1, V), and `h` and `c` of all layers after it, as expressions of the symbols `s`."""
+    H = model.hidden_size
+    hs: List[Any] = []
+    cs: List[Any] = []
+    begun = (apart(mx.sym, s[name], H, model.layers) for name in ("h", "c"))
+    for suffix, h, c in zip(suffixes(model.layers), *begun):
+        w_x, w_h_t, b = (s[f"{name}{suffix}"] for name in ("W_x", "W_h", "b"))
+        x = mx.sym.FullyConnected(hs[-1], w_x, num_hidden=4 * H, no_bias=True) if hs else mx.sym.take(w_x, s["token"])
+        h_after, c_after, _ = lstm.step_forward(mx.sym, x, h, c, w_h_t, b, H)
+        hs, cs = [*hs, h_after], [*cs, c_after]
+    logits = mx.sym.FullyConnected(hs[-1], s["W_hy"], s["b_y"], num_hidden=model.vocab_size)
+    return [logits, side_by_side(mx.sym, hs), side_by_side(mx.sym, cs)]
+
+
 class _Reader:
     """One stream that is read character by character, from the zero state; a character is one static graph."""
 
     def __init__(self, model: CharLSTM) -> None:
-        H, p = model.hidden_size, model.parameters.views
         self._h, self._c = model.zero_state(1)
         # FullyConnected takes its weights transposed: once for the whole text.
-        arrays = {"w_x": p["W_x"], "b": p["b"], "b_y": p["b_y"]}
-        arrays.update(w_h_t=mx.nd.transpose(p["W_h"]), w_hy_t=mx.nd.transpose(p["W_hy"]))
+        arrays = {
+            name: value if name == "W_x" or value.ndim == 1 else mx.nd.transpose(value)
+            for name, value in model.parameters.views.items()
+        }
         s = {name: mx.sym.var(name) for name in ("token", "h", "c", *arrays)}
-        x_gates = mx.sym.take(s["w_x"], s["token"])
-        h, c, _ = lstm.step_forward(mx.sym, x_gates, s["h"], s["c"], s["w_h_t"], s["b"], H)
-        logits = mx.sym.FullyConnected(h, s["w_hy_t"], s["b_y"], num_hidden=model.vocab_size)
-        graph = mx.sym.Group([logits, h, c])
+        graph = mx.sym.Group(_character_graph(s, model))
         self._graph = mx.nd.CachedOp(graph, [("static_alloc", True), ("static_shape", True)])
         self._order = graph.list_arguments()
         self._arrays = arrays

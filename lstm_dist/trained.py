@@ -35,7 +35,8 @@ def load_trained(path: Path, ctx: mx.Context) -> Trained:
     shape = np.shape(checkpoint.parameters.get("W_hi", 0))
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise UserError(f"{SOURCE} {path}: parameter W_hi has shape {shape}; give a file that jobs/train.py wrote")
-    model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx)
+    layers = sum(name.startswith("W_hi") for name in checkpoint.parameters)
+    model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx, layers)
     model.load(checkpoint.parameters, str(path))
     return Trained(model, checkpoint.vocabulary)
 

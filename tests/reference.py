@@ -15,20 +15,23 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def window_loss(
     p: Dict[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, h: np.ndarray, c: np.ndarray
 ) -> Tuple[float, np.ndarray, np.ndarray]:
-    """Summed cross-entropy of one (B, T) window from state (h, c), and the state after it."""
-    loss = 0.0
+    """Summed cross-entropy of one (B, T) window from state (h, c), and the state after it; of any number of layers."""
+    loss, layers = 0.0, sum(name.startswith("W_hi") for name in p)
+    hs, cs = np.split(h, layers, axis=1), np.split(c, layers, axis=1)
     for t in range(inputs.shape[1]):
         x = np.eye(len(p["W_xi"]))[inputs[:, t]]
-        i = sigmoid(x @ p["W_xi"] + h @ p["W_hi"] + p["b_i"])
-        f = sigmoid(x @ p["W_xf"] + h @ p["W_hf"] + p["b_f"])
-        o = sigmoid(x @ p["W_xo"] + h @ p["W_ho"] + p["b_o"])
-        c_tilde = np.tanh(x @ p["W_xc"] + h @ p["W_hc"] + p["b_c"])
-        c = f * c + i * c_tilde
-        h = o * np.tanh(c)
-        logits = h @ p["W_hy"] + p["b_y"]
+        for layer in range(layers):
+            s, h, c = "" if layer == 0 else f"_{layer + 1}", hs[layer], cs[layer]
+            i = sigmoid(x @ p[f"W_xi{s}"] + h @ p[f"W_hi{s}"] + p[f"b_i{s}"])
+            f = sigmoid(x @ p[f"W_xf{s}"] + h @ p[f"W_hf{s}"] + p[f"b_f{s}"])
+            o = sigmoid(x @ p[f"W_xo{s}"] + h @ p[f"W_ho{s}"] + p[f"b_o{s}"])
+            c_tilde = np.tanh(x @ p[f"W_xc{s}"] + h @ p[f"W_hc{s}"] + p[f"b_c{s}"])
+            cs[layer] = f * c + i * c_tilde
+            x = hs[layer] = o * np.tanh(cs[layer])
+        logits = x @ p["W_hy"] + p["b_y"]
         for row, target in enumerate(targets[:, t]):
             loss += np.log(np.exp(logits[row]).sum()) - logits[row, target]
-    return loss, h, c
+    return loss, np.concatenate(hs, axis=1), np.concatenate(cs, axis=1)
 
 
 def finite_differences(

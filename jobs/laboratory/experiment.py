@@ -24,7 +24,7 @@ class Experiment(NamedTuple):
 
     Attributes:
         streams: of one worker alone.
-        seq_len, hidden_size, vocab_size: of the model.
+        seq_len, hidden_size, layers, vocab_size: of the model.
         parameters: how many the model has.
         bytes: that a worker sends of them in a step.
         steps: in an epoch, at any number of workers: the text grows with the streams.
@@ -49,6 +49,7 @@ class Experiment(NamedTuple):
     threads: int
     flags: List[str]
     launcher: str
+    layers: int = 1
 
     def train_flags(self, point: Point, corpus: Path, target: Target) -> List[str]:
         """The flags of jobs/train.py for one point; `corpus` is what `write_corpus` wrote."""
@@ -67,11 +68,11 @@ class Experiment(NamedTuple):
 
 def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
     """The sizes of the model that these settings train on a text of so many distinct characters."""
-    parameters = number_of_parameters(vocab_size, settings.hidden_size)
+    parameters = number_of_parameters(vocab_size, settings.hidden_size, settings.layers)
     width = {"float32": 4, "float16": 2}[settings.wire_dtype]
     return {
         "seq_len": settings.seq_len, "hidden_size": settings.hidden_size, "vocab_size": vocab_size,
-        "parameters": parameters, "bytes": width * (parameters + VOTES),
+        "layers": settings.layers, "parameters": parameters, "bytes": width * (parameters + VOTES),
     }  # fmt: skip
 
 
@@ -103,8 +104,8 @@ class Folder:
         if not file.exists():
             self._begin(experiment)
         try:
-            held = json.loads(file.read_bytes())
-        except (OSError, ValueError):
+            held = {**Experiment._field_defaults, **json.loads(file.read_bytes())}
+        except (OSError, ValueError, TypeError):
             raise UserError(f"--out {self.path}: {file.name} in it cannot be read: give another folder") from None
         new = json.loads(json.dumps(experiment._asdict()))
         differ = [f"{key} was {held.get(key)} and is {new[key]}" for key in new if held.get(key) != new[key]]

@@ -36,6 +36,7 @@ class Experiment(Record):
     streams: PositiveInt
     seq_len: PositiveInt
     hidden_size: PositiveInt
+    layers: PositiveInt = 1
     vocab_size: PositiveInt
     parameters: PositiveInt
     steps: PositiveInt

@@ -28,7 +28,10 @@ def _facts(findings: Findings) -> "List[tuple[str, str]]":
     failed = sum(job.state == "failed" for job in jobs)
     done = f"{counted(len(points), 'training job')} and {counted(len(network), 'network job')}: "
     done += f"{len(jobs) - failed} finished, {failed} failed"
-    model = f"LSTM of {number(experiment.hidden_size)} hidden units, {number(experiment.vocab_size)} characters, "
+    layers = f"{experiment.layers} layers of " if experiment.layers > 1 else ""
+    model = (
+        f"LSTM of {layers}{number(experiment.hidden_size)} hidden units, {number(experiment.vocab_size)} characters, "
+    )
     model += f"{number(experiment.parameters)} parameters; windows of {experiment.seq_len} characters"
     timed = (
         f"{counted(experiment.epochs, 'epoch')} of {counted(experiment.steps, 'step')}, {experiment.warm_up} to warm "

@@ -139,7 +139,7 @@ def test_given_weights_have_to_be_this_models(
     save_file(change(load_file(str(weights))), str(path))
     message = refusal(f"--corpus={song_file}", f"--init={path}")
     assert message.startswith(f"--init {path}: {expected}")
-    assert message.endswith("give weights of the same vocabulary and --hidden-size")
+    assert message.endswith("give weights of the same vocabulary, --hidden-size and --layers")
 
 
 @pytest.mark.slow

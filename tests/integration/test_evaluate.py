@@ -12,7 +12,7 @@ from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.corpus import Vocabulary
 from tests import reference
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS
-from tests.integration.programs import ROOT, TINY, TRAIN, newest, run
+from tests.integration.programs import ROOT, SAMPLE, TINY, TRAIN, newest, run
 
 EVALUATE = ("python", str(ROOT / "jobs" / "evaluate.py"))
 PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
@@ -46,7 +46,8 @@ def expected(run_dir: Path, text: str) -> float:
     assert checkpoint.vocabulary is not None
     tokens = checkpoint.vocabulary.encode(text)
     parameters = {name: value.astype(np.float64) for name, value in checkpoint.parameters.items()}
-    zeros = np.zeros((1, parameters["W_hi"].shape[0]))
+    layers = sum(name.startswith("W_hi") for name in parameters)
+    zeros = np.zeros((1, layers * parameters["W_hi"].shape[0]))
     loss, _, _ = reference.window_loss(parameters, tokens[None, :-1], tokens[None, 1:], zeros, zeros)
     return float(np.exp(loss / (len(tokens) - 1)))
 
@@ -75,6 +76,23 @@ def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model:
     assert done.returncode == 0, done.stderr
     assert "80 characters (2 distinct: 火车) are unknown to the model: left out\n" in done.stdout
     assert float(numbers(done.stdout)[0]) == pytest.approx(expected(model, "我们走，走我们。" * 20), rel=6e-6)
+
+
+def test_a_deeper_model_is_read_as_it_was_trained(model: Path, tmp_path: Path):
+    corpus = model.parent / "text.txt"
+    words = [f"--corpus={corpus}", f"--run-dir={tmp_path}/run", "--layers=2", "--learning-rate=0.5"]
+    done = run([*TRAIN, *TINY, *words], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    done = evaluate(tmp_path / "run", f"--corpus={corpus}")
+    assert done.returncode == 0, done.stderr
+    text = TEXT.replace("\n", " ")
+    assert float(numbers(done.stdout)[0]) == pytest.approx(expected(tmp_path / "run", text), rel=6e-6)
+    done = run([*SAMPLE, f"{tmp_path}/run", "--prefix=我们"], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("我们")
+    done = run([*TRAIN, *TINY, *words[:1], f"--init={newest(tmp_path / 'run')}"], env=ENVIRONMENT, cwd=tmp_path)
+    assert done.returncode == 78
+    assert done.stderr.endswith("give weights of the same vocabulary, --hidden-size and --layers\n")
 
 
 @pytest.mark.slow

@@ -85,6 +85,7 @@ def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_fil
         "global_batch_size": 4,
         "batch_size_per_worker": None,
         "hidden_size": 8,
+        "layers": 1,
         "init": None,
         "epochs": 3,
         "learning_rate": 0.5,

@@ -1,5 +1,6 @@
 """One world for the whole session: under `mpirun -np N` one of N ranks, under plain pytest a world of one."""
 
+import os
 import sys
 from typing import Iterator
 
@@ -10,7 +11,10 @@ from lstm_dist.exchange import World
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
+    before = dict(os.environ)
     world = World.open()
+    os.environ.clear()  # of what is for this world alone: other tests start programs, by other launchers
+    os.environ.update(before)
     yield world
     world.__exit__(None, None, None)
 

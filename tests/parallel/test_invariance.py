@@ -19,11 +19,20 @@ EPOCHS = 4
 TOKENS = np.random.default_rng(5).integers(0, V, STREAMS * (T * 9 + 1)).astype(np.int32)
 
 
-def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0, wire_dtype="float32", callbacks=None):
+def walk(
+    world,
+    sampling,
+    reference_batch_size=32,
+    seed_of_rank=0,
+    max_norm=5.0,
+    wire_dtype="float32",
+    callbacks=None,
+    layers=1,
+):
     """Train; returns the parameters under the document's names and the log."""
     kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
-    model = CharLSTM(V, H, mx.cpu())
-    named = {k: 20 * v for k, v in initial_parameters(V, H, seed=seed_of_rank).items()}
+    model = CharLSTM(V, H, mx.cpu(), layers)
+    named = {k: 20 * v for k, v in initial_parameters(V, H, seed_of_rank, layers).items()}
     model.load(named, "test")
     batches = kind(TOKENS, STREAMS, T, world.rank, world.size)
     assert EPOCHS * batches.steps_per_epoch >= 30
@@ -42,19 +51,29 @@ def walk(world, sampling, reference_batch_size=32, seed_of_rank=0, max_norm=5.0,
     return model.parameters.to_document(), log
 
 
+def same_trajectory(ours, log, theirs, their_log):
+    for name, expected in theirs.items():
+        # Relative to the parameter's own size: an element near zero has no relative error of its own.
+        difference = np.abs(ours[name] - expected).max() / np.abs(expected).max()
+        assert difference < 1e-4, name
+    np.testing.assert_allclose(log.losses, their_log.losses, rtol=5e-6)
+    np.testing.assert_allclose(log.norms, their_log.norms, rtol=1e-4)
+
+
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])
 @pytest.mark.parametrize("reference_batch_size", [STREAMS, 32])
 def test_every_world_walks_the_trajectory_of_one(world, sampling, reference_batch_size):
     ours, log = walk(world, sampling, reference_batch_size)
-    alone, log_alone = walk(Alone(), sampling, reference_batch_size)
-    for name, expected in alone.items():
-        # Relative to the parameter's own size: an element near zero has no relative error of its own.
-        difference = np.abs(ours[name] - expected).max() / np.abs(expected).max()
-        assert difference < 1e-4, name
-    np.testing.assert_allclose(log.losses, log_alone.losses, rtol=5e-6)
-    np.testing.assert_allclose(log.norms, log_alone.norms, rtol=1e-4)
+    same_trajectory(ours, log, *walk(Alone(), sampling, reference_batch_size))
     assert log.losses[-1] < log.losses[0]
     assert max(log.norms) > 5.0, "the clip has to be active, or its place would not matter"
+
+
+def test_so_it_does_with_layers_above_the_first(world):
+    ours, log = walk(world, "consecutive", layers=2)
+    same_trajectory(ours, log, *walk(Alone(), "consecutive", layers=2))
+    begun = initial_parameters(V, H, 0, layers=2)["W_hf_2"]
+    assert np.abs(ours["W_hf_2"] - 20 * begun).max() > 0.001, "or they would not be trained"
 
 
 def test_without_the_clip_it_is_another_trajectory(world):

@@ -14,19 +14,19 @@ V, H = 13, 6
 TOKENS = np.random.default_rng(3).integers(0, V, 1501).astype(np.uint8)
 
 
-def model_of(scale: float, forgets: float = 0.0) -> "tuple[CharLSTM, dict]":
+def model_of(scale: float, forgets: float = 0.0, layers: int = 1) -> "tuple[CharLSTM, dict]":
     """A model with weights of this size, and with this on its forget gates: far above 0 they forget nothing."""
     random = np.random.default_rng(7)
-    named = {name: scale * random.standard_normal(shape) for name, shape in document_shapes(V, H).items()}
+    named = {name: scale * random.standard_normal(shape) for name, shape in document_shapes(V, H, layers).items()}
     named["b_f"] = named["b_f"] + forgets
     named = {name: value.astype(np.float32) for name, value in named.items()}
-    model = CharLSTM(V, H, mx.cpu())
+    model = CharLSTM(V, H, mx.cpu(), layers)
     model.load(named, "test")
     return model, {name: value.astype(np.float64) for name, value in named.items()}
 
 
 def expected(parameters: dict, tokens: np.ndarray) -> float:
-    zeros = np.zeros((1, H))
+    zeros = np.zeros((1, H * sum(name.startswith("W_hi") for name in parameters)))
     loss, _, _ = reference.window_loss(parameters, tokens[None, :-1], tokens[None, 1:], zeros, zeros)
     return loss / (len(tokens) - 1)
 
@@ -52,6 +52,11 @@ def test_a_model_that_forgets_nothing_is_read_again_until_every_stream_begins_wh
     assert score.rounds > 1, "or this is no such model"
     forgetful, _ = model_of(0.6)
     assert Scorer(TOKENS, 5, 50, world).score(forgetful).rounds == 1
+
+
+def test_a_deeper_model_carries_the_state_of_all_its_layers(world):
+    model, parameters = model_of(1.0, layers=2)
+    assert Scorer(TOKENS, 7, 35, world).score(model).loss == pytest.approx(expected(parameters, TOKENS), rel=2e-6)
 
 
 def test_as_many_streams_as_characters_are_read_in_order(world):

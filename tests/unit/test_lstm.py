@@ -1,5 +1,7 @@
 """Three witnesses of the hand-written backward pass. Every axis has its own length, so no transposition passes."""
 
+import itertools
+
 import mxnet as mx
 import numpy as np
 import pytest
@@ -13,34 +15,36 @@ from tests.reference import finite_differences, window_loss
 B, T, H, V = 3, 4, 5, 7
 
 
-def make_case(seed=0, steps=T, streams=B):
+def make_case(seed=0, steps=T, streams=B, layers=1):
     """Parameters far from their initial smallness, so that the gates are not in their linear range."""
     rng = np.random.default_rng(seed)
-    parameters = {name: rng.normal(0, 0.7, shape) for name, shape in document_shapes(V, H).items()}
+    parameters = {name: rng.normal(0, 0.7, shape) for name, shape in document_shapes(V, H, layers).items()}
     text = rng.integers(0, V, (streams, steps + 1))
-    state = rng.normal(0, 0.5, (2, streams, H))
+    state = rng.normal(0, 0.5, (2, streams, layers * H))
     return parameters, text[:, :-1], text[:, 1:], state[0], state[1]
 
 
 def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     """The product's own lines, run operator by operator in float64."""
-    flat = FlatArray(V, H, mx.cpu(), dtype)
+    layers = h.shape[1] // H
+    flat = FlatArray(V, H, mx.cpu(), dtype, layers=layers)
     flat.from_document(parameters)
     outputs = window_graph(
-        nd, *inputs.shape, H, V,
+        nd, *inputs.shape, H, V, layers,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
-    gradients = FlatArray(V, H, mx.cpu(), dtype)
+    gradients = FlatArray(V, H, mx.cpu(), dtype, layers=layers)
     lookup_gradient(outputs["dz"], inputs.T, gradients.joint["W_x"])
-    for name in ("W_h, b", "W_hy, b_y"):
+    for name in [*gradients.joint][1:]:
         gradients.joint[name][:] = outputs[name]
     return outputs, gradients.to_document()
 
 
-@pytest.mark.parametrize(("steps", "streams"), [(1, B), (T, B), (T, 17)])  # from 16 streams on products are swapped
-def test_finite_differences_of_a_float64_reference(steps, streams):
-    case = make_case(1, steps, streams)
+# From 16 streams on products are swapped.
+@pytest.mark.parametrize(("steps", "streams", "layers"), [(1, B, 1), (T, B, 1), (T, 17, 1), (1, B, 2), (T, B, 3)])
+def test_finite_differences_of_a_float64_reference(steps, streams, layers):
+    case = make_case(1, steps, streams, layers)
     loss, h, c = window_loss(*case)
     outputs, gradients = evaluate(*case)
     np.testing.assert_allclose(outputs["loss"].asscalar(), loss, rtol=1e-12)
@@ -84,44 +88,45 @@ def test_autograd_over_a_textbook_forward():
         np.testing.assert_allclose(gradients[name], array.grad.asnumpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def gluon_twin(named):
+def gluon_twin(named, layers):
     """gluon.rnn.LSTM and a Dense layer with our weights; gluon's gates are i, f, g, o and it has two bias vectors."""
-    layer, head = gluon.rnn.LSTM(H, input_size=V), gluon.nn.Dense(V, in_units=H, flatten=False)
+    layer, head = gluon.rnn.LSTM(H, layers, input_size=V), gluon.nn.Dense(V, in_units=H, flatten=False)
     layer.initialize()
     head.initialize()
     order = [GATES.index(g) for g in ("i", "f", "c", "o")]
 
-    def stack(kind):
-        return np.concatenate([named[f"{kind}{GATES[k]}"].T for k in order], axis=0)
-
-    layer.l0_i2h_weight.set_data(nd.array(stack("W_x")))
-    layer.l0_h2h_weight.set_data(nd.array(stack("W_h")))
-    layer.l0_i2h_bias.set_data(nd.array(stack("b_")))
-    layer.l0_h2h_bias.set_data(nd.zeros(4 * H))
+    for kind, suffix, parameter in parameters_of(layer, layers):
+        stacked = np.concatenate([named[f"{kind}{GATES[k]}{suffix}"].T for k in order], axis=0)
+        parameter.set_data(nd.array(stacked))
+    for number in range(layers):
+        getattr(layer, f"l{number}_h2h_bias").set_data(nd.zeros(4 * H))
     head.weight.set_data(nd.array(named["W_hy"].T))
     head.bias.set_data(nd.array(named["b_y"]))
     return layer, head
 
 
-def from_gluon(layer, head):
+def parameters_of(layer, layers):
+    """Kind and suffix of our names, and gluon's parameter."""
+    kinds = {"W_x": "i2h_weight", "W_h": "h2h_weight", "b_": "i2h_bias"}
+    for number, (kind, name) in itertools.product(range(layers), kinds.items()):
+        yield kind, f"_{number + 1}" if number else "", getattr(layer, f"l{number}_{name}")
+
+
+def from_gluon(layer, head, layers):
     """gluon's gradients under the document's names."""
-    blocks = {
-        "W_x": layer.l0_i2h_weight.grad().asnumpy(),
-        "W_h": layer.l0_h2h_weight.grad().asnumpy(),
-        "b_": layer.l0_i2h_bias.grad().asnumpy(),
-    }
     gradients = {"W_hy": head.weight.grad().asnumpy().T, "b_y": head.bias.grad().asnumpy()}
-    for kind, block in blocks.items():
-        for gate, part in zip(("i", "f", "c", "o"), np.split(block, 4)):
-            gradients[f"{kind}{gate}"] = part.T
+    for kind, suffix, parameter in parameters_of(layer, layers):
+        for gate, part in zip(("i", "f", "c", "o"), np.split(parameter.grad().asnumpy(), 4)):
+            gradients[f"{kind}{gate}{suffix}"] = part.T
     return gradients
 
 
-def test_gluon_with_copied_weights_over_three_windows_of_carried_state():
-    named = make_case(3)[0]
-    model = CharLSTM(V, H, mx.cpu())
+@pytest.mark.parametrize("layers", [1, 2])
+def test_gluon_with_copied_weights_over_three_windows_of_carried_state(layers):
+    named = make_case(3, layers=layers)[0]
+    model = CharLSTM(V, H, mx.cpu(), layers)
     model.load({k: v.astype(np.float32) for k, v in named.items()}, "test")
-    layer, head = gluon_twin(named)
+    layer, head = gluon_twin(named, layers)
     text = np.random.default_rng(4).integers(0, V, (B, 3 * T + 1))
     state, twin_state = model.zero_state(B), layer.begin_state(B)
     for start in range(0, 3 * T, T):
@@ -135,10 +140,10 @@ def test_gluon_with_copied_weights_over_three_windows_of_carried_state():
             twin_loss = twin_loss.sum()
         twin_loss.backward()
         np.testing.assert_allclose(loss.asscalar(), twin_loss.asscalar(), rtol=1e-5)
-        np.testing.assert_allclose(state.h.asnumpy(), twin_state[0][0].asnumpy(), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(state.c.asnumpy(), twin_state[1][0].asnumpy(), rtol=1e-4, atol=1e-6)
+        for ours, twins in zip(state, twin_state):  # which have a layer behind the other, and not side by side
+            np.testing.assert_allclose(ours.asnumpy(), np.hstack(twins.asnumpy()), rtol=1e-4, atol=1e-6)
         gradients = model.gradients.to_document()
-        for name, expected in from_gluon(layer, head).items():
+        for name, expected in from_gluon(layer, head, layers).items():
             np.testing.assert_allclose(gradients[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
 
 

@@ -21,11 +21,24 @@ def test_the_documents_names_and_shapes():
     assert len(document_shapes(V, H)) == 14
 
 
+def test_layers_above_come_behind_the_documents_names_and_begin_as_they_do():
+    one, three = document_shapes(V, H), document_shapes(V, H, layers=3)
+    assert [*three][:14] == [*one]
+    assert len(three) == 14 + 2 * 12
+    assert {three[name] for name in ("W_xi_2", "W_hc_3", "W_xo_3")} == {(H, H)}
+    assert three["b_f_3"] == (H,)
+    first, deep = initial_parameters(V, H, 3), initial_parameters(V, H, 3, layers=3)
+    assert all(np.array_equal(deep[name], value) for name, value in first.items())
+    assert not np.array_equal(deep["W_xi_2"], deep["W_xi_3"])
+    assert number_of_parameters(V, H, 3) == number_of_parameters(V, H) + 2 * (8 * H * H + 4 * H)
+
+
 def test_the_memory_that_is_needed_is_more_than_all_parameters_twice():
     parameters = sum(math.prod(shape) for shape in document_shapes(V, H).values())
     assert number_of_parameters(V, H) == parameters
-    assert memory_needed(V, H, 0, 35) == 4 * 2 * parameters
-    assert memory_needed(V, H, 3, 2) - memory_needed(V, H, 0, 2) == 4 * 6 * (14 * H + 2 * V)
+    assert memory_needed(V, H, 1, 0, 35) == 4 * 2 * parameters
+    assert memory_needed(V, H, 1, 3, 2) - memory_needed(V, H, 1, 0, 2) == 4 * 6 * (14 * H + 2 * V)
+    assert memory_needed(V, H, 2, 3, 2) - memory_needed(V, H, 2, 0, 2) == 4 * 6 * (28 * H + 2 * V)
 
 
 def test_initial_parameters_depend_on_the_seed_alone():

@@ -15,12 +15,12 @@ VOCABULARY = Vocabulary("春夏秋冬风花雪月")
 V, H = len(VOCABULARY), 6
 
 
-@pytest.fixture(scope="module")
-def model() -> CharLSTM:
+@pytest.fixture(scope="module", params=[1, 2], ids=["1 layer", "2 layers"])
+def model(request: pytest.FixtureRequest) -> CharLSTM:
     """With weights that are far from zero, so that what it says depends on all that it has read."""
     random = np.random.default_rng(3)
-    model = CharLSTM(V, H, mx.cpu())
-    shapes = document_shapes(V, H)
+    model = CharLSTM(V, H, mx.cpu(), request.param)
+    shapes = document_shapes(V, H, request.param)
     scale = {"W": 2.0, "b": 0.2}
     model.load({k: random.normal(0, scale[k[0]], shape).astype(np.float32) for k, shape in shapes.items()}, "test")
     return model
@@ -31,7 +31,7 @@ def likeliest_by_the_reference(model: CharLSTM, prefix: str, length: int) -> str
     p = {name: value.astype(np.float64) for name, value in model.parameters.to_document().items()}
     tokens = VOCABULARY.encode(prefix).tolist()
     for _ in range(length):
-        zero = np.zeros((1, H))
+        zero = np.zeros((1, model.layers * H))
         inputs = np.array([tokens])
         losses = [window_loss(p, inputs, np.array([[*tokens[1:], k]]), zero, zero)[0] for k in range(V)]
         tokens.append(int(np.argmin(losses)))

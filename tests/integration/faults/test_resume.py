@@ -73,6 +73,10 @@ def test_a_changing_step_size_and_a_held_out_text_go_on_bit_by_bit_too(song_file
     assert [row["valid_perplexity"] is None for row in rows(tmp_path / "whole")[:EPOCHS]] == [True, False] * 2 + [True]
 
 
+def test_a_deeper_model_goes_on_bit_by_bit_too(song_file: Path, tmp_path: Path):
+    kill_and_resume(mpirun(2), tmp_path, 2, f"--corpus={song_file}", "--layers=3")
+
+
 def test_other_numbers_of_workers_walk_the_same_trajectory(song_file: Path, tmp_path: Path):
     # At larger steps this model is chaotic: 1 and 4 workers that nobody stops part by half in eight epochs.
     flags = (*FLAGS, "--learning-rate=0.1", f"--corpus={song_file}")
@@ -100,6 +104,7 @@ def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_
     for change, words in (
         ("--learning-rate=0.1", "--learning-rate was 0.5 and is 0.1"),
         ("--hidden-size=9", "--hidden-size was 8 and is 9"),
+        ("--layers=2", "--layers was 1 and is 2"),
         ("--max-chars=601", "--corpus-sha256 was "),
         ("--sampling=random", "--sampling was consecutive and is random"),
         ("--global-batch-size=5", "--global-batch-size was 4 and is 5"),
