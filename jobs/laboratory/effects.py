@@ -3,6 +3,8 @@
 from itertools import cycle
 from typing import Dict, List, NamedTuple, Sequence
 
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
 from laboratory.canvas import HUES, finished, panel, point, styled
 from laboratory.content import Cell, Picture, Report, Row, Section, Table
 from laboratory.tables import estimate
@@ -93,11 +95,19 @@ def summary(found: Dict[str, List[Effect]]) -> str:
 def _hyperparameter(factor: str, found: List[Effect]) -> str:
     """Which value was best at predicting what was held out, and by how much."""
     if factor == "max-chars":
-        return "--max-chars: another length has another vocabulary and another text held out, so that none is the best."
+        first, last = found[0], found[-1]
+        return (
+            f"--max-chars: from {first.value} to {last.value} characters the training perplexity goes from "
+            f"{number(first.trained.value, 1)} to {number(last.trained.value, 1)}; every length has a vocabulary and a "
+            "held out text of its own, so that none is the best."
+        )
     best, worst = (choose(found, key=lambda effect: effect.best.value) for choose in (min, max))
+    least, most = number(best.best.value, 1), number(worst.best.value, 1)
+    if _overlap(best.best, worst.best):
+        return f"--{factor}: no difference that can be told on the held out text, from {least} to {most} at best."
     return (
-        f"--{factor}: best is {best.value}, with a perplexity of {number(best.best.value, 1)} on the held out text "
-        f"after epoch {best.best_epoch:.0f}; worst is {worst.value}, with {number(worst.best.value, 1)}."
+        f"--{factor}: {best.value} is best on the held out text, with a perplexity of {least} after epoch "
+        f"{best.best_epoch:.0f}; {worst.value} is worst, with {most}."
     )
 
 
@@ -171,6 +181,10 @@ def of_epochs(factor: str, found: List[Effect]) -> Picture:
             label = effect.value if row is effect.rows[0] else None
             axes.plot([e.epoch for e in row.epochs], [e.valid_perplexity for e in row.epochs], color=hue, label=label)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 4, 5, 7)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("epoch")
-    axes.set_ylabel("perplexity on the held out text")
-    return finished(figure, "How it gets there", f"Held out perplexity by epoch, for --{factor}", columns=2)
+    axes.set_ylabel("held out perplexity (log scale)")
+    columns = len(found) if factor != "batches" else 2
+    return finished(figure, "How it gets there", f"Held out perplexity by epoch, for --{factor}", columns)

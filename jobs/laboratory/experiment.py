@@ -3,7 +3,8 @@
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 from laboratory.point import Point
 from lstm_dist.config import RunConfig
@@ -39,6 +40,7 @@ class Experiment(NamedTuple):
     streams: int
     seq_len: int
     hidden_size: int
+    layers: int
     vocab_size: int
     parameters: int
     bytes: int
@@ -49,7 +51,6 @@ class Experiment(NamedTuple):
     threads: int
     flags: List[str]
     launcher: str
-    layers: int = 1
 
     def train_flags(self, point: Point, corpus: Path, target: Target) -> List[str]:
         """The flags of jobs/train.py for one point; `corpus` is what `write_corpus` wrote."""
@@ -100,31 +101,8 @@ class Folder:
         Raises:
             UserError: when the folder holds another, or something else.
         """
-        file = self.path / "experiment.json"
-        if not file.exists():
-            self._begin(experiment)
-        try:
-            held = {**Experiment._field_defaults, **json.loads(file.read_bytes())}
-        except (OSError, ValueError, TypeError):
-            raise UserError(f"--out {self.path}: {file.name} in it cannot be read: give another folder") from None
-        new = json.loads(json.dumps(experiment._asdict()))
-        differ = [f"{key} was {held.get(key)} and is {new[key]}" for key in new if held.get(key) != new[key]]
-        if differ:
-            raise UserError(
-                f"--out {self.path}: holds another experiment, whose {', '.join(differ)}: give another folder",
-                ExitStatus.BAD_CONFIG,
-            )
-
-    def _begin(self, experiment: Experiment) -> None:
-        try:
-            if self.path.exists() and any(self.path.iterdir()):
-                raise UserError(f"--out {self.path}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "experiment.json", experiment._asdict())
-        except OSError as error:
-            raise UserError(
-                f"--out {self.path}: cannot be written ({error.strerror})", ExitStatus.CANNOT_CREATE
-            ) from None
+        usual = {"layers": 1}  # before that was thought of
+        settle(self.path / "experiment.json", experiment._asdict(), "another experiment,", usual)
 
     def rows(self, kind: str) -> Dict[str, Dict[str, Any]]:
         """What was measured, by name: `kind` is points or network."""
@@ -161,6 +139,38 @@ class Folder:
             partial.write_text(text * times, encoding="utf-8")
             os.replace(partial, file)
         return file.resolve()
+
+
+def settle(file: Path, settings: Mapping[str, Any], what: str, usual: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Begin the folder of `file` with these settings, or see that those that it holds are the same.
+
+    Args:
+        file: JSON, of the settings.
+        settings: that all that is kept in the folder has in common.
+        what: a folder with other settings holds, for the message.
+        usual: what stands for settings that it does not hold.
+
+    Raises:
+        UserError: naming --out, when it holds others, or something else, or cannot be written.
+    """
+    out = file.parent
+    try:
+        if not file.exists():
+            if out.exists() and any(out.iterdir()):
+                raise UserError(f"--out {out}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
+            out.mkdir(parents=True, exist_ok=True)
+            write_json(file, settings)
+        held = {**usual, **json.loads(file.read_bytes())}
+    except (ValueError, TypeError):
+        raise UserError(f"--out {out}: {file.name} in it cannot be read: give another folder") from None
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror})", ExitStatus.CANNOT_CREATE) from None
+    new = json.loads(json.dumps(settings))
+    differ = [f"{key} was {held.get(key)} and is {new[key]}" for key in new if held.get(key) != new[key]]
+    if differ:
+        raise UserError(
+            f"--out {out}: holds {what} whose {', '.join(differ)}: give another folder", ExitStatus.BAD_CONFIG
+        )
 
 
 def write_json(path: Path, value: Any) -> None:

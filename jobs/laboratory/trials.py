@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
-from laboratory.experiment import write_json
+from laboratory.experiment import settle, write_json
 from laboratory.job import execute, json_lines
 from laboratory.launchers import Launcher
 from laboratory.rows import Record, read_row
@@ -75,24 +75,7 @@ class Trials:
         Raises:
             UserError: naming --out, when it holds something else, or cannot be written.
         """
-        file, now = self._folder / "setup.json", self._setup._asdict()
-        try:
-            if not file.exists():
-                if self._folder.exists() and any(self._folder.iterdir()):
-                    raise UserError(
-                        f"--out {self._folder}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE
-                    )
-                self._folder.mkdir(parents=True, exist_ok=True)
-                write_json(file, now)
-            held = json.loads(file.read_bytes())
-        except (OSError, ValueError) as error:
-            raise UserError(f"--out {self._folder}: cannot be used ({error})", ExitStatus.CANNOT_CREATE) from None
-        differ = [f"{key} was {held.get(key)} and is {value}" for key, value in now.items() if held.get(key) != value]
-        if differ:
-            raise UserError(
-                f"--out {self._folder}: holds trials whose {', '.join(differ)}: give another folder",
-                ExitStatus.BAD_CONFIG,
-            )
+        settle(self._folder / "setup.json", self._setup._asdict(), "trials")
 
     def command(self, name: str) -> List[str]:
         """Of one trial."""
