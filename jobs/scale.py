@@ -103,7 +103,7 @@ def main(argv: Sequence[str]) -> int:
     jobs = still_to_do(what, request, folder)
     array = Array(folder, options.per_node, options.sbatch)
     if options.dry_run:
-        print("\n".join(commands(jobs, what, request, array, argv)))
+        print("\n".join(commands(jobs, what, request, array, argv)) or "nothing is left to measure")
         return 0
     folder.open(experiment)
     folder.write_corpus(text, request.workers[-1])

@@ -131,7 +131,8 @@ def load_checkpoint(path: Path, flag: str) -> Checkpoint:
         UserError: when the file is missing or is not a whole safetensors file.
     """
     if not os.path.isfile(path):  # Path.is_file lets some errors through, a name that is too long among them
-        raise UserError(f"{flag} {path}: no such file", ExitStatus.NO_INPUT)
+        what = "is a folder: name one of its .safetensors files" if os.path.isdir(path) else "no such file"
+        raise UserError(f"{flag} {path}: {what}", ExitStatus.NO_INPUT)
     try:
         data = read(path)
     except OSError as error:

@@ -3,7 +3,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence, Set
 
 from laboratory.launchers import Horovodrun, Launcher, Srun
 from laboratory.point import MODES
@@ -60,13 +60,17 @@ def parse(argv: Sequence[str], description: str) -> Request:
         UserError: naming the flag.
     """
     cut = argv.index("--") if "--" in argv else len(argv)
-    options = _parser(description).parse(argv[:cut])
+    parser = _parser(description)
+    options = parser.parse(argv[:cut])
     for name, value in vars(options).items():
         if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 1 and name not in _MAY_BE_LESS:
             raise UserError(f"--{name.replace('_', '-')} {value:g}: should be at least 1")
     if options.what not in ("training", "network"):
         raise UserError(f"{options.what}: should be training or network; flags of jobs/train.py go behind a --")
+    _refuse_unmeant({name for name, value in vars(options).items() if value != parser.get_default(name)}, options)
     workers = _numbers(options.workers)
+    if options.what == "network" and len(workers) < 2:
+        raise UserError(f"--workers {options.workers}: one worker sends nothing: name more of them, as 1,2,4")
     modes = options.mode.split(",")
     for mode in modes:
         if mode not in MODES:
@@ -79,6 +83,21 @@ def parse(argv: Sequence[str], description: str) -> Request:
 
 
 _MAY_BE_LESS = ("time_every", "seconds", "to_perplexity")
+
+
+def _refuse_unmeant(given: Set[str], options: argparse.Namespace) -> None:
+    """Refuse flags that would change nothing, as somebody thinks they do; but for those that follow a `network`."""
+    is_network, needs_slurm = options.what == "network", options.slurm_array or options.launcher == "srun"
+    for names, means_nothing, instead in (
+        (("seconds", "largest"), not is_network, "is of network: begin with `jobs/scale.py network`, or leave it out"),
+        (("max_epochs",), not options.to_perplexity, "goes with --to-perplexity"),
+        (("per_node", "sbatch"), not options.slurm_array, "goes with --slurm-array"),
+        (("hosts", "hostfile", "interface"), needs_slurm, "is for horovodrun: Slurm knows its own nodes: leave it out"),
+    ):
+        for name in names:
+            if means_nothing and name in given:
+                flag = "-H" if name == "hosts" else f"--{name.replace('_', '-')}"
+                raise UserError(f"{flag} {getattr(options, name)}: {instead}")
 
 
 def _numbers(text: str) -> List[int]:

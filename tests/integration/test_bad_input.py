@@ -152,7 +152,9 @@ def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weight
     other = f"--init {weights}: was trained on other characters than --corpus has; use that corpus"
     assert refusal(corpus, f"--init={weights}", "--max-chars=100") == other
     assert refusal(corpus, f"--init={tmp_path}/a") == f"--init {tmp_path}/a: no such file"
-    assert refusal(corpus, f"--init={tmp_path}") == f"--init {tmp_path}: no such file"
+    assert (
+        refusal(corpus, f"--init={tmp_path}") == f"--init {tmp_path}: is a folder: name one of its .safetensors files"
+    )
     path = tmp_path / "a.safetensors"
     path.write_bytes(weights.read_bytes()[:-1])
     assert refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not a whole .safetensors file (")

@@ -18,7 +18,7 @@ from tests.integration.programs import ROOT, environment, run
 
 SCALE = ("python", str(ROOT / "jobs" / "scale.py"))
 REPORT = str(ROOT / "jobs" / "report.py")
-SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--seconds=0.001")
+SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1")
 TRAINED = ("--", "--hidden-size=8", "--seq-len=5")
 
 
@@ -131,15 +131,17 @@ def is_python(pid: int) -> bool:
 @pytest.mark.parametrize("controller", ["mpi", "gloo"])
 def test_the_network_alone(controller: str, tmp_path: Path):
     out = tmp_path / "out"
-    done = scale("network", "--workers=1,2", "--largest=2", f"--controller={controller}", f"--out={out}")
+    done = scale(
+        "network", "--workers=1,2", "--seconds=0.001", "--largest=2", f"--controller={controller}", f"--out={out}"
+    )
     assert done.returncode == 0, done.stderr
     found = rows(out, "network")
     assert sorted(found) == sorted([f"horovod-{controller}-n002", "mpi-n002"])
     for row in found.values():
         assert [size["bytes"] for size in row["sizes"]] == [2**k for k in range(10, 22)]
         assert all(len(size["seconds"]) >= 4 and min(size["seconds"]) > 0 for size in row["sizes"])
-        medians = [sorted(size["seconds"])[len(size["seconds"]) // 2] for size in row["sizes"]]
-        assert medians[-1] > medians[0]
+        # The least of each: other tests that run meanwhile make any of the others as late as they like.
+        assert min(row["sizes"][-1]["seconds"]) > min(row["sizes"][0]["seconds"])
 
 
 @pytest.mark.slow
@@ -188,6 +190,14 @@ def test_a_login_node_where_mxnet_cannot_be_loaded_will_do(tmp_path: Path):
         (["--workers=1,2", "--only=weak-n9"], "--only weak-n9: there is no such job here"),
         (["--workers=1,2", "--launcher=srun"], "--launcher srun: this is no Slurm allocation"),
         (["--workers=1,2,4", "-H", "a:1,b:1"], "--workers 1,2,4: there is room for 2 (horovodrun --mpi on a:1,b:1)"),
+        (
+            ["--workers=1,2", "--seconds=2"],
+            "--seconds 2.0: is of network: begin with `jobs/scale.py network`, or leave",
+        ),
+        (["network", "--workers=1"], "--workers 1: one worker sends nothing: name more of them, as 1,2,4"),
+        (["--workers=1,2", "--max-epochs=9"], "--max-epochs 9: goes with --to-perplexity"),
+        (["--workers=1,2", "--per-node=2"], "--per-node 2: goes with --slurm-array"),
+        (["--workers=1,2", "--slurm-array", "-H", "a:1"], "-H a:1: is for horovodrun: Slurm knows its own nodes"),
         (["--worker=1"], "--workers"),
         (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go behind a --"),
     ],

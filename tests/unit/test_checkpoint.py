@@ -118,7 +118,7 @@ def test_a_file_of_another_program_may_have_no_vocabulary(path: Path):
 def test_what_is_no_checkpoint_gets_one_line(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     assert refusal(path).endswith("no such file")
-    assert refusal(tmp_path).endswith("no such file")
+    assert refusal(tmp_path).endswith("is a folder: name one of its .safetensors files")
     assert refusal(tmp_path / ("a" * 3000)).endswith("no such file")
     bfloat16 = b'{"b_y":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]}}'
     enormous = b'{"b_y":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,18446744073709551612]}}'
