@@ -11,6 +11,7 @@ that (jobs/prepare.py --min-count, --max-vocab), and else left out.
 
 import argparse
 import hashlib
+import math
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -52,13 +53,17 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     add("--streams", type=int, metavar="N", help=f"that are read at once (default {STREAMS} a worker)")
     add("--seq-len", type=int, default=35, metavar="N", help="characters in a window (default %(default)s)")
     add("--device", choices=("auto", "cpu", "gpu"), default="auto", help="as for jobs/train.py (default %(default)s)")
+    add("--stall-timeout", type=float, default=FIELDS["stall_timeout"].default, metavar="X",
+        help="seconds without a window after which a worker ends itself and the job (default %(default)g)")  # fmt: skip
     given = parser.parse(argv)
     for flag, value, least in (
         ("--max-chars", given.max_chars, 0), ("--max-corpus-bytes", given.max_corpus_bytes, 1),
-        ("--streams", given.streams, 1),
+        ("--streams", given.streams, 1), ("--stall-timeout", given.stall_timeout, 1),
     ):  # fmt: skip
         if value is not None and value < least:
             raise UserError(f"{flag} {value}: should be at least {least}")
+    if not math.isfinite(given.stall_timeout):
+        raise UserError(f"--stall-timeout {given.stall_timeout}: should be a number of seconds")
     if not 1 <= given.seq_len <= 10_000:
         raise UserError(f"--seq-len {given.seq_len}: should be between 1 and 10,000")
     return given
@@ -87,6 +92,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     """Read, and say how well it was predicted."""
     with Watchdog() as watchdog, World.open() as world:
         given = world.settle(lambda: parse(argv), "configuration")
+        watchdog.limit = given.stall_timeout
         found = world.settle_root(lambda: find_checkpoint(given.source), "find")
         path = Path(world.share_text(str(found), "path"))  # of a run that is under way, the last is soon another
         job = world.settle(lambda: prepare(given, path, world), "prepare")

@@ -238,6 +238,8 @@ class Trainer:
         self._account()
         ends = self.progress.position == self._batches.steps_per_epoch
         if ends:
+            if self._agreed.stop and self._held_out is not None:
+                self._commit()  # reading that may take longer than whoever asked for the stop will wait
             self._finish_epoch()
         if any(self._agreed) or (ends and self._is_due(self.progress.epoch)) or self.progress.step == until_step:
             self._commit()

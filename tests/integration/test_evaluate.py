@@ -155,6 +155,8 @@ def row_of(line: str) -> Any:
         (["{run}", "--corpus={0}/none.txt"], 66, "--corpus {0}/none.txt: no such file"),
         (["{0}/none", "--corpus={text}"], 66, "RUN_DIR_OR_CHECKPOINT {0}/none: no such file"),
         (["{run}", "--corpus={text}", "--streams=0"], 2, "--streams 0: should be at least 1"),
+        (["{run}", "--corpus={text}", "--stall-timeout=0"], 2, "--stall-timeout 0.0: should be at least 1"),
+        (["{run}", "--corpus={text}", "--stall-timeout=nan"], 2, "--stall-timeout nan: should be a number of seconds"),
         (["{run}", "--corpus={text}", "--max-chars=9", "--streams=9"], 65, "9 characters are too few for 9 streams"),
         (["{run}", "--corpus={0}"], 66, "--corpus {0}: is no prepared corpus"),
     ],

@@ -219,6 +219,32 @@ def test_a_stop_comes_at_most_one_step_after_the_vote_and_goes_on_bit_by_bit(vot
     assert [*first.norms, *second.norms] == pytest.approx(log.norms, rel=1e-12)
 
 
+class Slow:
+    """A text whose reading does not come to its end in time."""
+
+    def score(self, *_):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("voted", [4, 8])
+def test_a_stop_at_the_end_of_an_epoch_is_committed_before_the_held_out_text_is_read(voted):
+    kept, first = Kept({voted: Votes(stop=True)}), Record()
+    job = trainer(Watched(), first, kept, epochs=3, eval_every=voted // 4)
+    job._held_out = Slow()
+    with pytest.raises(InterruptedError):
+        job.run()
+    progress, weights, state = kept.commits[-1]
+    assert (progress.step, progress.epoch, progress.position) == (voted, voted // 4 - 1, 4)
+
+    model, second, later = Watched(), Record(), Kept()
+    model.parameters.flat[:] = weights
+    on = LSTMState(*(mx.nd.array(part) for part in state))
+    assert not trainer(model, second, later, progress, on, epochs=3).run()
+    (_, expected, _), log = uninterrupted()
+    np.testing.assert_array_equal(later.commits[-1][1], expected)
+    assert [*first.losses, *second.losses] == pytest.approx(log.losses, rel=1e-12)
+
+
 @pytest.mark.parametrize("voted", range(1, 11))
 def test_a_checkpoint_in_the_middle_changes_nothing(voted):
     kept = Kept({voted: Votes(checkpoint=True)})
