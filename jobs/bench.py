@@ -7,6 +7,7 @@ python jobs/bench.py --sizes         cost of a character against the sizes of mo
 python jobs/bench.py --guards        what signals, clocks, watchdog and stopwatch of a run cost our step
 python jobs/bench.py --profile       what our step spends its time on
 python jobs/bench.py --prepare 1000  preparing so many megabytes of text, beside a loop over characters
+python jobs/bench.py --large 1000    training on so many megabytes of prepared text, beside training on a song
 
 Every contestant is a process of its own, or as many as there are workers. Before anything is measured, all compute the
 loss and gradients of the same window from the same weights, and have to agree. PyTorch's take part where torch is
@@ -20,7 +21,7 @@ import platform
 from pathlib import Path
 from typing import List, Optional, Sequence
 
-from contest import encoding, picture, table
+from contest import encoding, picture, reading, table
 from contest.case import Case
 from contest.entries import GUARDS, SINGLE, SWEPT, choose, scaling
 from contest.team import Entry
@@ -44,6 +45,8 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     what.add_argument("--guards", action="store_true", help="measure our step with and without what guards a run")
     what.add_argument("--profile", action="store_true", help="measure the operators of our step instead")
     what.add_argument("--prepare", type=int, metavar="MB", help="measure jobs/prepare.py on so much text instead")
+    what.add_argument("--large", type=int, metavar="MB", help="measure jobs/train.py on so much prepared text instead")
+    parser.add_argument("--seconds", type=int, default=12, metavar="N", help="--large: of each run (default 12)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="OpenMP threads a worker (default 1)")
     parser.add_argument("--turns", type=int, default=15, metavar="N", help="measurements of each (default 15)")
     parser.add_argument("--only", metavar="A,B", help=f"these contestants, of: {', '.join(SINGLE)}")
@@ -95,6 +98,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         with tqdm(total=2 * given.turns, desc="measuring", leave=False) as bar:
             found = encoding.measure(given.prepare, given.turns, bar.update)
         shown = encoding.table(found)
+    elif given.large:
+        with tqdm(total=4 * given.turns, desc="training", leave=False) as bar:
+            shown = reading.table(reading.measure(base, given.large, given.turns, given.seconds, bar.update))
     elif given.profile:
         shown = profile(base)
     elif given.workers > 1:
@@ -109,7 +115,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         names = GUARDS if given.guards else choose(SINGLE, given.only)
         timings = measure([Entry(name, base) for name in names], given.turns)
         shown = table.of_contestants(timings)
-    print(f"{machine(given.threads)}; B={base.streams}, T={base.seq_len}, H={base.hidden_size}, V={base.vocab_size}")
+    sizes = [] if given.prepare else [f"B={base.streams}", f"T={base.seq_len}", f"H={base.hidden_size}"]
+    vocabulary = [] if given.prepare or given.large else [f"V={base.vocab_size}"]  # those have the songs'
+    print("; ".join(filter(None, [machine(given.threads), ", ".join([*sizes, *vocabulary])])))
     print(shown)
     if given.picture:
         picture.of_sizes(timings, base, SIZES, given.picture)

@@ -76,6 +76,17 @@ def test_two_workers(tmp_path: Path):
     assert found >= expected
 
 
+@pytest.mark.slow
+def test_training_on_a_large_corpus_is_measured_beside_a_song():
+    done = bench(*SMALL, "--large=2", "--turns=1", "--seconds=5")
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[1:]]
+    assert rows[0] == ["sampling", "steps/s, song", "large", "times", "begins later by, s"]
+    assert [row[0] for row in rows[2:]] == ["consecutive", "random"]
+    for _, song, large, times, _ in rows[2:]:
+        assert float(times.split()[0]) == pytest.approx(float(large) / float(song), rel=0.05)
+
+
 def test_sizes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "jobs"))
     from contest import picture, table
