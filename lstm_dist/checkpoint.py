@@ -1,7 +1,8 @@
 """One checkpoint: everything that a run needs to go on, as the bytes of a `.safetensors` file, whole or refused.
 
-The document's 14 parameters stand under their names, the hidden state of all streams as `state.h` and `state.c`, and
-the rest in the file's metadata, as JSON. `safetensors.numpy.load_file` reads it without this project. No pickle.
+The document's 14 parameters stand under their names, with 12 more for every layer above the first, the hidden state of
+all streams as `state.h` and `state.c`, and the rest in the file's metadata, as JSON. `safetensors.numpy.load_file`
+reads it without this project. No pickle.
 """
 
 import errno

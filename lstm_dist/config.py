@@ -103,7 +103,7 @@ class RunConfig:
         le=2**20,
     )
     hidden_size: int = _field("model", 256, "width of the LSTM's state", ge=1, le=16_384)
-    layers: int = _field("model", 1, "LSTMs one above the other; the document has one", ge=1, le=64)
+    layers: int = _field("model", 1, "LSTMs one above the other; the document has one", ge=1, le=16)
     init: Optional[Path] = _field(
         "model", None, "start from the weights of this .safetensors file instead of seeded random ones"
     )

@@ -106,9 +106,9 @@ def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, strea
     limit = device.memory(ctx)
     if needed > limit:
         raise UserError(
-            f"--hidden-size {settings.hidden_size}: with {streams} streams of {settings.seq_len} and {vocab_size:,} "
-            f"characters a worker needs {needed / 2**30:.1f} GiB of memory, {socket.gethostname()} has "
-            f"{limit / 2**30:.1f} for it: take a smaller model, batch or --seq-len",
+            f"--hidden-size {settings.hidden_size}, --layers {settings.layers}: with {streams} streams of "
+            f"{settings.seq_len} and {vocab_size:,} characters a worker needs {needed / 2**30:.1f} GiB of memory, "
+            f"{socket.gethostname()} has {limit / 2**30:.1f} for it: take a smaller model, batch or --seq-len",
             ExitStatus.BAD_CONFIG,
         )
 

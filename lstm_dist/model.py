@@ -87,7 +87,7 @@ class FlatArray:
             self.views[name][:] = named[name]
 
 
-def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int = 1, **arrays: Any) -> Dict[str, Any]:
+def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int, **arrays: Any) -> Dict[str, Any]:
     """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
 
     Args:
@@ -195,9 +195,11 @@ class CharLSTM:
         for name in [*shapes, *named]:
             found = named[name].shape if name in named else None
             if found != shapes.get(name):
+                is_of = "is missing" if found is None else f"has shape {found}"
+                needs = f"needs {shapes[name]}" if name in shapes else "has none of that name"
                 raise UserError(
-                    f"{source}: parameter {name} has shape {found}, this model needs {shapes.get(name)}: "
-                    "give weights of the same vocabulary, --hidden-size and --layers",
+                    f"{source}: parameter {name} {is_of}, this model {needs}: give weights of the same vocabulary, "
+                    "--hidden-size and --layers",
                     ExitStatus.BAD_CONFIG,
                 )
         for name, values in named.items():

@@ -46,10 +46,10 @@ class _Opened:
 class TokenFile:
     """Tokens in a file. A slice of them is one again, and reads nothing; as a numpy array, all of it is read."""
 
-    def __init__(self, file: _Opened, folder: Path, vocab_size: int, first: int, count: int) -> None:
+    def __init__(self, file: _Opened, folder: Path, vocab_size: int, first: int, count: int, flag: str) -> None:
         """Of an open file: `first` is the byte of the first token, `count` how many there are."""
         self._file, self._folder, self._vocab_size = file, folder, vocab_size
-        self._first, self._count = first, count
+        self._first, self._count, self._flag = first, count, flag
         self.dtype = token_type(vocab_size)
 
     @classmethod
@@ -67,15 +67,17 @@ class TokenFile:
             raise damaged(folder, f"{TOKENS} cannot be read ({error.strerror})", flag) from None
         if held != len(begin) + chars * token_type(vocab_size).itemsize or found != begin:
             raise damaged(folder, f"{TOKENS} is not what was written", flag)
-        return cls(file, folder, vocab_size, len(begin), chars)
+        return cls(file, folder, vocab_size, len(begin), chars, flag)
 
     def __len__(self) -> int:
         return self._count
 
     def __getitem__(self, part: slice) -> "TokenFile":
-        start, stop, _ = part.indices(self._count)
+        start, stop, step = part.indices(self._count)
+        if step != 1:
+            raise IndexError("every token or none")
         first = self._first + start * self.dtype.itemsize
-        return TokenFile(self._file, self._folder, self._vocab_size, first, max(0, stop - start))
+        return TokenFile(self._file, self._folder, self._vocab_size, first, max(0, stop - start), self._flag)
 
     def __array__(self, *_: Any) -> np.ndarray:
         everything: np.ndarray = self.runs(np.zeros(1, np.int64), self._count)[0]
@@ -88,18 +90,21 @@ class TokenFile:
             (len(starts), length).
 
         Raises:
+            IndexError: for what is not all in here: behind a slice there may be what is held out.
             UserError: naming the folder, for what cannot be read, and for tokens of no character.
         """
+        if len(starts) and (starts.min() < 0 or starts.max() + length > self._count):
+            raise IndexError(f"{length} tokens from {starts.max()} on, of {self._count}")
         found = np.empty((len(starts), length), self.dtype)
         try:
             for row, start in zip(found, starts.tolist()):
                 _read_into(row.view(np.uint8), self._file.descriptor, self._first + start * self.dtype.itemsize)
         except OSError as error:
-            raise damaged(self._folder, f"{TOKENS} cannot be read ({error.strerror})") from None
+            raise damaged(self._folder, f"{TOKENS} cannot be read ({error.strerror})", self._flag) from None
         except EOFError:
-            raise damaged(self._folder, f"{TOKENS} has become shorter") from None
+            raise damaged(self._folder, f"{TOKENS} has become shorter", self._flag) from None
         if found.size and found.max() >= self._vocab_size:
-            raise damaged(self._folder, f"{TOKENS} holds tokens of no character")
+            raise damaged(self._folder, f"{TOKENS} holds tokens of no character", self._flag)
         return found
 
 

@@ -11,6 +11,7 @@ from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.model import CharLSTM
+from lstm_dist.parameters import layers_of
 from lstm_dist.store import Store
 
 SOURCE = "RUN_DIR_OR_CHECKPOINT"  # what the command lines call it
@@ -35,7 +36,7 @@ def load_trained(path: Path, ctx: mx.Context) -> Trained:
     shape = np.shape(checkpoint.parameters.get("W_hi", 0))
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise UserError(f"{SOURCE} {path}: parameter W_hi has shape {shape}; give a file that jobs/train.py wrote")
-    layers = sum(name.startswith("W_hi") for name in checkpoint.parameters)
+    layers = layers_of(checkpoint.parameters)
     model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx, layers)
     model.load(checkpoint.parameters, str(path))
     return Trained(model, checkpoint.vocabulary)

@@ -1,6 +1,7 @@
 """What each setting does to perplexity: the chapter's questions, answered from trials, as a report."""
 
 from itertools import cycle
+from math import inf, isnan
 from typing import Dict, List, NamedTuple, Sequence
 
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
@@ -10,8 +11,8 @@ from laboratory.content import Cell, Picture, Report, Row, Section, Table
 from laboratory.tables import estimate
 from laboratory.trial import DEFAULT, DOCUMENT, MEANING
 from laboratory.trials import Setup, TrialRow
-from laboratory.words import capital, counted, number
-from lstm_dist.scaling import Estimate, mean
+from laboratory.words import capital, counted, listed, number
+from lstm_dist.scaling import Estimate, mean, ratio
 
 
 class Effect(NamedTuple):
@@ -50,7 +51,7 @@ def effects(rows: Sequence[TrialRow]) -> Dict[str, List[Effect]]:
 def _order(value: str) -> "tuple[float, str]":
     """Numbers by their size, and words, in the order of the plan, behind them."""
     names = list(DEFAULT["batches"])
-    return (float(names.index(value)), value) if value in names else (float(value), "")
+    return (float(names.index(value)), value) if value in names else (float(value) or inf, "")  # 0 is all of the text
 
 
 def _effect(value: str, rows: List[TrialRow]) -> Effect:
@@ -96,18 +97,23 @@ def _hyperparameter(factor: str, found: List[Effect]) -> str:
     """Which value was best at predicting what was held out, and by how much."""
     if factor == "max-chars":
         first, last = found[0], found[-1]
+        most = "all" if last.value == "0" else last.value
         return (
-            f"--max-chars: from {first.value} to {last.value} characters the training perplexity goes from "
+            f"--max-chars: from {first.value} to {most} characters the training perplexity goes from "
             f"{number(first.trained.value, 1)} to {number(last.trained.value, 1)}; every length has a vocabulary and a "
             "held out text of its own, so that none is the best."
         )
-    best, worst = (choose(found, key=lambda effect: effect.best.value) for choose in (min, max))
+    best, *others = sorted(found, key=lambda effect: effect.best.value)
+    worst, equals = others[-1], [best, *(other for other in others if not _differ(best, other))]
     least, most = number(best.best.value, 1), number(worst.best.value, 1)
-    if _overlap(best.best, worst.best):
+    if worst in equals:
         return f"--{factor}: no difference that can be told on the held out text, from {least} to {most} at best."
+    names = listed([effect.value for effect in equals])
+    are = "is" if len(equals) == 1 else "cannot be told apart and are"
+    once = "; of single runs" if any(effect.seeds == 1 for effect in found) else ""
     return (
-        f"--{factor}: {best.value} is best on the held out text, with a perplexity of {least} after epoch "
-        f"{best.best_epoch:.0f}; {worst.value} is worst, with {most}."
+        f"--{factor}: {names} {are} best on the held out text, with a perplexity of {least} after epoch "
+        f"{best.best_epoch:.0f}; {worst.value} is worst, with {most}{once}."
     )
 
 
@@ -117,7 +123,8 @@ def _carried(found: Dict[str, Effect]) -> str:
     if not (zeroed and carried):
         return ""
     change = carried.trained.value / zeroed.trained.value - 1
-    effect = "makes no difference that can be told" if _overlap(zeroed.trained, carried.trained) else (
+    both = ([row.epochs[-1].perplexity for row in effect.rows] for effect in (carried, zeroed))
+    effect = "makes no difference that can be told" if not _is_not_one(*both) else (
         f"makes the training perplexity {abs(100 * change):.0f} % {'higher' if change > 0 else 'lower'}"
     )  # fmt: skip
     return (
@@ -128,9 +135,16 @@ def _carried(found: Dict[str, Effect]) -> str:
     )
 
 
-def _overlap(one: Estimate, other: Estimate) -> bool:
-    """Whether intervals overlap; of single trials nothing is known, and they are taken at their word."""
-    return one.low <= other.high and other.low <= one.high
+def _differ(one: Effect, other: Effect) -> bool:
+    """Whether the best on the held out text differs by more than seeds do; single runs are taken at their word."""
+    rows = [[min(epoch.valid_perplexity for epoch in row.epochs) for row in effect.rows] for effect in (one, other)]
+    return _is_not_one(*rows)
+
+
+def _is_not_one(above: Sequence[float], below: Sequence[float]) -> bool:
+    """Whether their ratio is not 1, by its interval, where there is one."""
+    found = ratio(above, below)
+    return found.value != 1 if isnan(found.low) else not found.low <= 1 <= found.high
 
 
 def _section(factor: str, found: List[Effect]) -> Section:

@@ -160,11 +160,12 @@ def settle(file: Path, settings: Mapping[str, Any], what: str, usual: Mapping[st
                 raise UserError(f"--out {out}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
             out.mkdir(parents=True, exist_ok=True)
             write_json(file, settings)
-        held = {**usual, **json.loads(file.read_bytes())}
-    except (ValueError, TypeError):
-        raise UserError(f"--out {out}: {file.name} in it cannot be read: give another folder") from None
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})", ExitStatus.CANNOT_CREATE) from None
+    try:
+        held = {**usual, **json.loads(file.read_bytes())}
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"--out {out}: {file.name} in it cannot be read: give another folder") from None
     new = json.loads(json.dumps(settings))
     differ = [f"{key} was {held.get(key)} and is {new[key]}" for key in new if held.get(key) != new[key]]
     if differ:

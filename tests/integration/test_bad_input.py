@@ -79,9 +79,8 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Pa
     began = time.monotonic()
     message = refusal(f"--corpus={song_file}", "--hidden-size=16384")
     assert time.monotonic() - began < 5
-    words = (
-        r"--hidden-size 16384: with 4 streams of 5 and \d+ characters a worker needs \d\.\d GiB of memory, \S+ has 1\.0"
-    )
+    words = r"--hidden-size 16384, --layers 1: with 4 streams of 5 and \d+ characters a worker needs \d\.\d GiB of "
+    words += r"memory, \S+ has 1\.0"
     assert re.match(words, message)
     prepare(parse_config([*TINY, f"--corpus={song_file}"]), Place())
 
@@ -127,9 +126,9 @@ def renamed(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
     ("change", "expected"),
     [
         (reshaped, "parameter W_xi has shape (8, "),
-        (without_one, "parameter b_f has shape None, this model needs (8,)"),
-        (with_one_more, "parameter W_q has shape (8,), this model needs None"),
-        (renamed, "parameter W_hy has shape None"),
+        (without_one, "parameter b_f is missing, this model needs (8,)"),
+        (with_one_more, "parameter W_q has shape (8,), this model has none of that name"),
+        (renamed, "parameter W_hy is missing"),
     ],
 )
 def test_given_weights_have_to_be_this_models(

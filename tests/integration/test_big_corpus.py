@@ -61,4 +61,5 @@ def test_training_on_it_takes_hardly_more_memory_than_on_a_song(big: Path, tmp_p
     flags: List[str] = [f"--sampling={sampling}", "--time-limit=20s"]
     small = peak_of_training(PACKAGED, tmp_path / "small", 100, *flags)
     large = peak_of_training(big / "corpus", tmp_path / "large", 100, *flags)
-    assert large - small < 50 * MEGABYTE, (small, large)
+    # Random sampling has the order of an epoch's windows, 4 bytes each.
+    assert large - small < (5 if sampling == "consecutive" else 50) * MEGABYTE, (small, large)

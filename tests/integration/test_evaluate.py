@@ -3,13 +3,15 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.corpus import Vocabulary
+from lstm_dist.parameters import document_shapes, layers_of
 from tests import reference
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS
 from tests.integration.programs import ROOT, SAMPLE, TINY, TRAIN, newest, run
@@ -44,12 +46,16 @@ def expected(run_dir: Path, text: str) -> float:
     """By the witness, in float64 and in one go."""
     checkpoint = load_checkpoint(newest(run_dir), "test")
     assert checkpoint.vocabulary is not None
-    tokens = checkpoint.vocabulary.encode(text)
-    parameters = {name: value.astype(np.float64) for name, value in checkpoint.parameters.items()}
-    layers = sum(name.startswith("W_hi") for name in parameters)
-    zeros = np.zeros((1, layers * parameters["W_hi"].shape[0]))
+    return float(np.exp(loss_of(checkpoint.parameters, text, checkpoint.vocabulary)))
+
+
+def loss_of(parameters: Dict[str, np.ndarray], text: str, vocabulary: Optional[Vocabulary] = None) -> float:
+    """Nats a character, of a model that knows the characters of a vocabulary, or else those of the text."""
+    tokens = (vocabulary or Vocabulary(text)).encode(text)
+    parameters = {name: value.astype(np.float64) for name, value in parameters.items()}
+    zeros = np.zeros((1, layers_of(parameters) * parameters["W_hi"].shape[0]))
     loss, _, _ = reference.window_loss(parameters, tokens[None, :-1], tokens[None, 1:], zeros, zeros)
-    return float(np.exp(loss / (len(tokens) - 1)))
+    return float(loss / (len(tokens) - 1))
 
 
 @pytest.mark.slow
@@ -81,13 +87,21 @@ def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model:
 def test_a_deeper_model_is_read_as_it_was_trained(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     words = [f"--corpus={corpus}", f"--run-dir={tmp_path}/run", "--layers=2", "--learning-rate=0.5"]
-    done = run([*TRAIN, *TINY, *words], env=ENVIRONMENT)
+    # Far from zero, so that every layer has its part in what comes out.
+    shapes, rng = document_shapes(len(set(TEXT.replace("\n", " "))), 8, layers=2), np.random.default_rng(3)
+    weights = {name: rng.normal(0, 0.7, shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(weights, str(tmp_path / "begin.safetensors"))
+    done = run([*TRAIN, *TINY, *words, f"--init={tmp_path}/begin.safetensors"], env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     done = evaluate(tmp_path / "run", f"--corpus={corpus}")
     assert done.returncode == 0, done.stderr
     text = TEXT.replace("\n", " ")
     assert float(numbers(done.stdout)[0]) == pytest.approx(expected(tmp_path / "run", text), rel=6e-6)
-    done = run([*SAMPLE, f"{tmp_path}/run", "--prefix=我们"], env=ENVIRONMENT)
+    for zeroed in ("W_x", "W_h"):  # or the number would say nothing of the second layer
+        trained = load_checkpoint(newest(tmp_path / "run"), "test").parameters
+        without = {k: v * (not (k.startswith(zeroed) and k.endswith("_2"))) for k, v in trained.items()}
+        assert loss_of(without, text) != pytest.approx(loss_of(trained, text), rel=1e-3)
+    done = run([*SAMPLE, f"{tmp_path}/run", "--prefix=我们", "--length=9"], env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("我们")
     done = run([*TRAIN, *TINY, *words[:1], f"--init={newest(tmp_path / 'run')}"], env=ENVIRONMENT, cwd=tmp_path)

@@ -48,14 +48,25 @@ def test_a_difference_that_seeds_make_as_well_is_none():
     assert text == "--hidden-size: no difference that can be told on the held out text, from 99.5 to 104.5 at best."
 
 
+def test_values_that_seeds_cannot_tell_apart_are_best_together():
+    text = said("seq-len", ("17", [50, 51], [99, 99.1]), ("35", [60, 61], [95, 104]), ("70", [40, 41], [199, 201]))
+    assert text.startswith("--seq-len: 17 and 35 cannot be told apart and are best on the held out text, with ")
+    assert text.endswith("; 70 is worst, with 200.0.")
+    assert "no difference" in said("seq-len", ("17", [50], [99]), ("35", [50], [99]))
+
+
 def test_single_trials_are_taken_at_their_word():
-    assert "17 is best" in said("seq-len", ("17", [50], [99]), ("35", [50], [100]))
+    assert said("seq-len", ("17", [50], [99]), ("35", [50], [100])) == (
+        "--seq-len: 17 is best on the held out text, with a perplexity of 99.0 after epoch 2; 35 is worst, with 100.0; "
+        "of single runs."
+    )
 
 
 def test_texts_of_other_lengths_are_not_held_against_each_other():
     text = said("max-chars", ("5000", [50, 51], [99, 101]), ("20000", [60, 61], [30, 31]))
     assert "from 5000 to 20000 characters the training perplexity goes from 50.5 to 60.5; " in text
     assert text.endswith("so that none is the best.")
+    assert "from 5000 to all characters" in said("max-chars", ("5000", [50], [99]), ("0", [60], [30]))
 
 
 @pytest.mark.parametrize(
@@ -80,6 +91,10 @@ def test_a_folder_goes_on_with_the_same_settings_only(tmp_path: Path):
         file.write_text(text)
         with pytest.raises(UserError, match="setup.json in it cannot be read: give another folder"):
             settle(file, {"a": 1}, "trials")
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(UserError, match="setup.json in it cannot be read: give another folder"):
+        settle(file, {"a": 1}, "trials")
 
 
 def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path):

@@ -77,8 +77,8 @@ def test_an_impossible_target_costs_much_but_stays_finite():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p.pop("W_ho"), r"weights.st: parameter W_ho has shape None, this model needs \(5, 5\)"),
-        (lambda p: p.update(extra=np.zeros(3)), r"parameter extra has shape \(3,\), this model needs None"),
+        (lambda p: p.pop("W_ho"), r"weights.st: parameter W_ho is missing, this model needs \(5, 5\)"),
+        (lambda p: p.update(extra=np.zeros(3)), r"parameter extra has shape \(3,\), this model has none of that name"),
         (lambda p: p.update(W_xi=p["W_xi"].T), r"parameter W_xi has shape \(5, 7\), this model needs \(7, 5\)"),
     ],
 )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lstm_dist.parameters import document_shapes, initial_parameters, memory_needed, number_of_parameters
+from lstm_dist.parameters import document_shapes, initial_parameters, layers_of, memory_needed, number_of_parameters
 
 V, H = 7, 5
 
@@ -30,6 +30,11 @@ def test_layers_above_come_behind_the_documents_names_and_begin_as_they_do():
     first, deep = initial_parameters(V, H, 3), initial_parameters(V, H, 3, layers=3)
     assert all(np.array_equal(deep[name], value) for name, value in first.items())
     assert not np.array_equal(deep["W_xi_2"], deep["W_xi_3"])
+    assert layers_of(deep) == 3
+    assert layers_of([*first, "W_hidden", "W_hiss_2"]) == 1
+    wide = initial_parameters(9, 64, 0, layers=2)
+    assert [wide[name].std() for name in ("W_xo_2", "W_hc_2")] == pytest.approx([1 / 8, 1 / 8], rel=0.05)
+    assert not wide["b_f_2"].any()
     assert number_of_parameters(V, H, 3) == number_of_parameters(V, H) + 2 * (8 * H * H + 4 * H)
 
 

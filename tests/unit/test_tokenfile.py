@@ -32,6 +32,11 @@ def test_any_slice_of_a_file_is_that_of_an_array(tmp_path: Path, vocab_size: int
     ):
         assert len(file[part]) == len(HELD[part])
         np.testing.assert_array_equal(np.asarray(file[part]), HELD[part])
+    for start, length in ((8, 5), (-1, 2), (0, 11)):
+        with pytest.raises(IndexError):
+            runs(file[:10], np.array([0, start]), length)
+    with pytest.raises(IndexError):
+        file[::2]
     starts = np.array([700, 0, 3, 991])
     np.testing.assert_array_equal(runs(file, starts, 9), [HELD[start : start + 9] for start in starts])
     np.testing.assert_array_equal(
