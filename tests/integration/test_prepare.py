@@ -125,15 +125,17 @@ def test_damage_is_found_when_it_is_looked_for(tmp_path: Path):
     assert "is damaged, block 0 of tokens.npy is not what was written: prepare it anew" in done.stderr
 
 
+@pytest.mark.parametrize("place", [-300, -5], ids=["trained on", "held out"])
 @pytest.mark.parametrize("launcher", [[], mpirun(2)], ids=["alone", "mpirun"])
-def test_training_on_tokens_of_no_character_ends_in_one_line(tmp_path: Path, launcher: List[str]):
+def test_training_on_tokens_of_no_character_ends_in_one_line(tmp_path: Path, launcher: List[str], place: int):
     (tmp_path / "a.txt").write_text("天地人和" * 500, encoding="utf-8")
     assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
     path = tmp_path / "out" / "tokens.npy"
     data = bytearray(path.read_bytes())
-    data[-300] = 4  # of the last stream, so that it is the last rank that sees it
+    data[place] = 4  # of the last stream, so that it is the last rank that sees it
     path.write_bytes(data)
     words = ["--global-batch-size=4", "--seq-len=20", "--hidden-size=8", "--epochs=2", f"--run-dir={tmp_path}/run"]
+    words += ["--valid-fraction=0.05"]
     done = run([*launcher, *TRAIN, f"--corpus={tmp_path}/out", *words], env=ENVIRONMENT)
     assert done.returncode == 65, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

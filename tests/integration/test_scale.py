@@ -52,6 +52,9 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
         assert all((one["wait"] > 1e-5) is (workers > 1) for one in row["times"]), "alone, nobody is waited for"
+    experiment = json.loads((out / "experiment.json").read_text())
+    assert experiment.pop("layers") == 1
+    (out / "experiment.json").write_text(json.dumps(experiment))  # as it was before there were layers
     again = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
     assert "0 jobs measured" in again.stdout
     assert rows(out) == found

@@ -375,6 +375,13 @@ def test_one_worker_is_the_same_job_in_both_modes(tmp_path: Path):
     assert float(found.row("scaling.csv", mode="strong", workers=2)["speedup"]) == pytest.approx(LAW.speedup(2))
 
 
+def test_a_deeper_model_is_told(tmp_path: Path):
+    save(tmp_path, network("mpi", 2))
+    assert "LSTM of 256 hidden units" in made(tmp_path).markdown  # written before there were layers
+    (tmp_path / "experiment.json").write_text(json.dumps({**EXPERIMENT, "layers": 2}))
+    assert "LSTM of 2 layers of 256 hidden units" in made(tmp_path).markdown
+
+
 def test_only_failed_jobs(tmp_path: Path):
     found = made(save(tmp_path, point("weak-n001-r1", "weak", 1, 32, 1, state="failed", status=70, message="no")))
     assert found.row("scaling.csv", state="failed")["message"] == "no"
