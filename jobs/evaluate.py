@@ -84,7 +84,13 @@ def prepare(given: argparse.Namespace, path: Path, world: World) -> Job:
     corpus = load(given.corpus, given.max_chars, given.max_corpus_bytes)
     reading = translate(corpus, trained.vocabulary)
     streams = given.streams or max(world.size, min(STREAMS * world.size, len(reading.tokens) - 1))
-    scorer = Scorer(reading.tokens, streams, given.seq_len, world)
+    try:
+        scorer = Scorer(reading.tokens, streams, given.seq_len, world)
+    except UserError as error:
+        said = ": ".join(filter(None, [f"--corpus {given.corpus}", reading.remark(), str(error)]))
+        raise UserError(
+            f"{said}: give a longer text of characters that it knows, or fewer --streams", error.status
+        ) from None
     return Job(trained, corpus, reading, scorer)
 
 

@@ -19,7 +19,7 @@ from typing import List, Sequence
 from laboratory import page
 from laboratory.effects import report
 from laboratory.launchers import Horovodrun
-from laboratory.trial import DEFAULT, parse_grid, plan, require_free
+from laboratory.trial import DEFAULT, parse_grid, plan, require_free, require_text
 from laboratory.trials import Setup, Trials, read, read_setup
 from tqdm import tqdm
 
@@ -81,7 +81,9 @@ def settle(given: argparse.Namespace, flags: List[str]) -> Trials:
     require_free(parse_config(flags), parse_config([]))
     flags = [*flags, f"--valid-fraction={given.valid_fraction:g}"]
     for trial in trials:
-        parse_config([*flags, *trial.flags])
+        settings = parse_config([*flags, *trial.flags])
+        if trial.seed == 0:  # the others are of the same text
+            require_text(settings, given.workers)
     hosts = tuple(choose_hosts(given.hosts, given.hostfile))
     interface = parse_interface(given.interface) if given.interface else ""
     launcher = Horovodrun(Workers(given.workers, hosts, given.controller, interface))

@@ -70,8 +70,13 @@ def make(given: argparse.Namespace, group: MpiGroup) -> None:
     workshop = group.settle_root(lambda: Workshop(given.out, given.overwrite), "out")
     folder = Path(group.share_text(str(workshop.folder.resolve()) if workshop else "", "folder"))
     rules = Rules(given.min_count, given.max_vocab)
-    made = prepare(Texts(files, group), group, folder, rules, partial(progress, group))
-    group.settle_root(lambda: finish(given.out, workshop, *made), "finish")
+    try:
+        made = prepare(Texts(files, group), group, folder, rules, partial(progress, group))
+        group.settle_root(lambda: finish(given.out, workshop, *made), "finish")
+    except BaseException:
+        if workshop:
+            workshop.close()
+        raise
 
 
 def finish(out: Path, workshop: Optional[Workshop], manifest: Manifest, vocabulary: bytes) -> None:

@@ -345,7 +345,10 @@ def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     then = {**{k: field.default for k, field in FIELDS.items()}, **then}
     keys = [k for k in {**then, **now} if k not in _MAY_CHANGE and then.get(k) != now.get(k)]
     if keys:
-        shown = ", ".join(f"{_flag(k)} was {_shown(then.get(k))} and is {_shown(now.get(k))}" for k in keys)
+        changes = {k: f"{_flag(k)} was {_shown(then.get(k))} and is {_shown(now.get(k))}" for k in keys}
+        if "corpus_sha256" in changes:
+            changes["corpus_sha256"] = "--corpus is another text, or that one prepared and then plain"
+        shown = ", ".join(changes.values())
         raise UserError(
             f"--resume: {shown}: leave {'it' if len(keys) == 1 else 'them'} as in that run, or start another",
             ExitStatus.BAD_CONFIG,

@@ -93,7 +93,8 @@ def hold_out(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -
     try:
         return Scorer(tokens, streams, settings.seq_len, world)
     except UserError as error:
-        raise UserError(f"--valid-fraction {settings.valid_fraction:g}: {error}", error.status) from None
+        said = f"--valid-fraction {settings.valid_fraction:g}: {error}: hold more out, or give a longer text"
+        raise UserError(said, error.status) from None
 
 
 def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, streams: int) -> None:

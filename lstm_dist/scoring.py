@@ -70,10 +70,7 @@ class Scorer:
         self.chars = max(0, len(tokens) - 1)
         self._length = self.chars // streams
         if not self._length:
-            raise UserError(
-                f"{len(tokens):,} characters are too few for {streams} streams: give a longer text, or fewer streams",
-                ExitStatus.BAD_DATA,
-            )
+            raise UserError(f"{len(tokens):,} characters are too few for {streams:,} streams", ExitStatus.BAD_DATA)
         self._tokens, self._starts = tokens, np.arange(streams)[self._rows] * self._length
         # What does not fill another character of every stream is read by the last stream alone.
         self._rest = np.asarray(tokens[streams * self._length :] if self._rows.stop == streams else tokens[:0])

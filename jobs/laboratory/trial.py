@@ -2,8 +2,10 @@
 
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
+from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.config import RunConfig
 from lstm_dist.errors import UserError
+from lstm_dist.prepared import load
 
 # What is varied, and to which values; the document's are among them.
 DEFAULT = {
@@ -46,6 +48,18 @@ def require_free(settings: RunConfig, usual: RunConfig) -> None:
         if getattr(settings, name) != getattr(usual, name):
             flag = f"--{name.replace('_', '-')}"
             raise UserError(f"{flag} behind --: is for the trials to decide: give --vary, or {flag} before the --")
+
+
+def require_text(settings: RunConfig, workers: int) -> None:
+    """Refuse a text of which no trial could begin, before the first is started.
+
+    Raises:
+        UserError: naming --corpus.
+    """
+    text = load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
+    kept = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
+    batches = RandomBatches if settings.sampling == "random" else ConsecutiveBatches
+    batches(text.tokens[:kept], settings.streams(workers), settings.seq_len)
 
 
 class Trial(NamedTuple):

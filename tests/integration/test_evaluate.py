@@ -171,16 +171,26 @@ def row_of(line: str) -> Any:
         (["{run}", "--corpus={text}", "--streams=0"], 2, "--streams 0: should be at least 1"),
         (["{run}", "--corpus={text}", "--stall-timeout=0"], 2, "--stall-timeout 0.0: should be at least 1"),
         (["{run}", "--corpus={text}", "--stall-timeout=nan"], 2, "--stall-timeout nan: should be a number of seconds"),
-        (["{run}", "--corpus={text}", "--max-chars=9", "--streams=9"], 65, "9 characters are too few for 9 streams"),
+        (
+            ["{run}", "--corpus={text}", "--max-chars=9", "--streams=9"],
+            65,
+            "--corpus {text}: 9 characters are too few for",
+        ),
+        (
+            ["{run}", "--corpus={0}/cyrillic.txt"],
+            65,
+            "--corpus {0}/cyrillic.txt: 40 characters (1 distinct: Ж) are unknown",
+        ),
         (["{run}", "--corpus={0}"], 66, "--corpus {0}: is no prepared corpus"),
     ],
 )
 def test_a_mistake_is_one_line(model: Path, tmp_path: Path, words: List[str], status: int, message: str):
     names = {"run": model, "text": model.parent / "text.txt"}
+    (tmp_path / "cyrillic.txt").write_text("Ж" * 40, encoding="utf-8")
     done = evaluate(*(word.format(tmp_path, **names) for word in words))
     assert done.returncode == status, done.stderr
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: " + message.format(tmp_path))
+    assert line.startswith("error: " + message.format(tmp_path, **names))
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ def test_bytes_that_are_no_text_are_told_from_whichever_rank_sees_them(tmp_path:
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: TEXT {tmp_path}/bad.txt: not UTF-8, the first bad byte is 0xff at offset 2700: ")
     assert not (tmp_path / "out").exists()
+    assert ranks > 1 or not (tmp_path / "out.partial").exists()
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: " + message.format(tmp_path))
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists()
     assert (tmp_path / "full" / "precious").read_text() == "mine"
 
 

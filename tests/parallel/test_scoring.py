@@ -66,9 +66,7 @@ def test_as_many_streams_as_characters_are_read_in_order(world):
 
 
 def test_too_few_characters_are_refused(world):
-    with pytest.raises(
-        UserError, match="^7 characters are too few for 7 streams: give a longer text, or fewer streams$"
-    ):
+    with pytest.raises(UserError, match="^7 characters are too few for 7 streams$"):
         Scorer(TOKENS[:7], 7, 5, world)
     with pytest.raises(UserError, match="^1 characters are too few"):
         Scorer(TOKENS[:1], 7, 5, world)

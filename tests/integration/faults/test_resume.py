@@ -105,7 +105,7 @@ def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_
         ("--learning-rate=0.1", "--learning-rate was 0.5 and is 0.1"),
         ("--hidden-size=9", "--hidden-size was 8 and is 9"),
         ("--layers=2", "--layers was 1 and is 2"),
-        ("--max-chars=601", "--corpus-sha256 was "),
+        ("--max-chars=601", "--corpus is another text, or "),
         ("--sampling=random", "--sampling was consecutive and is random"),
         ("--global-batch-size=5", "--global-batch-size was 4 and is 5"),
     ):
