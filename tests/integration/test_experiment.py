@@ -76,14 +76,14 @@ def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
 def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     words = [f"--out={tmp_path}/out", "--vary=hidden-size=2,256", "--seeds=1", "--epochs=1"]
-    words += [*TRAINED, f"--corpus={tmp_path}/text.txt", "--max-corpus-bytes=1300"]
+    words += [*TRAINED, f"--corpus={tmp_path}/text.txt", "--prefix=我"]
     assert experiment(*words).returncode == 0
-    (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 31, encoding="utf-8")
+    (tmp_path / "text.txt").write_text("他们走在路上，你们看着他们。" * 30, encoding="utf-8")
     for path in tmp_path.glob("out/document-s0/row.json"):
         path.unlink()
     done = experiment(*words)
     assert done.returncode == 1
-    assert "document-s0: failed: error: --corpus" in done.stderr
+    assert "document-s0: failed: error: --prefix 我" in done.stderr
     assert "Trials that failed" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     assert experiment("--retry-failed", *words).returncode == 0

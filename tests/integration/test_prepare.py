@@ -1,5 +1,7 @@
 """jobs/prepare.py: the same bytes from any number of ranks, and one line for what is no text."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -146,17 +148,25 @@ def test_training_on_tokens_of_no_character_ends_in_one_line(tmp_path: Path, lau
 
 
 @pytest.mark.slow
-def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path, number: signal.Signals, status: int):
     (tmp_path / "a.txt").write_text("天地人和，" * 10**7, encoding="utf-8")
     words = (f"{tmp_path}/a.txt", f"--out={tmp_path}/out")
     partial = tmp_path / "out.partial" / "new" / "tokens.npy"
-    done = prepare(*words, interrupt_when=lambda: partial.exists() and partial.stat().st_size > MEGABYTE)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "error: interrupted"
+    done = prepare(
+        *words,
+        interrupt_when=lambda: partial.exists() and partial.stat().st_size > MEGABYTE,
+        interrupt=lambda pid: os.killpg(pid, number),
+    )
+    assert done.returncode == status, done.stderr
     assert not (tmp_path / "out").exists()
-    done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/out.partial/new"], cwd=tmp_path)
-    assert done.returncode == 66
-    assert "is no prepared corpus (jobs/prepare.py has not finished one there)" in done.stderr
+    if number == signal.SIGINT:
+        assert done.stderr.splitlines()[-1] == "error: interrupted"
+        assert not (tmp_path / "out.partial").exists()
+    else:
+        done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/out.partial/new"], cwd=tmp_path)
+        assert done.returncode == 66
+        assert "is no prepared corpus (jobs/prepare.py has not finished one there)" in done.stderr
     assert prepare(*words).returncode == 0
     assert not (tmp_path / "out.partial").exists()
     assert len(load(tmp_path / "out", 0, 0).tokens) == 5 * 10**7
