@@ -135,9 +135,9 @@ def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
     for odd in (np.zeros(()), np.zeros(8), np.zeros((8, 9)), np.zeros((0, 0))):
         save_file({**weights, "W_hi": odd.astype(np.float32)}, str(path), vocabulary)
         assert "parameter W_hi has shape" in refusal()
-    for missing in ("W_hi", "b_y"):
+    for missing, said in (("W_hi", "has shape ()"), ("b_y", "is missing")):
         save_file({name: value for name, value in weights.items() if name != missing}, str(path), vocabulary)
-        assert f"parameter {missing} has shape" in refusal()
+        assert f"parameter {missing} {said}" in refusal()
     save_file({**weights, "W_extra": weights["b_y"]}, str(path), vocabulary)
     assert "parameter W_extra has shape" in refusal()
 
