@@ -30,6 +30,14 @@ def with_a_loop(text: Path, folder: Path) -> None:
     np.save(folder / "loop.npy", encoded)
 
 
+def write_songs(path: Path, size: int) -> None:
+    """A text of at least so many bytes: the packaged songs, over and over."""
+    songs = PACKAGED.read_bytes()
+    with path.open("wb") as file:
+        for _ in range(size // len(songs) + 1):
+            file.write(songs)
+
+
 @contextmanager
 def unwatched(what: str, size: int) -> Iterator[Advance]:  # noqa: ARG001 - nobody looks
     """No bar."""
@@ -45,12 +53,11 @@ def measure(megabytes: int, turns: int, advance: Callable[[], object]) -> Dict[s
         advance: is called after every measurement.
     """
     found: Dict[str, List[float]] = {"ours": [], "a loop": []}
-    songs = PACKAGED.read_bytes()
     with MpiGroup.open() as group, tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         sizes = {"ours": megabytes * 10**6, "a loop": min(megabytes * 10**6, LOOP)}
         for name, size in sizes.items():
-            (folder / name).write_bytes(songs * (size // len(songs) + 1))
+            write_songs(folder / name, size)
         act: Dict[str, Callable[[Path], object]] = {
             "ours": lambda text: prepare(Texts(find_texts([text]), group), group, folder, Rules(), unwatched),
             "a loop": lambda text: with_a_loop(text, folder),

@@ -12,6 +12,7 @@ import numpy as np
 from tabulate import tabulate
 
 from contest.case import Case
+from contest.encoding import write_songs
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.corpus import PACKAGED
 from lstm_dist.errors import ExitStatus, UserError
@@ -46,10 +47,8 @@ def measure(
     """By sampling, so many pairs of runs of so many seconds, of which every other begins with the large corpus."""
     found: Dict[str, List[Pair]] = {sampling: [] for sampling in SAMPLINGS}
     with tempfile.TemporaryDirectory() as place:
-        folder, songs = Path(place), PACKAGED.read_bytes()
-        with (folder / "text.txt").open("wb") as file:
-            for _ in range(megabytes * 10**6 // len(songs) + 1):
-                file.write(songs)
+        folder = Path(place)
+        write_songs(folder / "text.txt", megabytes * 10**6)
         _run(["prepare.py", str(folder / "text.txt"), f"--out={folder / 'large'}"], 0)
         for turn in range(turns):
             for sampling in SAMPLINGS:
