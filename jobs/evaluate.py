@@ -15,27 +15,27 @@ import math
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
+from lstm_dist.cpu_affinity import pin_to_cores
 from lstm_dist.cuda import require_driver
 from lstm_dist.errors import one_line_errors
-from lstm_dist.launcher import take_cores
 
-take_cores()  # before the lines below load MXNet, whose threads are started then
 with one_line_errors():
+    pin_to_cores()  # before the lines below load MXNet, whose threads are started then
     require_driver()
 
-from tqdm import tqdm  # noqa: E402
+from tqdm import tqdm
 
-from lstm_dist import device  # noqa: E402
-from lstm_dist.config import FIELDS, TeachingParser  # noqa: E402
-from lstm_dist.corpus import Corpus  # noqa: E402
-from lstm_dist.errors import UserError  # noqa: E402
-from lstm_dist.evaluation import bits_per_char, perplexity  # noqa: E402
-from lstm_dist.exchange import World  # noqa: E402
-from lstm_dist.prepared import load  # noqa: E402
-from lstm_dist.scoring import Scorer  # noqa: E402
-from lstm_dist.trained import SOURCE, Trained, find_checkpoint, load_trained  # noqa: E402
-from lstm_dist.translation import Reading, translate  # noqa: E402
-from lstm_dist.watchdog import Watchdog  # noqa: E402
+from lstm_dist import device
+from lstm_dist.config import FIELDS, TeachingParser
+from lstm_dist.corpus import Corpus
+from lstm_dist.errors import UserError
+from lstm_dist.evaluation import bits_per_char, perplexity
+from lstm_dist.exchange import World
+from lstm_dist.prepared import load
+from lstm_dist.scoring import Scorer
+from lstm_dist.trained import SOURCE, Trained, find_checkpoint, load_trained
+from lstm_dist.translation import Reading, translate
+from lstm_dist.watchdog import Watchdog
 
 STREAMS = 32  # of every worker, where nobody says how many
 

@@ -6,20 +6,20 @@ import sys
 from pathlib import Path
 from typing import List, Optional
 
+from lstm_dist.cpu_affinity import pin_to_cores
 from lstm_dist.cuda import require_driver
 from lstm_dist.errors import one_line_errors
-from lstm_dist.launcher import take_cores
 
-take_cores()  # before the lines below load MXNet, whose threads are started then
 with one_line_errors():
+    pin_to_cores()  # before the lines below load MXNet, whose threads are started then
     require_driver()
 
-import mxnet as mx  # noqa: E402
+import mxnet as mx
 
-from lstm_dist.config import TeachingParser  # noqa: E402
-from lstm_dist.errors import UserError, printable  # noqa: E402
-from lstm_dist.sampling import continue_text  # noqa: E402
-from lstm_dist.trained import SOURCE, find_checkpoint, load_trained  # noqa: E402
+from lstm_dist.config import TeachingParser
+from lstm_dist.errors import UserError, printable
+from lstm_dist.sampling import continue_text
+from lstm_dist.trained import SOURCE, find_checkpoint, load_trained
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:

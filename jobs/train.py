@@ -6,29 +6,28 @@ horovodrun -np 4 --gloo python jobs/train.py        four on this node; --mpi ins
 mpirun -np 4 python jobs/train.py                   four, wherever MPI puts them
 """
 
-import contextlib
 import json
 import os
 import time
 from pathlib import Path
-from typing import IO, Any, Dict, List, NamedTuple, NoReturn, Optional
+from typing import IO, Any, Dict, List, NamedTuple, Optional
 
+from lstm_dist.cpu_affinity import describe_pinning, pin_to_cores
 from lstm_dist.cuda import require_driver
 from lstm_dist.errors import one_line_errors
-from lstm_dist.launcher import take_cores
+from lstm_dist.startup import CONFIGURING, CONNECTING, OPENING, Startup
 
-take_cores()  # before the lines below load MXNet, whose threads are started then
+STARTUP = Startup.begin(os.environ)
 with one_line_errors():
+    AFFINITY = pin_to_cores()  # before the lines below load MXNet, whose threads are started then
     require_driver()
 
 from lstm_dist import device, runcard, runlog, sampling, status  # noqa: E402
 from lstm_dist.config import parse_config, require_same_run  # noqa: E402
-from lstm_dist.errors import ExitStatus  # noqa: E402
 from lstm_dist.exchange import World  # noqa: E402
-from lstm_dist.group import SettledError  # noqa: E402
 from lstm_dist.job import DOCUMENT_PREFIXES, Job, inspect_place, make_schedule, prepare, require_agreement  # noqa: E402
 from lstm_dist.keeper import Keeper, leave_stopped, recorded  # noqa: E402
-from lstm_dist.past import Past, find_past, recall  # noqa: E402
+from lstm_dist.past import Past, find_past, go_back  # noqa: E402
 from lstm_dist.rundir import choose_run_dir  # noqa: E402
 from lstm_dist.stop import Stop  # noqa: E402
 from lstm_dist.store import Store  # noqa: E402
@@ -64,35 +63,24 @@ def introduce(
 ) -> Dict[str, Any]:
     """Write the run card and the first lines; returns the facts that go into every checkpoint."""
     settings, steps, resolved = job.settings, job.batches.steps_per_epoch, job.resolved(world.size)
-    mine = json.dumps(runcard.describe_rank(str(job.model.ctx), device.identity(job.model.ctx)))
-    ranks = [json.loads(text) for text in world.gather_text(mine, "ranks")]
+    mine = runcard.describe_rank(str(job.model.ctx), device.identity(job.model.ctx))
+    mine["pinning"] = AFFINITY.describe()
+    ranks = [json.loads(text) for text in world.gather_text(json.dumps(mine), "ranks")]
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
     done = (past.progress.step if past else 0) * schedule.chars_per_step
+    STARTUP.finish()
     log.start(resolved, {**process, **facts}, settings.epochs, steps * schedule.chars_per_step, done)
     if os.geteuid() == 0:
         log.say("warning: running as root: what is written is root's; a user of your own is safer")
     log.say(f"corpus: {job.text.describe()}")
     log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
+    log.say(describe_pinning([rank["pinning"] for rank in ranks]))
     if settings.prefix is None and job.prefixes != DOCUMENT_PREFIXES:
         log.say("the corpus lacks characters of the document's prefixes: samples begin as its first lines do")
     here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
     for line in [*past.warnings, past.describe(here, settings.epochs)] if past else []:
         log.say(line)
     return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}
-
-
-def go_back(trainer: Trainer, error: NotFiniteError, job: Job, place: Place, world: World) -> NoReturn:
-    """Leave a checkpoint of the step before the one whose numbers were not finite, and end."""
-    last = trainer.progress.step
-    place.log.say(f"step {last + 1}: {error}; going back to the last checkpoint for the weights of step {last}")
-    past = recall(world, Store(place.run_dir / "checkpoints"))
-    with contextlib.suppress(NotFiniteError):  # what cannot be repeated leaves that checkpoint as the last
-        trainer.replay(past.progress, past.restore(job, world), last)
-    raise SettledError(
-        f"step {last + 1}: training has diverged ({error}): lower --learning-rate or --max-norm; the last checkpoint "
-        "is of the steps before",
-        ExitStatus.NOT_FINITE,
-    )
 
 
 def train(job: Job, past: Optional[Past], place: Place, world: World, keeper: Keeper, process: Dict[str, Any]) -> bool:
@@ -104,7 +92,7 @@ def train(job: Job, past: Optional[Past], place: Place, world: World, keeper: Ke
     try:
         return trainer.run()
     except NotFiniteError as error:
-        go_back(trainer, error, job, place, world)
+        go_back(trainer, error, job, place.run_dir, place.log, world)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
@@ -112,7 +100,9 @@ def main(argv: Optional[List[str]] = None) -> None:
     began = time.monotonic()
     os.umask(0o077)  # what somebody trains on is nobody else's business
     process = runcard.describe_process()
+    STARTUP.enter(CONNECTING)
     with Stop() as stop, Watchdog() as watchdog, World.open() as world:
+        STARTUP.enter(CONFIGURING)
         settings = world.settle(lambda: parse_config(argv), "configuration")
         how = {"resume": str(settings.resume), "auto_resume": str(settings.auto_resume)}
         world.require_equal(how, "start")
@@ -121,10 +111,11 @@ def main(argv: Optional[List[str]] = None) -> None:
             settings = world.settle(lambda: past.parse_config(argv), "configuration")
         watchdog.limit = max(STARTING, settings.stall_timeout)
         watchdog.beat("start")
-        job = world.settle(lambda: prepare(settings, world), "prepare")
+        job = world.settle(lambda: prepare(settings, world, STARTUP), "prepare")
         require_agreement(job, world, {**process["versions"], "python": process["python"]})
         if past is not None:
             world.settle(lambda: require_same_run(past.facts["config"], job.resolved(world.size)), "same_run")
+        STARTUP.enter(OPENING)
         place = open_place(job, past, lock, world)
 
         def write_samples(epoch: int) -> None:

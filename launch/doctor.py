@@ -21,8 +21,9 @@ from types import ModuleType
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist import device
+from lstm_dist.cpu_affinity import pin_to_cores
 from lstm_dist.cuda import DRIVER
-from lstm_dist.launcher import Launch, detect, take_cores
+from lstm_dist.launcher import Launch, detect
 
 OK, WARN, FAIL = "ok", "warn", "FAIL"
 COLOURS = {OK: "\033[32m", WARN: "\033[33m", FAIL: "\033[1;31m"}
@@ -290,7 +291,7 @@ def _capability(gpu: device.Gpu) -> str:
 def examine(launch: Launch, workers: Optional[int], controller: Optional[str]) -> Findings:
     """All findings of this worker; those that concern all workers are the same on each of them."""
     findings: Findings = []
-    threads = take_cores()  # as in a job, before MXNet is loaded
+    threads = pin_to_cores().threads  # as in a job, before MXNet is loaded
     # As in a job: MPI takes part only where a launcher connects the ranks through it.
     needed = "gloo" if launch.name in ("none", "horovodrun") else "mpi"
     os.environ.setdefault("HOROVOD_CONTROLLER", needed)

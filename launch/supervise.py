@@ -22,8 +22,9 @@ from typing import IO, Any, Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist.config import RunConfig, parse_config
 from lstm_dist.errors import ExitStatus, UserError, one_line_errors, print_error, printable
-from lstm_dist.horovodrun import Workers, die_with_parent, environment
+from lstm_dist.horovodrun import Workers, environment
 from lstm_dist.hosts import choose_hosts, parse_interface, require_fit, unreachable
+from lstm_dist.launcher import die_with_parent
 from lstm_dist.rundir import choose_run_dir, is_claimed
 from lstm_dist.status import ATTEMPT, first_cause, read_status, why
 from lstm_dist.stop import FILE, LAUNCHER_ENDED, heeded
@@ -38,6 +39,7 @@ OWN_NEWS = re.compile(
 )
 EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 LEAVING = 30.0  # seconds that workers have to leave after their launcher
+SILENT = 15.0  # seconds without a line after which the launcher is said to be starting; workers report after 10
 ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed
 REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
 
@@ -95,6 +97,7 @@ class Job:
         self.asked = 0.0
         self.was_killed = False
         self.held: List[str] = []
+        self._silent_until = time.monotonic() + SILENT
         env = {**env, ATTEMPT: self.name}
         self._process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -134,6 +137,9 @@ class Job:
             now = time.monotonic()
             if self.asked and now > self.asked + self._patience:
                 self._process.terminate()
+            if now > self._silent_until:
+                self._silent_until = math.inf
+                sys.stderr.write(f"still starting after {SILENT:.0f} s: horovodrun has not started a worker yet\n")
             if failed == math.inf and self.status() and first_cause(self.run_dir):
                 failed = now
             if now > failed + ENDING:  # mpirun waits for ever for a host that does not answer any more
@@ -155,6 +161,7 @@ class Job:
         """
         holding, readable = False, True
         for line in source:
+            self._silent_until = math.inf
             holding = holding or line.startswith("Traceback (most recent call last):")
             if holding or OWN_NEWS.match(line):
                 self.held.append(line)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence
 import numpy as np
 
 from lstm_dist.group import Group, refuse_lonely, refuse_without_pmix
-from lstm_dist.launcher import detect
+from lstm_dist.launcher import detect, yield_while_waiting
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
@@ -65,9 +65,7 @@ class World(Group):
 
         mpi: Optional[ModuleType] = None
         if controller == "mpi":
-            # Horovod's thread asks its peers for news a thousand times a second. While it waits for theirs, Open MPI
-            # would keep from computing whoever computes on the same core: half the speed of two workers on two cores.
-            os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+            yield_while_waiting()
             # Before hvd.init: then mpi4py asks MPI for all the threads that Horovod needs, and it finalizes MPI.
             from mpi4py import MPI
 

@@ -1,9 +1,7 @@
 """How horovodrun is asked for workers: its command line, and the environment that they are given."""
 
-import ctypes
 import os
 import re
-import signal
 import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple
@@ -64,9 +62,3 @@ def environment(root: str = "localhost") -> Dict[str, str]:
     if sys.stdout.isatty() and sys.stderr.isatty() and is_here(root):
         env["LSTM_DIST_TERMINAL"] = os.ttyname(sys.stderr.fileno())
     return env
-
-
-def die_with_parent() -> None:
-    """In a child, before it becomes another program: when its parent is killed, it is told to end, with its workers."""
-    set_death_signal = 1  # PR_SET_PDEATHSIG
-    ctypes.CDLL(None).prctl(set_death_signal, signal.SIGTERM)

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 import mxnet as mx
 import numpy as np
 
-from lstm_dist import corpus, device, launcher, prepared, runcard
+from lstm_dist import corpus, cpu_affinity, device, prepared, runcard
 from lstm_dist.batches import ConsecutiveBatches, RandomBatches
 from lstm_dist.checkpoint import load_checkpoint
 from lstm_dist.config import RunConfig
@@ -23,6 +23,7 @@ from lstm_dist.model import CharLSTM
 from lstm_dist.parameters import initial_parameters, memory_needed
 from lstm_dist.rundir import is_seen, leave_mark, remove_mark
 from lstm_dist.scoring import Scorer
+from lstm_dist.startup import AGREEING, PREPARING, Startup
 from lstm_dist.trainer import Batches, Schedule
 
 DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
@@ -54,8 +55,9 @@ class Job(NamedTuple):
         )
 
 
-def prepare(settings: RunConfig, world: World) -> Job:
+def prepare(settings: RunConfig, world: World, startup: Startup) -> Job:
     """Read the corpus and make the first weights. Nothing is written yet."""
+    startup.enter(PREPARING)
     text = prepared.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
     streams = settings.streams(world.size)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
@@ -79,6 +81,7 @@ def prepare(settings: RunConfig, world: World) -> Job:
         sizes = (len(text.vocabulary), settings.hidden_size, settings.seed, settings.layers)
         model.load(initial_parameters(*sizes), "the initial weights")
     held_out = hold_out(text, cut, settings, world) if settings.valid_fraction else None
+    startup.enter(AGREEING)  # in which this worker waits for those that still prepare
     return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text), held_out)
 
 
@@ -144,7 +147,7 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
         "NCCL": str(world.has_nccl),
     }
     if job.model.ctx.device_type == "cpu":  # sums of another order, and soon other weights
-        same["OMP_NUM_THREADS"] = str(launcher.openmp_threads())
+        same["OMP_NUM_THREADS"] = str(cpu_affinity.openmp_threads())
     world.require_equal({**job.settings.facts(), **same, **versions}, "start")
 
 

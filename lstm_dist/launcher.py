@@ -1,14 +1,16 @@
 """What the launcher's environment says about this process, before MXNet or any MPI is loaded.
 
-Horovod is the authority on rank and size once it runs; this file is for what has to be known earlier (OpenMP reads its
-thread count when MXNet is loaded) and for the classic mistake, N processes that each believe to be alone.
+Horovod is the authority on rank and size once it runs; this file is for what has to be known earlier (a worker is
+pinned to its cores before MXNet is loaded) and for the classic mistake, N processes that each believe to be alone.
 """
 
+import ctypes
 import os
 import re
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Mapping, MutableMapping, Optional, Tuple
+from typing import List, Mapping, Optional
 
 from lstm_dist.status import ATTEMPT
 
@@ -55,6 +57,16 @@ def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
     return Launch()
 
 
+def yield_while_waiting() -> None:
+    """Have Open MPI give up the core in every round of polling; call it before MPI is started.
+
+    Horovod's thread asks its peers for news a thousand times a second. While it waits for theirs, it would keep from
+    computing whoever computes on the same core: half the speed of two workers on two cores. It holds for MPI_Init, for
+    hvd.init, and wherever a rank waits.
+    """
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
 class Owner:
     """The process above a worker of horovodrun that owns it: when that has gone, nobody does.
 
@@ -85,6 +97,12 @@ class Owner:
             return True
 
 
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when its parent ends; called in a child that was just forked."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_death_signal, number)
+
+
 def _command(pid: int) -> List[bytes]:
     """The command line of a process; OSError when there is no such process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -100,48 +118,3 @@ def _leading_int(value: Optional[str], default: int) -> int:
     """The first number of "4" or of Slurm's "4(x2),3": nodes of one step may differ, the first is the fullest."""
     match = re.match(r"\d+", value or "")
     return int(match.group()) if match else default
-
-
-def take_cores(environ: Optional[MutableMapping[str, str]] = None) -> int:
-    """Keep this worker to its share of the node's cores, and OpenMP to as many threads; call it before MXNet loads.
-
-    A worker that waits for the others asks for news without a pause. A scheduler that is free to moves those that
-    compute out of its way and back, and two workers on two cores lose a tenth of their speed.
-
-    The launcher's own core mask (the parent process) is what the local workers share. Where this worker's mask is
-    narrower, the launcher has bound it, and that is the limit. OMP_NUM_THREADS wins where it is set; with more threads
-    than a share has cores, or OMP_PROC_BIND, the worker keeps to nothing.
-
-    Returns:
-        The number of OpenMP threads.
-    """
-    environ = os.environ if environ is None else environ
-    launch = detect(environ)
-    shared, own = os.sched_getaffinity(os.getppid()), os.sched_getaffinity(0)
-    share = len(shared) // launch.local_size
-    threads = openmp_threads(environ)
-    if not threads:
-        threads = max(1, min(len(own), share))
-        environ["OMP_NUM_THREADS"] = str(threads)
-    free = own == shared and threads <= share and "OMP_PROC_BIND" not in environ
-    if free and launch.local_rank < launch.local_size > 1:
-        first = launch.local_rank * share
-        os.sched_setaffinity(0, sorted(shared, key=_place)[first : first + share])
-    return threads
-
-
-def openmp_threads(environ: Optional[Mapping[str, str]] = None) -> int:
-    """What OMP_NUM_THREADS says; 0 for nothing, and for what OpenMP would not understand."""
-    environ = os.environ if environ is None else environ
-    given = re.fullmatch(r"([1-9]\d*)(,\d+)*", environ.get("OMP_NUM_THREADS", ""))  # "4,2" is 4, and 2 inside of each
-    return int(given[1]) if given else 0
-
-
-def _place(cpu: int) -> Tuple[int, int, int]:
-    """Socket, core, and number, so that the two threads of a core are neighbours; Linux numbers them far apart."""
-    topology = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology")
-    try:
-        package, core = (int((topology / name).read_text()) for name in ("physical_package_id", "core_id"))
-    except (OSError, ValueError):
-        package = core = 0
-    return package, core, cpu

@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.group import Group, refuse_lonely, refuse_without_pmix
-from lstm_dist.launcher import detect
+from lstm_dist.launcher import detect, yield_while_waiting
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -35,6 +35,7 @@ class MpiGroup(Group):
         """
         launch = detect()
         refuse_without_pmix(launch)
+        yield_while_waiting()
         from mpi4py import MPI
 
         refuse_lonely(launch, MPI.COMM_WORLD.Get_size())

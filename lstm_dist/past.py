@@ -1,16 +1,21 @@
 """The part of a run that is done: its last whole checkpoint, told to all ranks."""
 
+import contextlib
 import json
-from typing import IO, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from pathlib import Path
+from typing import IO, Any, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from lstm_dist.checkpoint import STATE, Checkpoint
 from lstm_dist.config import FIELDS, RunConfig, parse_config
+from lstm_dist.errors import ExitStatus
 from lstm_dist.exchange import World
+from lstm_dist.group import SettledError
 from lstm_dist.job import Job
 from lstm_dist.model import CharLSTM, LSTMState
 from lstm_dist.rundir import claim
+from lstm_dist.runlog import RunLog
 from lstm_dist.store import Store
-from lstm_dist.trainer import Progress
+from lstm_dist.trainer import NotFiniteError, Progress, Trainer
 
 _ANEW = ("init", "run_dir", "overwrite", "resume", "auto_resume", "time_limit")  # said anew with every part of a run
 
@@ -89,3 +94,21 @@ def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Option
         return None, None
     lock = world.settle_root(lambda: claim(store.require().parent), "claim")
     return recall(world, store), lock
+
+
+def go_back(trainer: Trainer, error: NotFiniteError, job: Job, run_dir: Path, log: RunLog, world: World) -> NoReturn:
+    """Leave a checkpoint of the step before the one whose numbers were not finite, and end.
+
+    Raises:
+        SettledError: always.
+    """
+    last = trainer.progress.step
+    log.say(f"step {last + 1}: {error}; going back to the last checkpoint for the weights of step {last}")
+    past = recall(world, Store(run_dir / "checkpoints"))
+    with contextlib.suppress(NotFiniteError):  # what cannot be repeated leaves that checkpoint as the last
+        trainer.replay(past.progress, past.restore(job, world), last)
+    raise SettledError(
+        f"step {last + 1}: training has diverged ({error}): lower --learning-rate or --max-norm; the last checkpoint "
+        "is of the steps before",
+        ExitStatus.NOT_FINITE,
+    )

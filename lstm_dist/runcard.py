@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Dict, Optional
 
-from lstm_dist.launcher import openmp_threads
+from lstm_dist.cpu_affinity import openmp_threads
 
 
 def describe_process() -> Dict[str, Any]:

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file, save_file
 from contest.case import Case
 from contest.contestant import Contestant, Seat
 from lstm_dist.batches import shard
-from lstm_dist.launcher import detect, take_cores
+from lstm_dist.cpu_affinity import pin_to_cores
+from lstm_dist.launcher import detect
 
 
 def find(name: str) -> Type[Contestant]:
@@ -96,7 +97,7 @@ class Member:
 
 def main(name: str, case: str, folder: str) -> None:
     """Answer until the parent hangs up."""
-    take_cores()
+    pin_to_cores()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(f"{folder}/socket")
         with connection.makefile("rw", encoding="utf-8") as lines:

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple
 
-from lstm_dist.launcher import take_cores
+from lstm_dist.cpu_affinity import pin_to_cores
 
-take_cores()  # before MXNet is loaded
+pin_to_cores()  # before MXNet is loaded
 
 import numpy as np  # noqa: E402
 

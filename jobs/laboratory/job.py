@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
 from laboratory.launchers import TRAIN
-from lstm_dist.horovodrun import die_with_parent
+from lstm_dist.launcher import die_with_parent
 from lstm_dist.runcard import code_digest, describe_process
 
 _LAUNCHERS = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")

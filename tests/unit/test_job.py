@@ -36,7 +36,7 @@ def test_a_worker_takes_the_gpu_of_its_local_rank(song_file: Path, monkeypatch: 
 
     monkeypatch.setattr(device, "choose", choose)
     sizes = ["--hidden-size=8", "--global-batch-size=8", "--seq-len=5", "--max-chars=600", f"--corpus={song_file}"]
-    prepare(parse_config(sizes), SimpleNamespace(rank=5, local_rank=1, size=8))
+    prepare(parse_config(sizes), SimpleNamespace(rank=5, local_rank=1, size=8), SimpleNamespace(enter=lambda _: None))
     assert asked == [("auto", 1)]
 
 

@@ -1,15 +1,14 @@
-"""What each launcher's environment means, and how many threads a worker takes."""
+"""What each launcher's environment means, and whether its process still lives."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Set
+from typing import Dict
 
 import pytest
 
-from lstm_dist import launcher
-from lstm_dist.launcher import Launch, Owner, detect, take_cores
+from lstm_dist.launcher import Launch, Owner, detect
 
 HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 MPIRUN = {
@@ -65,88 +64,6 @@ def test_detect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     assert detect().rank == 1
-
-
-def cores(monkeypatch: pytest.MonkeyPatch, shared: int, own: int) -> List[Set[int]]:
-    """A launcher that has `shared` cores gives this worker `own` of them; the cores that it then keeps to."""
-    masks, kept = {0: set(range(own)), os.getppid(): set(range(shared))}, []
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: masks[pid])
-    monkeypatch.setattr(os, "sched_setaffinity", lambda _, mask: kept.append(set(mask)))
-    monkeypatch.setattr(launcher, "_place", lambda cpu: (0, cpu % 4, cpu))  # 4 and more are the others' second threads
-    return kept
-
-
-@pytest.mark.parametrize(
-    ("shared", "own", "local_size", "threads"),
-    [
-        (8, 8, 1, 8),
-        (8, 8, 3, 2),  # 3 workers share 8 cores
-        (8, 2, 3, 2),
-        (8, 1, 2, 1),  # bound to one core by mpirun
-        (2, 2, 4, 1),  # more workers than cores
-    ],
-)
-def test_take_cores_shares_the_cores(
-    monkeypatch: pytest.MonkeyPatch, shared: int, own: int, local_size: int, threads: int
-) -> None:
-    cores(monkeypatch, shared, own)
-    environ = {**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size)}
-    assert take_cores(environ) == threads
-    assert environ["OMP_NUM_THREADS"] == str(threads)
-
-
-@pytest.mark.parametrize(
-    ("shared", "own", "local_size", "more", "kept"),
-    [
-        (8, 8, 2, {}, [{2, 6, 3, 7}]),  # of four cores with two threads each the second half
-        (8, 8, 3, {}, [{1, 5}]),
-        (2, 2, 2, {"OMP_NUM_THREADS": "1"}, [{1}]),
-        (8, 8, 1, {}, []),  # alone
-        (8, 2, 2, {}, []),  # the launcher has bound it
-        (2, 2, 4, {}, []),  # more workers than cores
-        (8, 8, 2, {"OMP_NUM_THREADS": "8"}, []),  # more threads than its share
-        (8, 8, 2, {"OMP_PROC_BIND": "false"}, []),
-        (8, 8, 2, {"HOROVOD_LOCAL_RANK": "2"}, []),  # Slurm tells of the first node only, and this is another
-    ],
-)
-def test_a_worker_keeps_to_its_share_of_the_cores(
-    monkeypatch: pytest.MonkeyPatch, shared: int, own: int, local_size: int, more: Dict[str, str], kept: List[Set[int]]
-) -> None:
-    found = cores(monkeypatch, shared, own)
-    local_rank = "0" if local_size == 1 else "1"
-    take_cores({**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size), "HOROVOD_LOCAL_RANK": local_rank, **more})
-    assert found == kept
-
-
-def test_the_workers_of_a_node_share_all_of_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = cores(monkeypatch, 8, 8)
-    for rank in range(4):
-        take_cores({**HOROVODRUN, "HOROVOD_LOCAL_SIZE": "4", "HOROVOD_LOCAL_RANK": str(rank)})
-    assert [len(mask) for mask in found] == [2] * 4
-    assert set().union(*found) == set(range(8))
-
-
-def test_take_cores_respects_what_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    cores(monkeypatch, 8, 8)
-    environ = {"OMP_NUM_THREADS": "5"}
-    assert take_cores(environ) == 5
-    assert environ == {"OMP_NUM_THREADS": "5"}
-
-
-def test_take_cores_understands_nested_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    cores(monkeypatch, 8, 8)
-    environ = {"OMP_NUM_THREADS": "4,2"}
-    assert take_cores(environ) == 4
-    assert environ == {"OMP_NUM_THREADS": "4,2"}
-
-
-@pytest.mark.parametrize("nonsense", ["", "many", "-1", "0", "4.5"])
-def test_take_cores_replaces_nonsense(monkeypatch: pytest.MonkeyPatch, nonsense: str) -> None:
-    """OpenMP ignores it and takes every core for every worker."""
-    cores(monkeypatch, 8, 8)
-    environ = {"OMP_NUM_THREADS": nonsense}
-    assert take_cores(environ) == 8
-    assert environ == {"OMP_NUM_THREADS": "8"}
 
 
 def test_a_owner_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:

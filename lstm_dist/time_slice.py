@@ -1,0 +1,44 @@
+"""Short time slices for workers that take turns on a core.
+
+A rank that waits in MPI polls and yields. On a core with other work it polls again only after the others' slices, 3 ms
+each by default, and a collective of four ranks is many such rounds. With slices of 0.1 ms two jobs of four workers on
+two cores take 2.2 times as long as one, instead of 2.7 times (Linux 6.18, AMD EPYC); a worker that has its core to
+itself notices nothing. Linux lets a process choose its slice from 6.12 on; before, the request is ignored.
+"""
+
+import ctypes
+import platform
+from typing import ClassVar
+
+SLICE = 100_000  # ns, the shortest that Linux accepts
+
+_SYSTEM_CALL = {"x86_64": 314, "aarch64": 274}  # sched_setattr
+
+
+class _SchedAttr(ctypes.Structure):
+    """Linux's struct sched_attr."""
+
+    _fields_: ClassVar = [
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime", ctypes.c_uint64),
+        ("deadline", ctypes.c_uint64),
+        ("period", ctypes.c_uint64),
+    ]
+
+
+def request_short_slices(nanoseconds: int = SLICE) -> bool:
+    """Ask for short slices for this thread and those that it starts from now on.
+
+    Returns whether Linux took the request. The policy stays SCHED_OTHER and the priority that of the process.
+    """
+    number = _SYSTEM_CALL.get(platform.machine())
+    if number is None:
+        return False
+    libc = ctypes.CDLL(None, use_errno=True)
+    keep_priority = libc.getpriority(0, 0)  # PRIO_PROCESS, this one
+    attr = _SchedAttr(size=ctypes.sizeof(_SchedAttr), nice=keep_priority, runtime=nanoseconds)
+    return bool(libc.syscall(number, 0, ctypes.byref(attr), 0) == 0)

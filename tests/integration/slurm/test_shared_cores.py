@@ -1,0 +1,54 @@
+"""Jobs of different people on the same cores: they take turns, and say where their workers are pinned."""
+
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.launchers import ENVIRONMENT, mpirun
+from tests.integration.programs import TINY, TRAIN, run
+from tests.integration.slurm.cluster import Cluster
+from tests.side_by_side import Job, Machine
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+
+# Twice is fair, 2.5 times is what tests/side_by_side.py measures and this machine may have other work. With pinned
+# workers and long time slices it was six times and more.
+LIMIT = 4.0
+
+
+def test_the_worst_pair_of_jobs_takes_turns(cluster: Cluster, tmp_path: Path):
+    machine, jobs = Machine(cluster, tmp_path), [Job("mpi", 3), Job("slurm", 4)]
+    alone = [machine.seconds([job])[0] for job in jobs]
+    together = machine.seconds(jobs)
+    for job, before, beside in zip(jobs, alone, together):
+        assert beside < LIMIT * before, f"{job}: {before:.1f} s alone, {beside:.1f} s beside the other"
+
+
+def test_pinned_workers_release_their_cores_to_another_job_and_say_so(tmp_path: Path):
+    """Two jobs of two ranks, which mpirun binds to the same two cores."""
+    flags = (*TINY, "--epochs=1000", "--time-limit=12s", "--log-every=1000")
+    program = " ".join([*mpirun(2), sys.executable, *TRAIN[1:], *flags])
+    both = f"{program} --run-dir={tmp_path}/one & {program} --run-dir={tmp_path}/two; wait"
+    done = run(["bash", "-c", both], env=ENVIRONMENT)
+    assert "cores: rank 0 is pinned to core 0 by the launcher, rank 1 is pinned to core 1 by the launcher" in (
+        tmp_path / "one" / "log.txt"
+    ).read_text(encoding="utf-8")
+    released = re.findall(r"^note: rank (\d) on \S+ is not pinned to core \1 any more, as other pro", done.stderr, re.M)
+    assert sorted(released) == ["0", "0", "1", "1"], done.stderr
+
+
+def test_a_job_that_is_slow_to_start_says_whom_it_waits_for(tmp_path: Path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, time\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1': time.sleep(12)\n"
+    )
+    env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    began = time.monotonic()
+    done = run([*mpirun(2), *TRAIN, *TINY, f"--run-dir={tmp_path}/run"], env=env)
+    assert done.returncode == 0, done.stderr
+    assert time.monotonic() - began > 12
+    lines = [line for line in done.stderr.splitlines() if line.startswith("still starting")]
+    expected = "still starting after 10 s: connecting to the other workers, waiting for rank 1 (not started)"
+    assert lines == [expected]

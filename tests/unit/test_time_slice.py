@@ -1,0 +1,40 @@
+"""Short time slices: asked for, and inherited by the threads that come after."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstm_dist import time_slice
+
+ROOT = Path(__file__).resolve().parents[2]
+ASK = """
+import re, threading
+from pathlib import Path
+from lstm_dist.time_slice import request_short_slices
+taken = request_short_slices()
+def look():
+    found = re.search(r"se.slice *: *(\\d+)", Path("/proc/thread-self/sched").read_text())
+    print(taken, found and found[1])
+thread = threading.Thread(target=look)
+thread.start(); thread.join()
+"""
+
+
+def linux() -> tuple:
+    return tuple(int(part) for part in platform.release().split(".")[:2])
+
+
+def test_a_thread_has_short_slices():
+    said = subprocess.run([sys.executable, "-c", ASK], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
+    taken, nanoseconds = said.stdout.split()
+    if linux() < (6, 12) or nanoseconds == "None":
+        pytest.skip("a time slice of its own needs Linux 6.12, and SCHED_DEBUG to be seen")
+    assert (taken, nanoseconds) == ("True", "100000")
+
+
+def test_where_the_machine_has_another_system_call_nothing_is_asked(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert not time_slice.request_short_slices()
