@@ -23,7 +23,7 @@ setup(
     description="The LSTM language model of the D2L chapter, hand-written on MXNet, trained by Horovod workers",
     license="MIT",
     packages=find_packages(include=["lstm_dist", "lstm_dist.*"]),
-    package_data={"lstm_dist": ["corpora/*", "py.typed"]},
+    package_data={"lstm_dist": ["py.typed"], "lstm_dist.data": ["corpora/*"], "lstm_dist.experiments.report": ["*.j2"]},
     python_requires=">=3.8,<3.12",
     install_requires=[
         "numpy==1.23.5",  # mxnet 1.9.1 needs np.bool, which numpy 1.24 removed; 1.23 ends at Python 3.11
@@ -64,6 +64,6 @@ setup(
         "tensorboard": ["tensorboardX>=2.6,<3"],  # jobs/train.py --tensorboard
         "test": TEST,
         "bench": ["torch==2.13.0; python_version >= '3.10'"],  # what jobs/bench.py compares with
-        "dev": [*TEST, "ruff==0.8.6", "mypy==1.14.1", "types-tqdm"],
+        "dev": [*TEST, "ruff==0.8.6", "mypy==1.14.1", "types-tqdm", "types-tabulate"],
     },
 )

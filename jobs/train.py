@@ -1,144 +1,16 @@
 #!/usr/bin/env python3
-"""Train the hand-written LSTM with as many workers as the launcher starts. This file is wiring only.
+"""Train the hand-written LSTM with as many workers as the launcher starts: lstm_dist/programs/train.py."""
 
-python jobs/train.py                                one worker, no launcher
-horovodrun -np 4 --gloo python jobs/train.py        four on this node; --mpi instead of --gloo sends over MPI
-mpirun -np 4 python jobs/train.py                   four, wherever MPI puts them
-"""
-
-import json
 import os
-import time
-from pathlib import Path
-from typing import IO, Any, Dict, List, NamedTuple, Optional
 
-from lstm_dist.cpu_affinity import describe_pinning, pin_to_cores
-from lstm_dist.cuda import require_driver
+from lstm_dist.cluster.bootstrap import prepare_process
+from lstm_dist.cluster.startup import Startup
 from lstm_dist.errors import one_line_errors
-from lstm_dist.startup import CONFIGURING, CONNECTING, OPENING, Startup
-
-STARTUP = Startup.begin(os.environ)
-with one_line_errors():
-    AFFINITY = pin_to_cores()  # before the lines below load MXNet, whose threads are started then
-    require_driver()
-
-from lstm_dist import device, runcard, runlog, sampling, status  # noqa: E402
-from lstm_dist.config import parse_config, require_same_run  # noqa: E402
-from lstm_dist.exchange import World  # noqa: E402
-from lstm_dist.job import DOCUMENT_PREFIXES, Job, inspect_place, make_schedule, prepare, require_agreement  # noqa: E402
-from lstm_dist.keeper import Keeper, leave_stopped, recorded  # noqa: E402
-from lstm_dist.past import Past, find_past, go_back  # noqa: E402
-from lstm_dist.rundir import choose_run_dir  # noqa: E402
-from lstm_dist.stop import Stop  # noqa: E402
-from lstm_dist.store import Store  # noqa: E402
-from lstm_dist.trainer import NotFiniteError, Progress, Schedule, Trainer  # noqa: E402
-from lstm_dist.watchdog import STARTING, Watchdog  # noqa: E402
-
-
-class Place(NamedTuple):
-    """Where the root writes: the log of the others does nothing."""
-
-    run_dir: Path
-    log: runlog.RunLog
-
-
-def open_place(job: Job, past: Optional[Past], lock: Optional[IO[str]], world: World) -> Place:
-    """The run directory, and for the root its lock and the log that writes into it."""
-    anew = job.settings.overwrite or job.settings.auto_resume
-    given = world.settle_root(lambda: choose_run_dir(job.settings.run_dir), "run_dir")
-    run_dir = Path(world.share_text(str(given.resolve()) if given else "", "place"))
-    warnings = inspect_place(job, given or run_dir, world)
-    epochs = past.progress.epoch if past else None
-    how = (anew, epochs, lock, job.settings.tensorboard)
-    log = world.settle_root(lambda: runlog.RootLog(given or run_dir, *how), "log") or runlog.RunLog()
-    if world.is_root:
-        Store(run_dir / "checkpoints").clean()
-    for line in warnings:
-        log.say(line)
-    return Place(given or run_dir, log)
-
-
-def introduce(
-    log: runlog.RunLog, job: Job, schedule: Schedule, past: Optional[Past], world: World, process: Dict[str, Any]
-) -> Dict[str, Any]:
-    """Write the run card and the first lines; returns the facts that go into every checkpoint."""
-    settings, steps, resolved = job.settings, job.batches.steps_per_epoch, job.resolved(world.size)
-    mine = runcard.describe_rank(str(job.model.ctx), device.identity(job.model.ctx))
-    mine["pinning"] = AFFINITY.describe()
-    ranks = [json.loads(text) for text in world.gather_text(json.dumps(mine), "ranks")]
-    facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
-    done = (past.progress.step if past else 0) * schedule.chars_per_step
-    STARTUP.finish()
-    log.start(resolved, {**process, **facts}, settings.epochs, steps * schedule.chars_per_step, done)
-    if os.geteuid() == 0:
-        log.say("warning: running as root: what is written is root's; a user of your own is safer")
-    log.say(f"corpus: {job.text.describe()}")
-    log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
-    log.say(describe_pinning([rank["pinning"] for rank in ranks]))
-    if settings.prefix is None and job.prefixes != DOCUMENT_PREFIXES:
-        log.say("the corpus lacks characters of the document's prefixes: samples begin as its first lines do")
-    here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
-    for line in [*past.warnings, past.describe(here, settings.epochs)] if past else []:
-        log.say(line)
-    return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}
-
-
-def train(job: Job, past: Optional[Past], place: Place, world: World, keeper: Keeper, process: Dict[str, Any]) -> bool:
-    """From the first step to the last; whether it was stopped on the way."""
-    schedule = make_schedule(job, world.size)
-    keeper.facts = introduce(place.log, job, schedule, past, world, process)
-    state, progress = (past.restore(job, world), past.progress) if past else (None, Progress())
-    trainer = Trainer(job.model, job.batches, world, schedule, place.log, keeper, progress, state, job.held_out)
-    try:
-        return trainer.run()
-    except NotFiniteError as error:
-        go_back(trainer, error, job, place.run_dir, place.log, world)
-
-
-def main(argv: Optional[List[str]] = None) -> None:
-    """One run, from the command line to perplexity.png."""
-    began = time.monotonic()
-    os.umask(0o077)  # what somebody trains on is nobody else's business
-    process = runcard.describe_process()
-    STARTUP.enter(CONNECTING)
-    with Stop() as stop, Watchdog() as watchdog, World.open() as world:
-        STARTUP.enter(CONFIGURING)
-        settings = world.settle(lambda: parse_config(argv), "configuration")
-        how = {"resume": str(settings.resume), "auto_resume": str(settings.auto_resume)}
-        world.require_equal(how, "start")
-        past, lock = find_past(settings, world)
-        if past is not None:
-            settings = world.settle(lambda: past.parse_config(argv), "configuration")
-        watchdog.limit = max(STARTING, settings.stall_timeout)
-        watchdog.beat("start")
-        job = world.settle(lambda: prepare(settings, world, STARTUP), "prepare")
-        require_agreement(job, world, {**process["versions"], "python": process["python"]})
-        if past is not None:
-            world.settle(lambda: require_same_run(past.facts["config"], job.resolved(world.size)), "same_run")
-        STARTUP.enter(OPENING)
-        place = open_place(job, past, lock, world)
-
-        def write_samples(epoch: int) -> None:
-            for prefix in job.prefixes if world.is_root else []:
-                text = sampling.continue_text(job.model, job.text.vocabulary, prefix, settings.sample_length)
-                place.log.sample(epoch, prefix, text)
-
-        watchdog.limit = settings.stall_timeout
-        watchdog.beat("start", past.progress.step if past else 0)
-        if world.is_root:
-            stop.watch(place.run_dir, settings.deadline(began))
-        with recorded(place.run_dir, world, watchdog):
-            keeper = Keeper(world, job.model, job.text.vocabulary, place.run_dir, place.log, stop, watchdog)
-            keeper.samples, keeper.every = write_samples, settings.checkpoint_seconds
-            if train(job, past, place, world, keeper, process):
-                leave_stopped(place.run_dir, world, place.log, stop, watchdog.step)
-            place.log.finish()
-            if world.is_root:
-                stop.forget()
-                epoch = watchdog.step // job.batches.steps_per_epoch
-                status.write_status(place.run_dir, "finished", step=watchdog.step, epoch=epoch)
-
 
 if __name__ == "__main__":
     with one_line_errors():
-        main()
+        startup = Startup.begin(os.environ)
+        affinity = prepare_process()  # before the next line loads MXNet
+        from lstm_dist.programs.train import main
+
+        main(startup, affinity)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lstm_dist.runlog import RunLog
+from lstm_dist.run.run_log import RunLog
 
 
 class Alone:

@@ -16,12 +16,10 @@ from typing import Iterator, List, NamedTuple
 
 from tqdm import tqdm
 
+from lstm_dist.scaling import analysis, records
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import Cable, Network
 from tests.integration.programs import ROOT, run
-
-sys.path.insert(0, str(ROOT / "jobs"))
-from laboratory import findings, rows
 
 RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
 LIMIT = 0.15
@@ -43,7 +41,7 @@ class Quantity(NamedTuple):
         return self.found / self.expected - 1
 
 
-def measure(network: Network, out: Path, *network_flags: str) -> findings.Findings:
+def measure(network: Network, out: Path, *network_flags: str) -> analysis.Findings:
     """What the laboratory concludes of this network."""
     count = len(network.hosts)
     common = [f"--workers={','.join(map(str, range(1, count + 1)))}", f"--out={out}", "--controller=gloo"]
@@ -54,10 +52,10 @@ def measure(network: Network, out: Path, *network_flags: str) -> findings.Findin
         command = [sys.executable, str(ROOT / "jobs" / "scale.py"), what, *common, *flags, *MODEL]
         done = run(network.hosts[0].inside(*command), timeout=1800, env=variables)
         assert done.returncode == 0, done.stdout + done.stderr
-    return findings.find(rows.read(out, allow_mixed=False))
+    return analysis.find(records.read(out, allow_mixed=False))
 
 
-def judge(cable: Cable, found: findings.Findings) -> List[Quantity]:
+def judge(cable: Cable, found: analysis.Findings) -> List[Quantity]:
     """The link as it is and as it was found, and the steps as they were predicted and as they were."""
     links = {wire.path: wire.link for wire in found.wires}
     horovod, plain = links["horovod-gloo"], links["mpi"]

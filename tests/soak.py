@@ -28,12 +28,12 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
 import pytest
 from tqdm import tqdm
 
-from lstm_dist import checkpoint, store
-from lstm_dist.checkpoint import DamagedError, unpack
-from lstm_dist.config import FIELDS, parse_config
 from lstm_dist.errors import UserError
-from lstm_dist.job import prepare
-from lstm_dist.store import Store, step_of
+from lstm_dist.run import checkpoint, checkpoint_dir
+from lstm_dist.run.checkpoint import DamagedError, unpack
+from lstm_dist.run.checkpoint_dir import Store, step_of
+from lstm_dist.train.config import FIELDS, parse_config
+from lstm_dist.train.setup import prepare
 from tests.conftest import verses
 from tests.integration import programs
 from tests.integration.faults.test_resume import kill_and_resume
@@ -370,7 +370,7 @@ def disk(trial: Trial) -> Iterator[Result]:
     tried, wrong = unrecoverable(trial.folder)
     yield Result(f"{tried} faults at every file operation of a save: {wrong} unrecoverable states", wrong)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(store, "PARTIAL", "")
+        patch.setattr(checkpoint_dir, "PARTIAL", "")
         tried, control = unrecoverable(trial.folder)
     yield Result(f"  control, written in place: {control} of {tried} unrecoverable", not control)
 

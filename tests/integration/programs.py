@@ -11,7 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
-from lstm_dist.store import step_of
+from lstm_dist.run.checkpoint_dir import step_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("python", str(ROOT / "jobs" / "train.py"))

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save, save_file
 
-from lstm_dist import device
-from lstm_dist.config import parse_config
+from lstm_dist.cluster import devices
 from lstm_dist.errors import UserError
-from lstm_dist.job import prepare
+from lstm_dist.train.config import parse_config
+from lstm_dist.train.setup import prepare
 from tests.conftest import Trained
 from tests.integration.launchers import ENVIRONMENT, mpirun
 from tests.integration.programs import TINY, TRAIN, newest, run
@@ -79,7 +79,7 @@ def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sa
 
 
 def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(device, "memory", lambda _: 2**30)
+    monkeypatch.setattr(devices, "memory", lambda _: 2**30)
     began = time.monotonic()
     message = refusal(f"--corpus={song_file}", "--hidden-size=16384")
     assert time.monotonic() - began < 5

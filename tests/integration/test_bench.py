@@ -87,12 +87,11 @@ def test_training_on_a_large_corpus_is_measured_beside_a_song():
         assert float(times.split()[0]) == pytest.approx(float(large) / float(song), rel=0.05)
 
 
-def test_sizes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "jobs"))
-    from contest import picture, table
-    from contest.case import Case
-    from contest.team import Entry
-    from contest.timing import Timing
+def test_sizes_are_drawn(tmp_path: Path):
+    from lstm_dist.bench import plot, table
+    from lstm_dist.bench.case import Case
+    from lstm_dist.bench.interleaved import Timing
+    from lstm_dist.bench.worker_pool import Entry
 
     base = Case(4, 5, 16, 50)
     cases = [base, base._replace(hidden_size=32)]
@@ -100,16 +99,14 @@ def test_sizes_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.of_sizes(timings, base).splitlines()]
     assert rows[0] == ["us a character", "ours", "torch-cell"]
     assert rows[2:] == [["the document's sizes", "1000.0", "1000.0"], ["hidden_size 32", "1000.0", "1000.0"]]
-    picture.of_sizes(timings, base, {"hidden_size": (32,)}, tmp_path / "sizes.png")
+    plot.of_sizes(timings, base, {"hidden_size": (32,)}, tmp_path / "sizes.png")
     assert (tmp_path / "sizes.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_who_computes_less_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "jobs"))
-    from contest.case import Case
-    from contest.team import Entry
-    from contest.timing import require_equal
-
+def test_who_computes_less_is_refused():
+    from lstm_dist.bench.case import Case
+    from lstm_dist.bench.interleaved import require_equal
+    from lstm_dist.bench.worker_pool import Entry
     from lstm_dist.errors import UserError
 
     reference = {"loss": np.array(3.0), "W_hy": np.array([[1.0, -2.0]])}

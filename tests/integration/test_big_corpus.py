@@ -6,7 +6,7 @@ from typing import List
 
 import pytest
 
-from lstm_dist.corpus import PACKAGED
+from lstm_dist.data.corpus import PACKAGED
 from tests.integration.launchers import ENVIRONMENT, mpirun
 from tests.integration.programs import ROOT, TRAIN, run
 

@@ -1,6 +1,5 @@
 """launch/doctor.py, in health and with each illness that can be brought about here."""
 
-import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Dict, List, Sequence
 
 import pytest
 
-from lstm_dist.device import Gpu
+from lstm_dist.cluster.devices import Gpu
 from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
 from tests.integration.programs import ROOT, run
 from tests.unit.test_device import A100, DRIVER, GTX680, H100, RTX3090
@@ -123,12 +122,9 @@ def test_a_gpu_that_is_there_and_not_used(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def doctor() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("doctor", ROOT / "launch/doctor.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    from lstm_dist.programs import doctor
+
+    return doctor
 
 
 def facts(doctor: ModuleType, rank: int, **other: Any) -> Any:

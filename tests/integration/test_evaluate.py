@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lstm_dist.checkpoint import load_checkpoint
-from lstm_dist.corpus import Vocabulary
-from lstm_dist.parameters import document_shapes, layers_of
+from lstm_dist.data.corpus import Vocabulary
+from lstm_dist.model.parameters import document_shapes, layers_of
+from lstm_dist.run.checkpoint import load_checkpoint
 from tests import reference
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS
 from tests.integration.programs import ROOT, SAMPLE, TINY, TRAIN, newest, run

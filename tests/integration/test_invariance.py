@@ -10,7 +10,7 @@ from typing import Dict
 import numpy as np
 import pytest
 
-from lstm_dist.checkpoint import load_checkpoint
+from lstm_dist.run.checkpoint import load_checkpoint
 from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
 from tests.integration.programs import TRAIN, newest, run
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
-from lstm_dist.prepared import load
+from lstm_dist.data.token_dataset import load
 from tests.integration.launchers import ENVIRONMENT, mpirun
 from tests.integration.programs import ROOT, TINY, TRAIN, run
 from tests.integration.weights import same_bits

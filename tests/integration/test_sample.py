@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from jobs import sample
 from lstm_dist.errors import UserError
+from lstm_dist.programs import sample
 from tests.conftest import Trained
 from tests.integration.programs import SAMPLE, newest, run
 

@@ -18,7 +18,7 @@ def test_a_little_bad_luck():
 
 @pytest.mark.slow
 def test_what_goes_wrong_is_told(monkeypatch, capsys):
-    from lstm_dist import checkpoint
+    from lstm_dist.run import checkpoint
     from tests import soak
 
     monkeypatch.setattr(soak, "EXPERIMENTS", (soak.damage,))

@@ -117,8 +117,8 @@ ATTEMPT = """#!{python}
 import json, os, signal, socket, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from lstm_dist.rundir import claim, is_claimed
-from lstm_dist.status import record, write_status
+from lstm_dist.files import claim, is_claimed
+from lstm_dist.run.status import record, write_status
 run_dir, attempts = Path({run_dir!r}), Path({run_dir!r}).parent / "attempts"
 number = len(attempts.read_text().splitlines()) if attempts.exists() else 0
 with attempts.open("a") as file:

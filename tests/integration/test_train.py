@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from lstm_dist.checkpoint import load_checkpoint
-from lstm_dist.parameters import document_shapes
+from lstm_dist.model.parameters import document_shapes
+from lstm_dist.run.checkpoint import load_checkpoint
 from tests.conftest import TRAINED_FLAGS, Trained, verses
 from tests.integration.programs import TINY, TRAIN, environment, newest, run
 
@@ -125,7 +125,9 @@ def test_the_run_card_tells_the_run_and_not_the_environment(trained: Trained, so
         "workers", "controller", "corpus", "ranks",
     }  # fmt: skip
     assert (card["workers"], card["controller"]) == (1, "gloo")
-    assert [set(rank) for rank in card["ranks"]] == [{"host", "device", "threads", "cores", "processor", "gpu"}]
+    assert [set(rank) for rank in card["ranks"]] == [
+        {"host", "device", "threads", "cores", "pinning", "processor", "gpu"}
+    ]
     assert f"--corpus={song_file}" in card["command"]
     assert card["corpus"].startswith("first 600 of 3,65")
     for name, value in os.environ.items():

@@ -6,7 +6,7 @@ from typing import Dict, List
 
 import numpy as np
 
-from lstm_dist.checkpoint import load_checkpoint
+from lstm_dist.run.checkpoint import load_checkpoint
 from tests.integration.programs import newest
 
 

@@ -6,7 +6,7 @@ from typing import Iterator
 
 import pytest
 
-from lstm_dist.exchange import World
+from lstm_dist.comm.horovod_group import World
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from mxnet import nd
 
+from lstm_dist.comm.process_group import SettledError
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.group import SettledError
 
 
 def test_average_is_the_mean_times_the_scale(world):

@@ -6,11 +6,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from lstm_dist.batches import ConsecutiveBatches, RandomBatches
-from lstm_dist.learning_rate import LearningRate
-from lstm_dist.model import CharLSTM
-from lstm_dist.parameters import initial_parameters
-from lstm_dist.trainer import Callbacks, NotFiniteError, Schedule, Trainer, Votes
+from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.lr_schedule import LearningRate
+from lstm_dist.train.trainer import Callbacks, NotFiniteError, Schedule, Trainer, Votes
 from tests.alone import Alone, Record
 
 V, H, T = 29, 11, 6

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from lstm_dist.errors import UserError
-from lstm_dist.model import CharLSTM
-from lstm_dist.parameters import document_shapes
-from lstm_dist.scoring import GUESS, Scorer
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.parameters import document_shapes
+from lstm_dist.train.evaluator import GUESS, Scorer
 from tests import reference
 
 V, H = 13, 6

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lstm_dist.batches import ConsecutiveBatches, RandomBatches, shard
+from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches, shard
 from lstm_dist.errors import UserError
 
 THIRTY = np.arange(30, dtype=np.int32)

@@ -10,11 +10,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
-from lstm_dist import checkpoint
-from lstm_dist.checkpoint import STATE, load_checkpoint, pack, unpack
-from lstm_dist.corpus import Vocabulary
+from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import UserError
-from lstm_dist.parameters import document_shapes
+from lstm_dist.model.parameters import document_shapes
+from lstm_dist.run import checkpoint
+from lstm_dist.run.checkpoint import STATE, load_checkpoint, pack, unpack
 
 VOCABULARY = Vocabulary(' 分开不\0\x1b"\\')
 V, H = len(VOCABULARY), 3

@@ -8,8 +8,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from lstm_dist.config import FIELDS, RunConfig, parse_config, require_same_run
 from lstm_dist.errors import UserError
+from lstm_dist.train.config import FIELDS, RunConfig, parse_config, require_same_run
 
 FLAGS = ["--" + name.replace("_", "-") for name in FIELDS]
 

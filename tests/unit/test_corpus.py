@@ -11,7 +11,7 @@ from typing import Callable, Dict
 import numpy as np
 import pytest
 
-from lstm_dist.corpus import PACKAGED, Vocabulary, load_corpus, read_bytes
+from lstm_dist.data.corpus import PACKAGED, Vocabulary, load_corpus, read_bytes
 from lstm_dist.errors import UserError
 
 MANY = 10**6

@@ -12,7 +12,7 @@ from typing import Dict
 
 import pytest
 
-from lstm_dist import cuda
+from lstm_dist.cluster import cuda_libs
 from lstm_dist.errors import ExitStatus, UserError
 from tests.integration.programs import ROOT
 
@@ -40,7 +40,7 @@ def test_they_are_loaded_so_that_others_find_them_by_name(monkeypatch: pytest.Mo
     installed(monkeypatch, {"nvidia-cuda-runtime-cu11": tmp_path})
     with pytest.raises(AttributeError):
         ctypes.CDLL(None).lstm_dist_test_symbol  # noqa: B018
-    cuda.load()
+    cuda_libs.load()
     assert ctypes.CDLL("libnccl.so.2").lstm_dist_test_symbol() == 42
     assert ctypes.CDLL(None).lstm_dist_test_symbol() == 42
 
@@ -50,13 +50,13 @@ def test_all_of_them_are_loaded_each_after_what_it_needs(monkeypatch: pytest.Mon
         "libcudart.so.11.0 libnvrtc.so.11.2 libcublasLt.so.11 libcublas.so.11 libcufft.so.10 libcurand.so.10 "
         "libcusolver.so.11 libcudnn.so.8 libnccl.so.2 libnvToolsExt.so.1"
     )
-    for name in cuda.LIBRARIES:
+    for name in cuda_libs.LIBRARIES:
         (tmp_path / "nvidia" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "nvidia" / name).touch()
     loaded = []
     monkeypatch.setattr(ctypes, "CDLL", lambda path, mode: loaded.append((Path(path).name, mode)))
     installed(monkeypatch, {"nvidia-cuda-runtime-cu11": tmp_path})
-    cuda.load()
+    cuda_libs.load()
     assert loaded == [(name, ctypes.RTLD_GLOBAL) for name in needed.split()]
 
 
@@ -83,14 +83,14 @@ def test_the_package_loads_them_before_anything_else_is_imported(tmp_path: Path)
 def test_without_them_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, {})
     monkeypatch.setattr(ctypes, "CDLL", lambda *_: pytest.fail("loads something"))
-    cuda.load()
+    cuda_libs.load()
 
 
 def test_an_environment_for_gpus_needs_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installed(monkeypatch, {"mxnet-cu112": tmp_path})
-    monkeypatch.setattr(cuda, "DRIVER", "libnowhere.so.1")
+    monkeypatch.setattr(cuda_libs, "DRIVER", "libnowhere.so.1")
     with pytest.raises(UserError, match="this machine has no NVIDIA driver") as caught:
-        cuda.require_driver()
+        cuda_libs.require_driver()
     assert caught.value.status == ExitStatus.NO_INPUT
     installed(monkeypatch, {})
-    cuda.require_driver()
+    cuda_libs.require_driver()

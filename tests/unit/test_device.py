@@ -10,9 +10,9 @@ from typing import Callable, List, Sequence, Tuple
 
 import pytest
 
-from lstm_dist import device
-from lstm_dist.cuda import DRIVER as DRIVER_NAME
-from lstm_dist.device import Gpu, choose, memory, unsupported, visible_gpus
+from lstm_dist.cluster import devices
+from lstm_dist.cluster.cuda_libs import DRIVER as DRIVER_NAME
+from lstm_dist.cluster.devices import Gpu, choose, memory, unsupported, visible_gpus
 from lstm_dist.errors import UserError
 
 A100 = Gpu(0, "NVIDIA A100-SXM4-40GB", (8, 0), "0000:10:00.0")
@@ -83,7 +83,7 @@ def test_no_gpus_without_a_driver(tmp_path: Path) -> None:
 
 def test_the_driver_is_found_where_the_loader_finds_it(driver: Compile) -> None:
     folder = driver([H100]).parent
-    script = "from lstm_dist.device import visible_gpus; print(visible_gpus())"
+    script = "from lstm_dist.cluster.devices import visible_gpus; print(visible_gpus())"
     command, variables = [sys.executable, "-c", script], {"LD_LIBRARY_PATH": str(folder)}
     run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == str([H100])
@@ -112,7 +112,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, Sequence[Gpu]], 
             runtime=SimpleNamespace(Features=lambda: features), cpu=lambda: "cpu", gpu=lambda index: f"gpu {index}"
         )
         monkeypatch.setitem(sys.modules, "mxnet", mxnet)
-        monkeypatch.setattr(device, "visible_gpus", lambda: list(gpus))
+        monkeypatch.setattr(devices, "visible_gpus", lambda: list(gpus))
 
     return set_up
 

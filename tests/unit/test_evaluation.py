@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lstm_dist.evaluation import bits_per_char, perplexity
+from lstm_dist.train.metrics import bits_per_char, perplexity
 
 
 @pytest.mark.parametrize("size", [1, 2, 37, 1465, 10**6])

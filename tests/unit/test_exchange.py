@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from mxnet.base import MXNetError
 
-from lstm_dist.exchange import World, is_peer_failure
+from lstm_dist.comm.horovod_group import World, is_peer_failure
 
 
 def test_a_worker_of_the_second_host_knows_its_places():

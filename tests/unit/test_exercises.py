@@ -1,19 +1,16 @@
 """What the experiments' report says of the trials, and which folder goes on."""
 
 import json
-import sys
 from pathlib import Path
 from typing import List, Sequence
 
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "jobs"))
-from laboratory.effects import effects, summary
-from laboratory.experiment import settle
-from laboratory.trial import DOCUMENT
-from laboratory.trials import Epoch, TrialRow
+from lstm_dist.experiments.folder import settle
+from lstm_dist.sweep.analysis import effects, summary
+from lstm_dist.sweep.grid import DOCUMENT
+from lstm_dist.sweep.runner import Epoch, TrialRow
 
 
 def trial(factor: str, value: str, seed: int, trained: float, held_out: Sequence[float]) -> TrialRow:

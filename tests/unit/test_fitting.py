@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lstm_dist.fitting import fit_costs, positive
+from lstm_dist.experiments.fitting import fit_costs, positive
 
 CALLS, BYTES = [1.0, 1.0, 1.0], [1e3, 1e6, 1e9]
 

@@ -5,8 +5,8 @@ from typing import Callable
 
 import pytest
 
+from lstm_dist.cluster.hosts import Host, is_here, parse_hosts, parse_interface, read_hostfile, require_fit, unreachable
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.hosts import Host, is_here, parse_hosts, parse_interface, read_hostfile, require_fit, unreachable
 
 
 def test_hosts_of_a_flag():
@@ -79,7 +79,7 @@ def test_ssh_is_never_to_ask_nor_to_trust(ssh: Callable[[str], None], tmp_path: 
     asked = (tmp_path / "asked").read_text().splitlines()
     assert {"BatchMode=yes", "StrictHostKeyChecking=yes"} <= set(asked)
     assert asked[-2] == "192.0.2.1"
-    assert asked[-1].endswith(" -m lstm_dist.hosts 'my program.py'")
+    assert asked[-1].endswith(" -m lstm_dist.cluster.hosts 'my program.py'")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,11 @@ def test_ssh_is_never_to_ask_nor_to_trust(ssh: Callable[[str], None], tmp_path: 
         ("echo 'kex_exchange: what?' >&2; exit 255", "it cannot be reached over ssh (kex_exchange: what?)", False),
         ("exit 255", "it cannot be reached over ssh (no word of why)", False),
         ("exit 127", "it has no ", True),
-        ("echo 'No module named lstm_dist.hosts' >&2; exit 1", "it has another lstm_dist, or a broken one (No m", True),
+        (
+            "echo 'No module named lstm_dist.cluster.hosts' >&2; exit 1",
+            "it has another lstm_dist, or a broken one (No m",
+            True,
+        ),
         ("echo nonsense", "it has another lstm_dist, or a broken one (nonsense)", True),
     ],
 )

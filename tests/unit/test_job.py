@@ -8,11 +8,11 @@ from typing import Callable, Dict, List, TypeVar
 import mxnet as mx
 import pytest
 
-from lstm_dist import device
-from lstm_dist.config import parse_config
-from lstm_dist.corpus import Vocabulary
-from lstm_dist.group import SettledError
-from lstm_dist.job import Job, inspect_place, prepare, require_agreement
+from lstm_dist.cluster import devices
+from lstm_dist.comm.process_group import SettledError
+from lstm_dist.data.corpus import Vocabulary
+from lstm_dist.train.config import parse_config
+from lstm_dist.train.setup import Job, inspect_place, prepare, require_agreement
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def test_a_worker_takes_the_gpu_of_its_local_rank(song_file: Path, monkeypatch: 
         asked.append(given)
         return mx.cpu()
 
-    monkeypatch.setattr(device, "choose", choose)
+    monkeypatch.setattr(devices, "choose", choose)
     sizes = ["--hidden-size=8", "--global-batch-size=8", "--seq-len=5", "--max-chars=600", f"--corpus={song_file}"]
     prepare(parse_config(sizes), SimpleNamespace(rank=5, local_rank=1, size=8), SimpleNamespace(enter=lambda _: None))
     assert asked == [("auto", 1)]

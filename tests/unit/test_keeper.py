@@ -5,15 +5,15 @@ from pathlib import Path
 import mxnet as mx
 import pytest
 
-from lstm_dist.corpus import Vocabulary
+from lstm_dist.comm.process_group import SettledError
+from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus
-from lstm_dist.group import SettledError
-from lstm_dist.keeper import Keeper
-from lstm_dist.model import CharLSTM
-from lstm_dist.runlog import RunLog
-from lstm_dist.stop import Stop
-from lstm_dist.trainer import Progress
-from lstm_dist.watchdog import Watchdog
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.run.run_log import RunLog
+from lstm_dist.run.stop_request import Stop
+from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.hooks import Keeper
+from lstm_dist.train.trainer import Progress
 
 
 class Alone:

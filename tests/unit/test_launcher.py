@@ -8,7 +8,8 @@ from typing import Dict
 
 import pytest
 
-from lstm_dist.launcher import Launch, Owner, detect
+from lstm_dist.cluster.launch_env import Launch, detect
+from lstm_dist.cluster.launcher_watch import Owner
 
 HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 MPIRUN = {
@@ -68,7 +69,8 @@ def test_detect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_owner_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
     """horovodrun --mpi becomes `sh -c "mpirun ..."`; here, mpirun is a script that outlives its shell."""
-    worker = "import sys\nfrom lstm_dist.launcher import Owner\nowner = Owner()\nprint(owner.has_ended(), flush=True)\n"
+    worker = "import sys\nfrom lstm_dist.cluster.launcher_watch import Owner\nowner = Owner()\n"
+    worker += "print(owner.has_ended(), flush=True)\n"
     worker += "sys.stdin.readline()\nprint(owner.has_ended(), flush=True)\n"
     (tmp_path / "worker.py").write_text(worker)
     mpirun = tmp_path / "mpirun"
@@ -96,7 +98,7 @@ def test_without_a_launcher_there_is_no_such_owner() -> None:
 
 def test_a_worker_that_horovodrun_left_before_it_looked_knows_it() -> None:
     """Its shell has become a child of the machine's first process, here one of our own."""
-    worker = "from lstm_dist.launcher import Owner; print(Owner().has_ended())"
+    worker = "from lstm_dist.cluster.launcher_watch import Owner; print(Owner().has_ended())"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}], check=True)"
     space = ["unshare", "--pid", "--fork", "--mount-proc"]
     if os.geteuid() != 0 or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lstm_dist.learning_rate import LearningRate
+from lstm_dist.train.lr_schedule import LearningRate
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import List, Sequence
 import numpy as np
 import pytest
 
-from lstm_dist.link import LONG, SHORT, Link, Sample, fit_link, traffic
+from lstm_dist.scaling.allreduce_model import LONG, SHORT, Link, Sample, fit_link, traffic
 
 TRUTH = Link(overhead=2e-4, alpha_short=5e-6, alpha=4e-5, beta=3e-10)
 SIZES = [64, 1024, 8192, 65_536, 2**18, 2**20, 2**23, 2**25]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
 
-from lstm_dist.lstm import GATES
-from lstm_dist.model import CharLSTM, FlatArray, LSTMState, lookup_gradient, window_graph
-from lstm_dist.parameters import document_shapes
+from lstm_dist.model.char_lstm import CharLSTM, FlatArray, LSTMState, lookup_gradient, window_graph
+from lstm_dist.model.lstm import GATES
+from lstm_dist.model.parameters import document_shapes
 from tests.reference import finite_differences, window_loss
 
 B, T, H, V = 3, 4, 5, 7

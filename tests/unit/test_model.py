@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lstm_dist.errors import UserError
-from lstm_dist.model import CharLSTM, FlatArray
-from lstm_dist.parameters import document_shapes, initial_parameters
+from lstm_dist.model.char_lstm import CharLSTM, FlatArray
+from lstm_dist.model.parameters import document_shapes, initial_parameters
 
 V, H = 7, 5
 

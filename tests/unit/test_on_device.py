@@ -7,11 +7,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from lstm_dist.batches import ConsecutiveBatches
-from lstm_dist.exchange import World
-from lstm_dist.model import CharLSTM
-from lstm_dist.parameters import VOTES, initial_parameters
-from lstm_dist.trainer import Callbacks, Trainer
+from lstm_dist.comm.horovod_group import World
+from lstm_dist.data.batching import ConsecutiveBatches
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.parameters import VOTES, initial_parameters
+from lstm_dist.train.trainer import Callbacks, Trainer
 from tests.alone import Alone, Record
 from tests.unit.test_trainer import TOKENS, B, H, T, V, schedule
 

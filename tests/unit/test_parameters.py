@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 
-from lstm_dist.parameters import document_shapes, initial_parameters, layers_of, memory_needed, number_of_parameters
+from lstm_dist.model.parameters import (
+    document_shapes,
+    initial_parameters,
+    layers_of,
+    memory_needed,
+    number_of_parameters,
+)
 
 V, H = 7, 5
 

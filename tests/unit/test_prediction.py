@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from lstm_dist.link import Link
-from lstm_dist.prediction import Compute, fit_compute, predict_strong, predict_weak
+from lstm_dist.scaling.allreduce_model import Link
+from lstm_dist.scaling.prediction import Compute, fit_compute, predict_strong, predict_weak
 
 LINK = Link(overhead=1e-3, alpha_short=0.0, alpha=1e-4, beta=1e-9)
 SIZE = 10**7

@@ -10,11 +10,11 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
-from lstm_dist.corpus import UNKNOWN, Vocabulary
+from lstm_dist.data.corpus import UNKNOWN, Vocabulary
+from lstm_dist.data.token_dataset import MANIFEST, VOCABULARY, Manifest, Workshop, load, open_corpus, vocabulary_json
+from lstm_dist.data.token_file import TOKENS, header, token_type
+from lstm_dist.data.tokenize import CODE_POINTS, choose, points_of
 from lstm_dist.errors import UserError
-from lstm_dist.preparation import CODE_POINTS, choose, points_of
-from lstm_dist.prepared import MANIFEST, VOCABULARY, Manifest, Workshop, load, open_corpus, vocabulary_json
-from lstm_dist.tokenfile import TOKENS, header, token_type
 
 TEXT = "天地人和，天时地利。"
 
@@ -88,7 +88,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str):
 
 
 def test_half_of_one_is_none_and_is_made_anew(tmp_path: Path):
-    program = "import sys; from pathlib import Path; from lstm_dist.prepared import Workshop; "
+    program = "import sys; from pathlib import Path; from lstm_dist.data.token_dataset import Workshop; "
     program += "workshop = Workshop(Path(sys.argv[1]), False); print(flush=True); input()"
     command = [sys.executable, "-c", program, str(tmp_path / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -6,8 +6,8 @@ from typing import List, Tuple
 import numpy as np
 import pytest
 
-from lstm_dist.parameters import initial_parameters
-from lstm_dist.randomness import Purpose, generator
+from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.rng import Purpose, generator
 
 SEEDS = (0, 1, 2**63 - 1)
 COUNTERS: Tuple[Tuple[int, ...], ...] = ((), (0,), (1,), (0, 0), (0, 1))

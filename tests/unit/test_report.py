@@ -4,7 +4,6 @@ import csv
 import html
 import json
 import re
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
@@ -12,11 +11,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.link import Link
-from lstm_dist.scaling import Law
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "jobs"))
-import report
+from lstm_dist.programs import report
+from lstm_dist.scaling.allreduce_model import Link
+from lstm_dist.scaling.speedup_laws import Law
 
 LAW = Law("USL", 0.05, 0.01)  # what the throughputs below follow
 LINK = Link(1e-4, 5e-6, 2e-5, 1e-9)  # what the allreduces below follow

@@ -6,13 +6,13 @@ import re
 
 import pytest
 
-from lstm_dist import runcard
+from lstm_dist.cluster import provenance
 
 
 def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_PASSWORD", "squeamish ossifrage")
     monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
-    card = {**runcard.describe_process(), **runcard.describe_rank("cpu(0)")}
+    card = {**provenance.describe_process(), **provenance.describe_rank("cpu(0)")}
     assert set(card) == {
         "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads", "cores",
         "processor", "gpu",
@@ -24,4 +24,4 @@ def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.
     assert card["versions"]["horovod"] == "0.28.1"
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card["started"])
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    assert runcard.describe_rank("cpu(0)")["threads"] == 4
+    assert provenance.describe_rank("cpu(0)")["threads"] == 4

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.rundir import claim, is_claimed, new_run_dir
-from lstm_dist.runlog import RootLog
+from lstm_dist.files import claim, is_claimed
+from lstm_dist.run.run_dir import new_run_dir
+from lstm_dist.run.run_log import RootLog
 
 
 def test_a_new_directory_is_named_after_the_moment(tmp_path, monkeypatch):

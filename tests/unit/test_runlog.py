@@ -14,14 +14,14 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from lstm_dist import runlog
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.runlog import RUN_FILES, EpochMetrics, RootLog, RunLog, draw_perplexity
+from lstm_dist.run import run_log
+from lstm_dist.run.run_log import RUN_FILES, EpochMetrics, RootLog, RunLog, draw_perplexity
 
 
 @pytest.fixture(autouse=True)
 def _no_time_for_pictures(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runlog, "draw_perplexity", lambda history, path: path.write_text(f"of {len(history)} epochs"))
+    monkeypatch.setattr(run_log, "draw_perplexity", lambda history, path: path.write_text(f"of {len(history)} epochs"))
 
 
 def metrics(epoch: int, perplexity: float = 12.5) -> EpochMetrics:
@@ -164,7 +164,7 @@ def test_a_resumed_run_goes_on_without_a_gap_or_a_repeated_row(tmp_path: Path):
 
 
 def test_output_that_nobody_reads_does_not_hold_the_run_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(runlog, "_READER_PATIENCE", 0.2)
+    monkeypatch.setattr(run_log, "_READER_PATIENCE", 0.2)
     reader, writer = os.pipe()
     with open(writer, "w", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stdout", stream)

@@ -4,11 +4,11 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from lstm_dist.corpus import Vocabulary
+from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import UserError
-from lstm_dist.model import CharLSTM
-from lstm_dist.parameters import document_shapes
-from lstm_dist.sampling import choose, continue_text
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.generate import choose, continue_text
+from lstm_dist.model.parameters import document_shapes
 from tests.reference import window_loss
 
 VOCABULARY = Vocabulary("春夏秋冬风花雪月")

@@ -6,7 +6,8 @@ from typing import List
 import numpy as np
 import pytest
 
-from lstm_dist.scaling import Estimate, Law, fit_amdahl, fit_usl, mean, ratio
+from lstm_dist.experiments.stats import Estimate, mean, ratio
+from lstm_dist.scaling.speedup_laws import Law, fit_amdahl, fit_usl
 
 WORKERS = [1, 2, 4, 8, 16, 32]
 DRAWS = 4000

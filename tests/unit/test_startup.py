@@ -9,8 +9,8 @@ from typing import Dict, List, Optional
 
 import pytest
 
-from lstm_dist.launcher import Launch
-from lstm_dist.startup import NOT_STARTED, PHASES, describe, job_id, phases_on_host
+from lstm_dist.cluster.launch_env import Launch
+from lstm_dist.cluster.startup import NOT_STARTED, PHASES, describe, job_id, phases_on_host
 
 ROOT = Path(__file__).resolve().parents[2]
 HOST = socket.gethostname()
@@ -60,8 +60,8 @@ def start(local_rank: int, phase: int, job: str) -> "subprocess.Popen[str]":
     """A worker of three that is in a phase, with reports after 0.5 s."""
     code = f"""
 import sys
-from lstm_dist.launcher import Launch
-from lstm_dist.startup import PHASES, Startup
+from lstm_dist.cluster.launch_env import Launch
+from lstm_dist.cluster.startup import PHASES, Startup
 startup = Startup(Launch("mpirun", {local_rank}, 3, {local_rank}, 3), {job!r}, 0.5, 60)
 for phase in PHASES[1 : {phase} + 1]: startup.enter(phase)
 print("here", flush=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lstm_dist import status
 from lstm_dist.errors import ExitStatus
-from lstm_dist.status import clear, first_cause, read_status, record, why, write_status
+from lstm_dist.run import status
+from lstm_dist.run.status import clear, first_cause, read_status, record, why, write_status
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from typing import Callable
 
 import pytest
 
-from lstm_dist import stop
-from lstm_dist.stop import SIGNALS, Stop
+from lstm_dist.run import stop_request
+from lstm_dist.run.stop_request import SIGNALS, Stop
 
 
 class PressedWhileFreed:
@@ -58,7 +58,7 @@ def test_a_file_is_looked_for_twice_a_second(tmp_path: Path, monkeypatch: pytest
     looks = []
     original: Callable = Path.exists
     monkeypatch.setattr(Path, "exists", lambda self: looks.append(self) or original(self))
-    monkeypatch.setattr(stop, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(stop_request, "_LOOK_EVERY", 0.05)
     asked = Stop()
     asked.watch(tmp_path, float("inf"))
     assert not any(asked.asked() for _ in range(1000))

@@ -8,10 +8,10 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
-from lstm_dist.checkpoint import pack
-from lstm_dist.corpus import Vocabulary
+from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.store import Store
+from lstm_dist.run.checkpoint import pack
+from lstm_dist.run.checkpoint_dir import Store
 
 VOCABULARY = Vocabulary("天地人和")
 

@@ -8,19 +8,36 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = sorted((ROOT / "lstm_dist").glob("**/*.py"))
-PROGRAMS = sorted((ROOT / "jobs").glob("*.py"))
-LAUNCHERS = [ROOT / "launch" / "supervise.py"]
-CONTEST = sorted((ROOT / "jobs" / "contest").glob("*.py"))
-LABORATORY = sorted((ROOT / "jobs" / "laboratory").glob("*.py"))
-TREES: Dict[Path, ast.Module] = {
-    p: ast.parse(p.read_text(encoding="utf-8"), str(p))
-    for p in [*LIBRARY, *PROGRAMS, *CONTEST, *LABORATORY, *LAUNCHERS]
-}
-PURE = (
-    "batches", "lstm", "parameters", "optim", "corpus", "launcher", "randomness", "evaluation", "scaling", "link",
-    "prediction", "textfiles", "learning_rate", "prepared",
+PROGRAMS = [*sorted((ROOT / "jobs").glob("*.py")), *sorted((ROOT / "launch").glob("*.py"))]
+TREES: Dict[Path, ast.Module] = {p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS]}
+# From the lowest floor to the highest; a package imports from itself and from those below. Those of one floor do not
+# import each other.
+FLOORS = (
+    {"errors", "cli", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"}, {"train"}, {"experiments"},
+    {"scaling", "sweep", "bench"}, {"programs"},
 )  # fmt: skip
-COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.exchange", "lstm_dist.mpi"}
+ALONE = {"errors", "cli", "files", "rng"}  # modules beside the packages
+PURE = (
+    "data.batching", "data.corpus", "data.text_chunks", "data.token_dataset", "model.lstm", "model.parameters", "rng",
+    "train.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",
+    "scaling.speedup_laws", "scaling.allreduce_model", "scaling.prediction", "experiments.stats",
+)  # fmt: skip
+# It examines an environment in which anything may be broken: it tries each library by name and catches what goes wrong.
+DOCTOR = ROOT / "lstm_dist" / "programs" / "doctor.py"
+WITH_HOROVOD = {"horovod_group.py"}
+WITH_MPI = {"horovod_group.py", "mpi_group.py", "mpi_file.py"}
+COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.comm.horovod_group", "lstm_dist.comm.mpi_group"}
+
+
+def module(path: Path) -> str:
+    """The dotted name of a file of the library."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def floor(name: str) -> int:
+    """The floor of a module of the library, by its dotted name."""
+    part = name.split(".")[1]
+    return next(number for number, parts in enumerate(FLOORS) if part in parts)
 
 
 def imports(path: Path) -> Set[str]:
@@ -33,6 +50,8 @@ def imports(path: Path) -> Set[str]:
             assert node.level == 0, f"{path.name}: relative import"
             found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and name_of(node.func).rsplit(".")[-1] in ("__import__", "import_module"):
+            if path == DOCTOR:
+                continue
             raise AssertionError(f"{path.name}:{node.lineno}: imports by a name that cannot be read here")
     return found
 
@@ -56,29 +75,53 @@ def depends_on(names: Set[str], module: str) -> bool:
 
 
 def test_the_files_are_found():
-    assert {p.stem for p in LIBRARY} >= {*PURE, "exchange", "trainer", "model", "runlog", "config"}
+    assert {module(p).partition(".")[2] for p in LIBRARY} >= {*PURE, "comm.horovod_group", "train.trainer"}
     assert {p.name for p in PROGRAMS} == {
         "train.py", "sample.py", "evaluate.py", "prepare.py", "bench.py", "scale.py", "report.py", "experiment.py",
+        "supervise.py", "doctor.py",
     }  # fmt: skip
-    assert {p.stem for p in LABORATORY} >= {"training", "network", "rows", "findings", "page"}
-    assert depends_on(imports(ROOT / "lstm_dist" / "exchange.py"), "horovod")
-    assert depends_on(imports(ROOT / "lstm_dist" / "exchange.py"), "mpi4py")
+    beside = {p.stem for p in (ROOT / "lstm_dist").glob("*.py")} - {"__init__"}
+    assert beside == ALONE
+    assert {p.name for p in (ROOT / "lstm_dist").iterdir() if (p / "__init__.py").exists()} == set().union(
+        *FLOORS
+    ) - ALONE
+    assert depends_on(imports(ROOT / "lstm_dist" / "comm" / "horovod_group.py"), "horovod")
+    assert depends_on(imports(ROOT / "lstm_dist" / "comm" / "horovod_group.py"), "mpi4py")
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=module)
+def test_imports_go_down(path: Path):
+    """From one package to another only downwards, so that there is no circle of packages."""
+    if path == ROOT / "lstm_dist" / "__init__.py":
+        return
+    mine = module(path).split(".")[1]
+    for name in imports(path):
+        if name.startswith("lstm_dist.") and name.split(".")[1] != mine:
+            assert floor(name) < floor(module(path)) or (mine in ALONE and name.split(".")[1] == "errors"), name
+
+
+@pytest.mark.parametrize("path", [p for p in LIBRARY if p.name == "__init__.py"], ids=module)
+def test_packages_load_nothing(path: Path):
+    """scale.py runs on login nodes where MXNet cannot be loaded."""
+    if path.parent.name != "lstm_dist":
+        assert path.read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.parametrize("path", TREES, ids=lambda path: path.name)
-def test_only_the_exchange_talks_to_horovod_and_mpi(path: Path):
-    if path.name != "exchange.py":
+def test_only_one_package_talks_to_horovod_and_mpi(path: Path):
+    if path.name not in WITH_HOROVOD:
         assert not depends_on(imports(path), "horovod")
-        assert path.name == "mpi.py" or not depends_on(imports(path), "mpi4py")
+    if path.name not in WITH_MPI:
+        assert not depends_on(imports(path), "mpi4py")
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_what_is_pure_cannot_reach_the_exchange(name: str):
     reached, todo = set(), [f"lstm_dist.{name}"]
     while todo:
-        module = todo.pop()
-        reached.add(module)
-        path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+        current = todo.pop()
+        reached.add(current)
+        path = ROOT.joinpath(*current.split(".")).with_suffix(".py")
         if path in TREES:
             todo += [other for other in imports(path) if other not in reached]
     assert not reached & COMMUNICATION
@@ -88,16 +131,13 @@ def test_what_is_pure_cannot_reach_the_exchange(name: str):
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
 def test_the_library_knows_no_program(path: Path):
-    for module in ("jobs", "launch", "tests"):
-        assert not depends_on(imports(path), module)
+    for folder in ("jobs", "launch", "tests"):
+        assert not depends_on(imports(path), folder)
 
 
 def test_no_import_goes_round_in_a_circle():
-    graph = {
-        path.stem: [p.stem for p in LIBRARY if f"lstm_dist.{p.stem}" in imports(path)]
-        for path in LIBRARY
-        if path.stem != "__init__"
-    }
+    names = {module(path): path for path in LIBRARY if path.name != "__init__.py"}
+    graph = {name: sorted(imports(path) & set(names)) for name, path in names.items()}
     done: List[str] = []
 
     def visit(name: str, above: Tuple[str, ...]) -> None:
@@ -109,13 +149,13 @@ def test_no_import_goes_round_in_a_circle():
 
     for name in graph:
         visit(name, ())
-    assert done.index("errors") < done.index("corpus") < done.index("checkpoint")
+    assert done.index("lstm_dist.errors") < done.index("lstm_dist.data.corpus") < done.index("lstm_dist.run.checkpoint")
 
 
 def test_nothing_executes_data():
     for path in TREES:
-        for module in ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"):
-            assert not depends_on(imports(path), module), path.name
+        for library in ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"):
+            assert not depends_on(imports(path), library), path.name
     for path, call in calls():
         where = f"{path.name}:{call.lineno}"
         name = name_of(call.func)
@@ -127,7 +167,7 @@ def test_nothing_executes_data():
 
 def test_the_broadcast_that_can_crash_is_not_used():
     """Horovod 0.28 reads the operation's name after it may be freed; see World.broadcast_."""
-    used = {name_of(call.func) for path, call in calls() if path.name == "exchange.py"}
+    used = {name_of(call.func) for path, call in calls() if path.name == "horovod_group.py"}
     assert {"self._hvd.allreduce_", "self._hvd.allgather"} <= used
     assert not [name for name in used if name.startswith(("self._hvd.broadcast", "self._hvd.alltoall"))]
 
@@ -137,20 +177,31 @@ def test_nothing_fails_in_silence():
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler):
                 assert node.type is not None, f"{path.name}:{node.lineno}: bare except"
-                if name_of(node.type) in ("Exception", "BaseException"):
+                if name_of(node.type) in ("Exception", "BaseException") and path != DOCTOR:
                     assert any(isinstance(n, ast.Raise) for n in ast.walk(node)), f"{path.name}:{node.lineno}"
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
-def test_programs_are_wiring(path: Path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 155
-    for node in ast.walk(TREES[path]):
-        if isinstance(node, ast.ClassDef):
-            assert [name_of(base) for base in node.bases] == ["NamedTuple"], node.name
-            assert not any(isinstance(member, ast.FunctionDef) for member in node.body), node.name
-        assert not isinstance(node, (ast.While, ast.MatMult, ast.Lambda)) or _defers(node), ast.dump(node)[:80]
+def test_programs_only_start_the_library(path: Path):
+    """A program imports, prepares the process and calls the library's `main`; it decides nothing and parses nothing."""
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 20
+    *_, start = TREES[path].body
+    assert isinstance(start, ast.If)
+    for node in [*TREES[path].body[1:-1], *ast.walk(start)]:
+        assert not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)), node
 
 
-def _defers(node: ast.AST) -> bool:
-    """Whether a lambda only postpones one call of a function, as settle(lambda: prepare(argv), ...) does."""
-    return isinstance(node, ast.Lambda) and isinstance(node.body, ast.Call) and not node.args.args
+LONGEST = 330  # lines of a module, but for those named here with the reason
+LONGER = {
+    "lstm_dist/run/run_log.py": 400,  # a log, its terminal and its picture; each of the three is short
+    "lstm_dist/train/config.py": 500,  # one field, one flag and one line of help after another
+    "lstm_dist/train/trainer.py": 350,
+    "lstm_dist/programs/doctor.py": 370,  # one check after another
+    "lstm_dist/scaling/tables.py": 350,  # one table after another
+}
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=module)
+def test_a_module_has_one_subject(path: Path):
+    limit = LONGER.get(str(path.relative_to(ROOT)), LONGEST)
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= limit

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lstm_dist.corpus import load_corpus
+from lstm_dist.data.corpus import load_corpus
+from lstm_dist.data.text_chunks import AHEAD, Part, TextFile, decode, find_texts, parts
 from lstm_dist.errors import UserError
-from lstm_dist.textfiles import AHEAD, Part, TextFile, decode, find_texts, parts
 
 # Of one byte, two, three and four; and line ends, of which one may be cut in two.
 TEXTS = st.text(st.sampled_from("aé中😀\r\n\ufeff"), max_size=12)

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lstm_dist import time_slice
+from lstm_dist.cluster import time_slice
 
 ROOT = Path(__file__).resolve().parents[2]
 ASK = """
 import re, threading
 from pathlib import Path
-from lstm_dist.time_slice import request_short_slices
+from lstm_dist.cluster.time_slice import request_short_slices
 taken = request_short_slices()
 def look():
     found = re.search(r"se.slice *: *(\\d+)", Path("/proc/thread-self/sched").read_text())

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lstm_dist.batches import ConsecutiveBatches, RandomBatches
+from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
+from lstm_dist.data.token_file import TOKENS, TokenFile, header, runs, token_type
 from lstm_dist.errors import UserError
-from lstm_dist.tokenfile import TOKENS, TokenFile, header, runs, token_type
 
 HELD = np.random.default_rng(5).integers(0, 300, 1000)
 

@@ -8,13 +8,13 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-import lstm_dist.trainer as trainer_module
-from lstm_dist.batches import ConsecutiveBatches
-from lstm_dist.learning_rate import LearningRate
-from lstm_dist.model import CharLSTM, LSTMState
-from lstm_dist.parameters import initial_parameters
-from lstm_dist.stopwatch import StepTimes
-from lstm_dist.trainer import Callbacks, NotFiniteError, Progress, Schedule, Trainer, Votes, train_step
+import lstm_dist.train.trainer as trainer_module
+from lstm_dist.data.batching import ConsecutiveBatches
+from lstm_dist.model.char_lstm import CharLSTM, LSTMState
+from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.lr_schedule import LearningRate
+from lstm_dist.train.step_timer import StepTimes
+from lstm_dist.train.trainer import Callbacks, NotFiniteError, Progress, Schedule, Trainer, Votes, train_step
 from tests.alone import Alone, Record
 
 V, H, B, T = 9, 4, 3, 5

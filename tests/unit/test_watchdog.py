@@ -12,7 +12,7 @@ from tests.integration.programs import run
 
 PROGRAM = """
 import ctypes, json, sys, time
-from lstm_dist.watchdog import Watchdog
+from lstm_dist.run.watchdog import Watchdog
 kind, word = sys.argv[1:]
 with Watchdog(1.0) as watchdog:
     watchdog.on_stall = lambda message, status: open(word, "w").write(json.dumps([message, int(status)]))

@@ -6,13 +6,15 @@ already, there is no fault, so that a job which is started again goes through.
 
 import ctypes
 import os
-import runpy
 import signal
 import sys
 import time
 from pathlib import Path
 
-from lstm_dist import launcher, trainer
+from lstm_dist.cluster import launch_env
+from lstm_dist.cluster.bootstrap import prepare_process
+from lstm_dist.cluster.startup import Startup
+from lstm_dist.errors import one_line_errors
 
 KIND, RANK, STEP, FILE = sys.argv.pop(1).split(":")
 steps = 0
@@ -53,15 +55,25 @@ FAULTS = {
 }
 
 
-def train_step(*args, original=trainer.train_step):
-    global steps
-    steps += 1
-    if steps == int(STEP) and launcher.detect().rank == int(RANK) and not Path(FILE).exists():
-        Path(FILE).write_text(str(time.time()))
-        FAULTS[KIND](args[0])
-    return original(*args)
+def with_fault(train_step):
+    def run(*args):
+        global steps
+        steps += 1
+        if steps == int(STEP) and launch_env.detect().rank == int(RANK) and not Path(FILE).exists():
+            Path(FILE).write_text(str(time.time()))
+            FAULTS[KIND](args[0])
+        return train_step(*args)
+
+    return run
 
 
-trainer.train_step = train_step
 sys.argv[0] = str(Path(__file__).parents[3] / "jobs" / "train.py")
-runpy.run_path(sys.argv[0], run_name="__main__")
+with one_line_errors():  # as in that program, where MXNet is loaded last
+    startup = Startup.begin(os.environ)
+    affinity = prepare_process()
+    from lstm_dist.train import trainer
+
+    trainer.train_step = with_fault(trainer.train_step)
+    from lstm_dist.programs.train import main
+
+    main(startup, affinity)

@@ -97,7 +97,7 @@ def test_other_code_on_a_rank_is_told(song_file, tmp_path):
     sitecustomize = tmp_path / "sitecustomize.py"
     sitecustomize.write_text(
         "import os\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
-        "    import lstm_dist.runcard\n    lstm_dist.runcard.code_digest = lambda _: 'another'\n"
+        "    import lstm_dist.cluster.provenance\n    lstm_dist.cluster.provenance.code_digest = lambda _: 'another'\n"
     )
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
     argv = [*mpirun(2), *TRAIN, *TINY, f"--corpus={song_file}", "--run-dir=run"]

@@ -8,8 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from lstm_dist.checkpoint import load_checkpoint
-from lstm_dist.status import first_cause
+from lstm_dist.run.checkpoint import load_checkpoint
+from lstm_dist.run.status import first_cause
 from tests.integration.launchers import ENVIRONMENT, EVERY_LAUNCHER, LAUNCHERS, mpirun, under
 from tests.integration.programs import ROOT, TINY, TRAIN, faulty, newest, run
 

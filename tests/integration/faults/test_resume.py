@@ -11,7 +11,7 @@ from typing import Sequence
 import numpy as np
 import pytest
 
-from lstm_dist.checkpoint import load_checkpoint
+from lstm_dist.run.checkpoint import load_checkpoint
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
 from tests.integration.programs import TINY, TRAIN, faulty, newest, run
 from tests.integration.weights import rows, same_bits, same_trajectory

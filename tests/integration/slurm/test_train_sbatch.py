@@ -11,8 +11,8 @@ from typing import Callable, Dict, List
 
 import pytest
 
-from lstm_dist.status import read_status
-from lstm_dist.store import step_of
+from lstm_dist.run.checkpoint_dir import step_of
+from lstm_dist.run.status import read_status
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import output, wait_until
 from tests.integration.programs import ROOT, TRAIN, epochs, newest, run

@@ -1,0 +1,124 @@
+"""This project, through the very step that jobs/train.py takes."""
+
+import math
+from contextlib import ExitStack
+from typing import Any, Dict, Optional, Type
+
+import mxnet as mx
+import numpy as np
+
+from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Contestant, Seat
+from lstm_dist.comm.horovod_group import World
+from lstm_dist.data.batching import Window
+from lstm_dist.data.corpus import Vocabulary
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.run.run_log import RunLog
+from lstm_dist.run.stop_request import Stop
+from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.hooks import Keeper
+from lstm_dist.train.lr_schedule import LearningRate
+from lstm_dist.train.step_timer import RunningStopwatch, Stopwatch
+from lstm_dist.train.trainer import UNWATCHED, Callbacks, Schedule, StepStats, train_step
+
+
+class Ours(Contestant):
+    """One worker of a job."""
+
+    world_type: Type[World] = World
+
+    def __init__(self, seat: Seat) -> None:
+        case = seat.case
+        self._world = self.world_type.open()
+        self._model = CharLSTM(case.vocab_size, case.hidden_size, mx.cpu())
+        self._model.load(seat.parameters, "the initial weights")
+        self._state = self._model.zero_state(seat.streams)
+        self._schedule = Schedule(
+            epochs=1,
+            learning_rate=LearningRate(LEARNING_RATE),
+            max_norm=MAX_NORM,
+            gradient_scale=self._world.size,
+            wire_dtype="float32",
+            resets_every_window=False,
+            chars_per_step=case.streams * case.seq_len,
+            log_every=1,
+        )
+        self._callbacks = Callbacks()
+        self._last: Optional[StepStats] = None
+        self._steps = 0
+
+    def backward(self, window: Window) -> Any:
+        """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `Trainer`."""
+        wanted = self._callbacks.vote()
+        watch = self._watch()
+        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
+        self._account()
+        self._last = stats
+        return stats.numbers[:1]
+
+    def _watch(self) -> Stopwatch:
+        return UNWATCHED
+
+    def _account(self) -> None:
+        if self._last is not None:
+            self._last.read()
+            self._steps += 1
+            self._callbacks.beat("step", self._steps)
+            self._last = None
+
+    def update(self) -> None:
+        """Part of train_step."""
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """See Contestant."""
+        return self._model.gradients.to_document()
+
+    def wait(self) -> None:
+        """See Contestant."""
+        mx.nd.waitall()
+
+    def close(self) -> None:
+        """Leave the job together."""
+        self._world.__exit__(None, None, None)
+
+
+class OursGuarded(Ours):
+    """The same with what guards a run of jobs/train.py: signals, a file and a clock to look at, and a watchdog."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        stop, watchdog, nowhere = Stop(), Watchdog(), RunLog()
+        stop.watch(seat.folder, math.inf)
+        self._guards = ExitStack()
+        self._guards.enter_context(stop)
+        self._guards.enter_context(watchdog)
+        keeper = Keeper(self._world, self._model, Vocabulary("x"), seat.folder, nowhere, stop, watchdog)
+        keeper.every = 60.0
+        self._callbacks = keeper
+
+    def close(self) -> None:
+        """Dismiss the guards, and leave."""
+        self._guards.close()
+        super().close()
+
+
+class OursTimed(Ours):
+    """The same with every step taken apart, as jobs/train.py does with one of --time-every."""
+
+    def _watch(self) -> Stopwatch:
+        self._account()
+        return RunningStopwatch()
+
+
+class _Mute(World):
+    def average_(self, array: Any, name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
+        """Send nothing."""
+
+
+class OursMute(Ours):
+    """The same workers with the exchange left out, which is what the exchange is measured against."""
+
+    world_type = _Mute
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """None: those of one worker's streams are not the job's."""
+        return {}

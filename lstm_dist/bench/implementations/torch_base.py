@@ -1,0 +1,44 @@
+"""What the contestants on PyTorch have in common: carried state, torch's own clipping and its fused SGD."""
+
+from abc import abstractmethod
+from typing import Any, List
+
+import torch
+
+from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Contestant, Seat
+from lstm_dist.data.batching import Window
+
+
+class TorchContestant(Contestant):
+    """Autograd over `loss`."""
+
+    def __init__(self, seat: Seat) -> None:
+        torch.set_num_threads(seat.case.threads)
+        self._h = self._c = torch.zeros(seat.streams, seat.case.hidden_size)
+        self._optimizer = torch.optim.SGD(self.parameters(), lr=LEARNING_RATE, fused=True)
+
+    @abstractmethod
+    def parameters(self) -> List[Any]:
+        """Those that are trained."""
+
+    @abstractmethod
+    def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
+        """The loss summed over (T, B) inputs and (T * B,) targets, and the state after them."""
+
+    def backward(self, window: Window) -> Any:
+        """See Contestant."""
+        inputs = torch.from_numpy(window.inputs.T).long().contiguous()
+        targets = torch.from_numpy(window.targets.T).long().reshape(-1)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss, h, c = self.loss(inputs, targets, self._h, self._c)
+        loss.backward()
+        self._h, self._c = h.detach(), c.detach()
+        return loss.detach()
+
+    def update(self) -> None:
+        """The clipping of torch.nn.utils and the SGD of torch.optim, fused."""
+        torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_NORM, error_if_nonfinite=False)
+        self._optimizer.step()
+
+    def wait(self) -> None:
+        """On the CPU torch has always finished."""

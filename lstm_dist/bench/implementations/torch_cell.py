@@ -1,0 +1,90 @@
+"""A hand-written LSTM on PyTorch: a loop over time, rows of W_x looked up; eager, compiled, and data-parallel."""
+
+from typing import Any, Dict, List, Tuple
+
+import numpy as np
+import torch
+from torch import distributed
+from torch.nn import Module, Parameter, functional
+from torch.nn.parallel import DistributedDataParallel
+
+from lstm_dist.bench.implementation import Seat, apart, side_by_side
+from lstm_dist.bench.implementations.torch_base import TorchContestant
+from lstm_dist.data.batching import Window
+
+
+class _Cell(Module):
+    def __init__(self, named: Dict[str, np.ndarray]) -> None:
+        super().__init__()
+        for name, kind in (("w_x", "W_x"), ("w_h", "W_h"), ("b", "b_")):
+            self.register_parameter(name, Parameter(torch.from_numpy(side_by_side(named, kind))))
+        self.w_hy = Parameter(torch.from_numpy(named["W_hy"].copy()))
+        self.b_y = Parameter(torch.from_numpy(named["b_y"].copy()))
+
+    def forward(self, inputs: Any, targets: Any, h: Any, c: Any) -> Tuple[Any, Any, Any]:
+        H = h.shape[1]
+        hs = []
+        for x_gates in functional.embedding(inputs, self.w_x).unbind(0):
+            z = torch.addmm(self.b, h, self.w_h) + x_gates
+            i, f, o = torch.sigmoid(z[:, : 3 * H]).chunk(3, dim=1)
+            c = f * c + i * torch.tanh(z[:, 3 * H :])
+            h = o * torch.tanh(c)
+            hs.append(h)
+        logits = torch.addmm(self.b_y, torch.cat(hs), self.w_hy)
+        return functional.cross_entropy(logits, targets, reduction="sum"), h, c
+
+
+class TorchCell(TorchContestant):
+    """Eager."""
+
+    def __init__(self, seat: Seat) -> None:
+        self._cell = _Cell(seat.parameters)
+        self._module: Any = self._cell
+        super().__init__(seat)
+
+    def parameters(self) -> List[Any]:
+        """See TorchContestant."""
+        return list(self._cell.parameters())
+
+    def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
+        """See TorchContestant."""
+        return self._module(inputs, targets, h, c)
+
+    def gradients(self) -> Dict[str, np.ndarray]:
+        """See Contestant."""
+        cell = self._cell
+        return {
+            **apart(cell.w_x.grad.numpy(), "W_x"),
+            **apart(cell.w_h.grad.numpy(), "W_h"),
+            **apart(cell.b.grad.numpy(), "b_"),
+            "W_hy": cell.w_hy.grad.numpy(),
+            "b_y": cell.b_y.grad.numpy(),
+        }
+
+
+class TorchCompiled(TorchCell):
+    """The same under torch.compile."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        self._module = torch.compile(self._cell)
+
+
+class TorchDDP(TorchCell):
+    """The same on every worker, under DistributedDataParallel, which averages while the backward pass runs."""
+
+    def __init__(self, seat: Seat) -> None:
+        super().__init__(seat)
+        store = distributed.FileStore(str(seat.folder / "torch"), seat.case.workers)
+        distributed.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.case.workers)
+        self._module = DistributedDataParallel(self._cell, gradient_as_bucket_view=True)
+        self._workers = seat.case.workers
+
+    def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
+        """DistributedDataParallel takes the workers' mean of the gradients, and N times that is their sum."""
+        loss, h, c = super().loss(inputs, targets, h, c)
+        return self._workers * loss, h, c
+
+    def backward(self, window: Window) -> Any:
+        """See Contestant."""
+        return super().backward(window) / self._workers

@@ -1,0 +1,40 @@
+"""Who takes part."""
+
+import importlib.util
+from typing import List, Optional, Sequence
+
+from lstm_dist.bench.case import Case
+from lstm_dist.bench.worker_pool import Entry
+from lstm_dist.errors import UserError
+
+SINGLE = ("ours", "textbook", "gluon", "torch-lstm", "torch-cell", "torch-compiled", "matmul floor")
+GUARDS = ("ours", "ours, guarded", "ours, timed")
+SWEPT = ("ours", "torch-lstm", "torch-cell", "torch-compiled")
+
+
+def choose(names: Sequence[str], only: Optional[str]) -> List[str]:
+    """The contestants that were asked for and can run here."""
+    asked = only.split(",") if only else list(names)
+    for name in asked:
+        if name not in names:
+            raise UserError(f"--only {name}: no such contestant here, give some of: {', '.join(names)}")
+    if importlib.util.find_spec("torch"):
+        return asked
+    print("torch is not installed, its contestants stay away: pip install -e '.[bench]'")
+    return [name for name in asked if not name.startswith("torch")]
+
+
+def scaling(base: Case, workers: int, only: Optional[str]) -> List[Entry]:
+    """One worker, then N of them: as many streams each (weak), and as many in all (strong)."""
+    weak = base._replace(workers=workers, streams=workers * base.streams)
+    strong = base._replace(workers=workers)
+    entries = []
+    for name in choose(("ours", "torch-cell"), only):
+        entries.append(Entry(name, base))
+        for case in (weak, strong):
+            if name == "ours":
+                entries += [Entry(kind, case) for kind in ("ours", "ours, mute", "ours, timed")]
+                entries.append(Entry("ours", case, "gloo"))
+            else:
+                entries.append(Entry("torch-ddp", case, "gloo"))
+    return entries

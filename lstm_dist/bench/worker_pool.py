@@ -1,0 +1,144 @@
+"""A team: the processes of one entry, which sleep until their turn and answer one JSON line with another.
+
+Who waits is stopped by the kernel: an idle Horovod over MPI asks its peers a thousand times a second whether there is
+work, with all the time of its core, and would slow down whoever computes.
+"""
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Dict, List, NamedTuple, Optional, Type
+
+from lstm_dist.bench.case import Case
+from lstm_dist.cluster.horovodrun import Workers
+from lstm_dist.errors import UserError
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LIMIT = 1200.0  # seconds for an answer: torch.compile of a long window takes minutes
+
+
+class Entry(NamedTuple):
+    """Who computes what; `controller` is Horovod's, where there is more than one worker."""
+
+    contestant: str
+    case: Case
+    controller: str = "mpi"
+
+
+class Team:
+    """One process, or as many as the case has workers, started by horovodrun. Leaving the context ends them.
+
+    Attributes:
+        entry: what they compute.
+        folder: theirs, with `initial.safetensors` in it.
+    """
+
+    def __init__(self, entry: Entry, folder: Path) -> None:
+        self.entry = entry
+        self.folder = folder
+        self._log = folder / "output.txt"
+        self._members: List[IO[str]] = []
+        self._pids: List[int] = []
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(folder / "socket"))
+            listener.listen()
+            listener.settimeout(0.2)
+            self._process = self._start()
+            for _ in range(entry.case.workers):
+                self._accept(listener)
+        # A team that is stopped could not see this process die: the guard ends it when our end of its input closes.
+        guard = ["sh", "-c", 'read -r _; kill -KILL "$@"', "guard", *map(str, self._pids)]
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+
+    def ask(self, *command: Any) -> List[Dict[str, Any]]:
+        """The answers of all processes to one command.
+
+        Raises:
+            UserError: when one of them has ended, with its last words, or takes too long.
+        """
+        self._signal(signal.SIGCONT)
+        try:
+            for member in self._members:
+                member.write(json.dumps(command) + "\n")
+                member.flush()
+            answers = [json.loads(member.readline()) for member in self._members]
+        except (OSError, json.JSONDecodeError):
+            raise self._failure() from None
+        self._signal(signal.SIGSTOP)
+        return answers
+
+    def __enter__(self) -> "Team":
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        self._signal(signal.SIGCONT)
+        for member in self._members:
+            with suppress(OSError):
+                member.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+        self._guard.kill()
+        self._guard.communicate()
+
+    def _signal(self, number: signal.Signals) -> None:
+        for pid in self._pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        name, case, controller = self.entry
+        program = ["-m", "lstm_dist.bench.worker", name, json.dumps(case), str(self.folder)]
+        command = [sys.executable, *program]
+        if case.workers > 1:
+            command = Workers(case.workers, controller=controller).command(program)
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(case.threads),
+            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_LIMIT)),  # who sleeps is not lost
+            "PYTHONPATH": str(_ROOT),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
+        }
+        if os.geteuid() == 0:
+            environment.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        with open(self._log, "wb") as log:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Add the next member."""
+        deadline = time.monotonic() + _LIMIT
+        while time.monotonic() < deadline and self._process.poll() is None:
+            with suppress(socket.timeout):
+                connection, _ = listener.accept()
+                connection.settimeout(_LIMIT)
+                pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                self._pids.append(pid)
+                with connection:  # the file keeps it open
+                    self._members.append(connection.makefile("rw", encoding="utf-8"))
+                return
+        raise self._failure()
+
+    def _failure(self) -> UserError:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=5)
+        self._process.kill()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        # Behind a Python error a launcher has more to say.
+        said = [line for line in lines if re.search(r"\w+Error\b", line)] or lines
+        return UserError(f"{self.entry.contestant}: ended early or gave no answer: {said[-1] if said else 'no word'}")

@@ -1,0 +1,34 @@
+"""Command lines: one-line errors that name the flag, and a guess at what a misspelt one meant."""
+
+import argparse
+import difflib
+from typing import Any, NoReturn, Optional, Sequence
+
+from lstm_dist.errors import UserError
+
+
+class TeachingParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are UserErrors, one line each, and which guesses what a misspelt flag meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the whole usage."""
+        raise UserError(message.replace("argument --", "--"))
+
+    def parse(self, argv: Optional[Sequence[str]]) -> argparse.Namespace:
+        """Parse all of `argv`.
+
+        Raises:
+            UserError: for an unknown flag, with the nearest known one.
+        """
+        known, unknown = self.parse_known_args(argv)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            raise UserError(
+                f"{flag}: no such flag{_suggestion(flag, self._option_string_actions)}; --help lists them all"
+            )
+        return known
+
+
+def _suggestion(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""

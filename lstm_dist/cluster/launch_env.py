@@ -1,0 +1,79 @@
+"""What the launcher's environment says about this process, before MXNet or any MPI is loaded.
+
+Horovod is the authority on rank and size once it runs; this file is for what has to be known earlier (a worker is
+pinned to its cores before MXNet is loaded) and for the classic mistake, N processes that each believe to be alone.
+"""
+
+import ctypes
+import os
+import re
+import signal
+from dataclasses import dataclass
+from typing import Mapping, Optional
+
+# (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and
+# an mpirun inside a Slurm step inherits that step's.
+_SIGNS = (
+    ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
+    (
+        "mpirun",
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    ("mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    # SLURM_NTASKS is also set in a batch script that starts Python without srun; SLURM_STEP_NUM_TASKS only by srun.
+    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One process as its launcher describes it; `name` is "none" for a plain `python jobs/train.py`."""
+
+    name: str = "none"
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
+    """Read the launcher's variables: horovodrun, Open MPI's mpirun, MPICH's or Intel's mpiexec, srun, or none."""
+    environ = os.environ if environ is None else environ
+    for name, rank, size, local_rank, local_size in _SIGNS:
+        if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
+            return Launch(
+                name,
+                int(environ[rank]),
+                int(environ[size]),
+                _leading_int(environ.get(local_rank), 0),
+                _leading_int(environ.get(local_size), 1),
+            )
+    return Launch()
+
+
+def yield_while_waiting() -> None:
+    """Have Open MPI give up the core in every round of polling; call it before MPI is started.
+
+    Horovod's thread asks its peers for news a thousand times a second. While it waits for theirs, it would keep from
+    computing whoever computes on the same core: half the speed of two workers on two cores. It holds for MPI_Init, for
+    hvd.init, and wherever a rank waits.
+    """
+    os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
+
+
+def die_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when its parent ends; called in a child that was just forked."""
+    set_death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(set_death_signal, number)
+
+
+def _leading_int(value: Optional[str], default: int) -> int:
+    """The first number of "4" or of Slurm's "4(x2),3": nodes of one step may differ, the first is the fullest."""
+    match = re.match(r"\d+", value or "")
+    return int(match.group()) if match else default
+
+
+ATTEMPT = "LSTM_DIST_ATTEMPT"  # the variable that names what a launcher has started, so that it knows its own job

@@ -1,0 +1,69 @@
+"""The run card: where a run comes from, so that its numbers can be believed later. No dump of the environment."""
+
+import hashlib
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Dict, Optional
+
+from lstm_dist.cluster.cpu_affinity import openmp_threads
+
+
+def describe_process() -> Dict[str, Any]:
+    """The facts of this process for the run card; call it before MPI starts, which does not like forks."""
+    packages = ("lstm-dist", "mxnet", "mxnet-cu112", "horovod", "mpi4py", "numpy")
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "directory": os.getcwd(),
+        "git_commit": _git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: version for name in packages for version in [_version(name)] if version},
+    }
+
+
+def describe_rank(device: str, gpu: str = "") -> Dict[str, Any]:
+    """The facts of one rank for the run card: where it computes, and with which cores of its host."""
+    cores = sorted(os.sched_getaffinity(0))
+    facts = {"host": socket.gethostname(), "device": device, "threads": openmp_threads(), "cores": cores}
+    return {**facts, "processor": processor(), "gpu": gpu}
+
+
+def processor() -> str:
+    """The name of this machine's."""
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+
+
+def code_digest(program: Path) -> str:
+    """SHA-256 of the source of this package and of a program that uses it."""
+    sources = sorted(Path(__file__).resolve().parents[1].glob("**/*.py"))
+    return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, program] if p.is_file())).hexdigest()
+
+
+def _git_commit() -> Optional[str]:
+    root = Path(__file__).resolve().parents[2]
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def _version(package: str) -> Optional[str]:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,149 @@
+"""Report of a slow start: which phase the workers of a host are in, and which of them the others wait for.
+
+Before the workers are connected they cannot ask each other. So each one publishes the phases that it has reached as
+names of abstract Unix sockets, which every process of the host can list and which the kernel removes with the process.
+Other hosts are not seen; their workers report for themselves.
+"""
+
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
+
+from lstm_dist.cluster.launch_env import Launch, detect, die_with_parent
+
+LOADING = "loading libraries"
+CONNECTING = "connecting to the other workers"
+CONFIGURING = "reading the configuration"
+PREPARING = "reading the corpus and building the model"
+AGREEING = "comparing settings, text and versions"
+OPENING = "opening the run directory"
+PHASES = (LOADING, CONNECTING, CONFIGURING, PREPARING, AGREEING, OPENING)
+NOT_STARTED = -1
+
+_FIRST_REPORT = 10.0  # seconds
+_NEXT_REPORTS = 60.0
+
+# What identifies a job among those of a host, by launcher; one of the alternatives of each.
+_JOB_ID: Dict[str, List[Tuple[str, ...]]] = {
+    "horovodrun": [("HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT")],
+    "mpirun": [("PMIX_NAMESPACE",), ("OMPI_MCA_ess_base_jobid",)],
+    "srun": [("SLURM_JOB_ID", "SLURM_STEP_ID")],
+}
+
+
+class Startup:
+    """The start of one worker, from `__init__` to `finish`.
+
+    A process of its own watches the clock, as MPI_Init holds Python's lock.
+    """
+
+    def __init__(
+        self, launch: Launch, job: str, first_report: float = _FIRST_REPORT, next_reports: float = _NEXT_REPORTS
+    ) -> None:
+        """Enter the first phase and begin to watch the clock; call it before any thread is started.
+
+        Args:
+            launch: this process as its launcher describes it.
+            job: identifies the job among those of this host.
+            first_report, next_reports: seconds until the first report, and from one to the next.
+        """
+        self._launch, self._job = launch, job
+        worker = os.getpid()
+        self._watcher = os.fork()
+        if not self._watcher:
+            _watch(worker, launch, job, first_report, next_reports)
+        self._sockets: List[socket.socket] = []
+        self.enter(LOADING)
+
+    @classmethod
+    def begin(cls, environ: Mapping[str, str]) -> "Startup":
+        """Begin with what the launcher's variables say."""
+        launch = detect(environ)
+        return cls(launch, job_id(launch, environ) or f"process {os.getpid()}")
+
+    def enter(self, phase: str) -> None:
+        """Publish that this worker has reached a phase, one of PHASES."""
+        published = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        with suppress(OSError):  # another process has taken the name, which does no harm
+            published.bind(f"\0{_name(self._job)}/{self._launch.local_rank}/{PHASES.index(phase)}")
+        self._sockets.append(published)
+
+    def finish(self) -> None:
+        """End the start: the first line of the log is about to be written.
+
+        The phases stay published until this process ends, as another worker may be a moment behind.
+        """
+        os.kill(self._watcher, signal.SIGKILL)
+        os.waitpid(self._watcher, 0)
+
+
+def _watch(worker: int, launch: Launch, job: str, first_report: float, next_reports: float) -> NoReturn:
+    """Report, in the watcher, until the worker ends it or has ended."""
+    try:
+        die_with_parent(signal.SIGKILL)
+        waited, pause = 0.0, first_report
+        while os.getppid() == worker:  # it may have ended before the line above
+            time.sleep(pause)
+            waited, pause = waited + pause, next_reports
+            phases = phases_on_host(job, launch.local_size)
+            present = [local_rank for local_rank, phase in enumerate(phases) if phase != NOT_STARTED]
+            if min(present, default=0) == launch.local_rank:
+                sys.stderr.write(f"still starting after {waited:.0f} s: {describe(launch, phases)}\n")
+                sys.stderr.flush()
+    finally:
+        os._exit(0)
+
+
+def job_id(launch: Launch, environ: Mapping[str, str]) -> Optional[str]:
+    """Return what identifies the job among those of this host; None where the launcher does not say."""
+    for names in _JOB_ID.get(launch.name, []):
+        if all(name in environ for name in names):
+            return " ".join(environ[name] for name in names)
+    return None
+
+
+def phases_on_host(job: str, workers: int, listing: Path = Path("/proc/self/net/unix")) -> List[int]:
+    """Return the phase of each worker of this host, by local rank: an index of PHASES, or NOT_STARTED."""
+    phases = [NOT_STARTED] * workers
+    prefix = f"@{_name(job)}/"
+    for line in listing.read_text(errors="replace").splitlines():
+        name = line.split(maxsplit=7)[-1]
+        if name.startswith(prefix):
+            local_rank, number = map(int, name[len(prefix) :].split("/"))
+            if local_rank < workers:
+                phases[local_rank] = max(phases[local_rank], number)
+    return phases
+
+
+def describe(launch: Launch, phases: Sequence[int]) -> str:
+    """Return one line: the phase of those that wait, and whom they wait for.
+
+    Args:
+        launch: of the worker that reports.
+        phases: of the workers of its host, by local rank.
+    """
+    host, furthest = socket.gethostname(), max(phases)
+    behind: Dict[int, List[int]] = {}
+    for local_rank, phase in enumerate(phases):
+        if phase < furthest:
+            behind.setdefault(phase, []).append(local_rank)
+    names = "rank" if launch.size == launch.local_size else f"{host}: local rank"
+    if behind:
+        waiting = "; ".join(
+            f"{names}{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))} "
+            f"({'not started' if phase == NOT_STARTED else PHASES[phase]})"
+            for phase, ranks in sorted(behind.items())
+        )
+        return f"{PHASES[furthest]}, waiting for {waiting}"
+    if launch.size == launch.local_size:
+        return f"{PHASES[furthest]}{', all workers' if launch.size > 1 else ''}"
+    return f"{PHASES[furthest]}, all {len(phases)} workers of {host}; if they wait, it is for other hosts"
+
+
+def _name(job: str) -> str:
+    return f"lstm_dist/{os.getuid()}/{job.replace(' ', '_').replace('/', '_')}"

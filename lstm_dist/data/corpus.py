@@ -1,0 +1,248 @@
+"""Text files to characters to a vocabulary to tokens.
+
+A corpus is a `.txt` file, a `.zip` that holds one text file, or a `.gz`. Line ends become spaces and the text is cut to
+its first `max_chars` characters, as in the document. One that does not fit in memory is for prepared.py.
+"""
+
+import gzip
+import hashlib
+import lzma
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Iterable, List, Optional, Sequence, cast
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+from lstm_dist.data.token_file import Tokens
+from lstm_dist.errors import ExitStatus, UserError
+
+PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
+
+# Stands for all characters that were too rare for a vocabulary: Unicode's own sign for that.
+UNKNOWN = "\ufffd"
+
+# What no zip of a text needs and a zip made to do harm has.
+_MAX_MEMBERS, _MAX_RATIO = 16, 200
+
+_DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
+
+
+class Vocabulary:
+    """The characters that a model knows, sorted by code point, so that any two runs on one text number them alike.
+
+    Attributes:
+        characters: all of them; a token is a place in here.
+        code_points: (len(self),) uint32, theirs.
+    """
+
+    def __init__(self, characters: Iterable[str]) -> None:
+        self.characters = "".join(sorted(set(characters)))
+        self.code_points = _code_points(self.characters)
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Vocabulary) and self.characters == other.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    @property
+    def unknown(self) -> Optional[int]:
+        """The token of UNKNOWN; None in a vocabulary without it, which knows every character of its corpus."""
+        place = self.characters.find(UNKNOWN)
+        return None if place < 0 else place
+
+    def missing(self, text: str) -> str:
+        """The characters of `text` that the vocabulary lacks, each once, in order of appearance."""
+        return "".join(c for c in dict.fromkeys(text) if c not in self.characters)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Characters to int32 tokens in [0, len(self)).
+
+        Raises:
+            UserError: if the vocabulary lacks a character; the message names it.
+        """
+        missing = self.missing(text)
+        if missing:
+            named = ", ".join(f"{c!r} (U+{ord(c):04X})" for c in missing[:5])
+            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+            raise UserError(
+                f"the vocabulary of {len(self):,} characters lacks {named}{more}: use characters of the corpus"
+            )
+        return np.searchsorted(self.code_points, _code_points(text)).astype(np.int32)
+
+    def decode(self, tokens: "ArrayLike") -> str:
+        """Tokens back to characters."""
+        points = self.code_points[np.asarray(tokens, dtype=np.intp)]
+        return bytes(points.astype("<u4")).decode("utf-32-le")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text that is ready to train on.
+
+    Attributes:
+        source: where it came from, for messages.
+        total_chars: how many there were before the cut.
+        first_lines: the beginnings of its first lines, before line ends were lost; samples may start with them.
+        vocabulary: the sorted set of its characters.
+        tokens: (characters after the cut,), of an integer type, or in a file; line ends are spaces.
+        digest: SHA-256, equal on two ranks exactly when they read the same.
+    """
+
+    source: str
+    total_chars: int
+    first_lines: Sequence[str]
+    vocabulary: Vocabulary
+    tokens: Tokens
+    digest: str
+
+    @property
+    def text(self) -> str:
+        """Its characters."""
+        return self.vocabulary.decode(np.asarray(self.tokens))
+
+    def describe(self) -> str:
+        """One phrase: "first 20,000 of 64,925 characters of lyrics.txt.zip, 1,465 distinct"."""
+        extent = f"all {self.total_chars:,}"
+        if len(self.tokens) < self.total_chars:
+            extent = f"first {len(self.tokens):,} of {self.total_chars:,}"
+        return f"{extent} characters of {self.source}, {len(self.vocabulary):,} distinct"
+
+
+def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
+    """Read a corpus; `path` None is the packaged one, `max_chars` 0 keeps every character.
+
+    Raises:
+        UserError: naming `--corpus` or the file, for anything that is not a readable UTF-8 text of at most `max_bytes`.
+    """
+    raw = read_bytes(path or PACKAGED, max_bytes)
+    source = path.name if path else "the packaged songs"
+    try:
+        lines = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf8(f"--corpus {path}", raw[error.start], error.start) from None
+    if lines.startswith("\ufeff"):
+        lines = lines[1:]
+    lines = lines.replace("\r\n", "\n")
+    whole = join_lines(lines)
+    text = whole[:max_chars] if max_chars else whole
+    if not text.strip():
+        raise UserError(
+            f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters",
+            ExitStatus.BAD_DATA,
+        )
+    vocabulary = Vocabulary(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Corpus(source, len(whole), first_lines(lines[: len(text)]), vocabulary, vocabulary.encode(text), digest)
+
+
+def join_lines(text: str) -> str:
+    r"""The text with its line ends as spaces, \r\n as one."""
+    return text.replace("\r\n", "\n").replace("\n", " ").replace("\r", " ")
+
+
+def first_lines(text: str) -> List[str]:
+    """The first three that are not empty."""
+    return [line.strip() for line in text.splitlines() if line.strip()][:3]
+
+
+def not_utf8(name: str, byte: int, offset: int) -> UserError:
+    """The error of a file that is something else."""
+    return UserError(
+        f"{name}: not UTF-8, the first bad byte is 0x{byte:02x} at offset {offset}: convert it, for example with "
+        "`iconv -f gb18030 -t utf-8`",
+        ExitStatus.BAD_DATA,
+    )
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """The bytes of a text file, or of the one text file in a `.zip`, or of a `.gz`; never more than `max_bytes`.
+
+    Archives are read in memory and never unpacked to disk.
+
+    Raises:
+        UserError: for a missing, unreadable, damaged or unsafe file.
+    """
+    try:
+        with path.open("rb") as file:
+            if path.suffix == ".zip":
+                return _read_zip(file, path, max_bytes)
+            if path.suffix == ".gz":
+                return _read_capped(cast(IO[bytes], gzip.GzipFile(fileobj=file)), path, max_bytes)
+            return _read_capped(file, path, max_bytes)
+    except FileNotFoundError:
+        raise UserError(f"--corpus {path}: no such file", ExitStatus.NO_INPUT) from None
+    except (*_DAMAGED, EOFError, NotImplementedError, ValueError, IndexError) as error:
+        raise UserError(
+            f"--corpus {path}: the archive is damaged or of an unknown kind ({error})", ExitStatus.BAD_DATA
+        ) from None
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"--corpus {path}: cannot be read ({reason})", ExitStatus.NO_INPUT) from None
+
+
+def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        if len(members) > _MAX_MEMBERS:
+            raise UserError(
+                f"--corpus {path}: refused, it holds {len(members):,} entries; give a zip of the one text",
+                ExitStatus.BAD_DATA,
+            )
+        for member in members:
+            name = PurePosixPath(member.filename.replace("\\", "/"))
+            if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
+                raise UserError(
+                    f"--corpus {path}: refused, it holds the unsafe name {member.filename!r}", ExitStatus.BAD_DATA
+                )
+        texts = [m for m in members if m.filename.endswith(".txt") and not m.filename.startswith("__MACOSX/")]
+        if len(texts) != 1:
+            found = ", ".join(repr(m.filename) for m in texts[:5]) if texts else "none"
+            raise UserError(
+                f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})",
+                ExitStatus.BAD_DATA,
+            )
+        if texts[0].flag_bits & 1:
+            raise UserError(
+                f"--corpus {path}: {texts[0].filename!r} is encrypted, give a zip without a password",
+                ExitStatus.BAD_DATA,
+            )
+        if stat.S_ISLNK(texts[0].external_attr >> 16):
+            raise UserError(
+                f"--corpus {path}: {texts[0].filename!r} is a link, give a zip of the file itself", ExitStatus.BAD_DATA
+            )
+        if texts[0].file_size > _MAX_RATIO * texts[0].compress_size:
+            raise UserError(
+                f"--corpus {path}: refused, {texts[0].filename!r} claims to expand more than {_MAX_RATIO} times; unzip "
+                "it yourself if the file is trusted",
+                ExitStatus.BAD_DATA,
+            )
+        with archive.open(texts[0]) as member_file:
+            return _read_capped(member_file, path, max_bytes)
+
+
+def _read_capped(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
+    # Piece by piece, because reading N bytes at once allocates N, and whatever size the archive's own header claims.
+    data = bytearray()
+    while len(data) <= max_bytes:
+        piece = file.read(2**20)
+        if not piece:
+            return bytes(data)
+        data += piece
+    raise UserError(
+        f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted",
+        ExitStatus.BAD_DATA,
+    )
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)

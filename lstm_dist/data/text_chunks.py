@@ -1,0 +1,111 @@
+"""Text files as characters, in parts that any number of ranks may share out without one of them seeing the whole.
+
+A part is a range of bytes of one file. A character belongs to the part in which its first byte is:
+
+    bytes of a file     E5 88 86 | E5 BC 80 | 0A        分, 开 and a line end, three bytes a character but for the last
+    part 0              E5 88 86   E5|                  reads two bytes on, and has 分开
+    part 1                           |BC 80   0A        leaves out what continues another's character, and has the end
+
+So the characters of all parts, one after another, are those of the file, wherever it is cut.
+"""
+
+from pathlib import Path
+from typing import Iterator, NamedTuple, Sequence
+
+from lstm_dist.data.corpus import join_lines, not_utf8
+from lstm_dist.errors import ExitStatus, UserError
+
+_CONTINUES = 0b1000_0000  # the two upper bits of a byte that is not the first of its character
+_MOST = 3  # such bytes of one character
+AHEAD = _MOST + 1  # bytes behind a part that say how it ends: the rest of a character, or the \n of a \r\n
+_ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst")
+
+
+class TextFile(NamedTuple):
+    """A file, how many bytes it has, and when it was last written, in ns."""
+
+    path: Path
+    size: int
+    written: int = 0
+
+    @classmethod
+    def at(cls, path: Path) -> "TextFile":
+        """As it is now; OSError when it cannot be seen."""
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+
+class Part(NamedTuple):
+    """The bytes of a file from `start` up to `stop`."""
+
+    file: TextFile
+    start: int
+    stop: int
+
+
+def find_texts(paths: Sequence[Path]) -> Sequence[TextFile]:
+    """The files, in this order.
+
+    Raises:
+        UserError: naming the file, when one cannot be read, or is no plain text.
+    """
+    found = []
+    for path in paths:
+        if path.suffix in _ARCHIVES:
+            raise UserError(f"TEXT {path}: is an archive, of which no part can be read alone: unpack it first")
+        try:
+            if not path.is_file():
+                is_there = path.exists()
+                what = "is not a file: name the files in it" if is_there else "no such file"
+                raise UserError(f"TEXT {path}: {what}", ExitStatus.NO_INPUT)
+            with path.open("rb"):
+                found.append(TextFile.at(path))
+        except OSError as error:
+            raise UserError(f"TEXT {path}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
+    return found
+
+
+def parts(files: Sequence[TextFile], start: int, stop: int, most: int) -> Iterator[Part]:
+    """The parts, of at most so many bytes, of a range of all the files' bytes, one file behind the other."""
+    before = 0
+    for file in files:
+        first, last = max(0, start - before), min(file.size, stop - before)
+        for here in range(first, last, most):
+            yield Part(file, here, min(last, here + most))
+        before += file.size
+
+
+def decode(part: Part, raw: bytes) -> str:
+    r"""The characters that begin in a part; line ends as spaces, \r\n as one, and without a byte order mark.
+
+    Args:
+        part: of a file.
+        raw: its bytes, and those up to AHEAD behind it that the file has.
+
+    Raises:
+        UserError: naming the file and the byte, for what is not UTF-8.
+    """
+    length = part.stop - part.start
+    first = _continuing(raw, 0) if part.start else 0
+    if first >= length:
+        return ""
+    last = length + _continuing(raw, length)
+    try:
+        text = raw[first:last].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise not_utf8(f"TEXT {part.file.path}", raw[first + error.start], part.start + first + error.start) from None
+    if part.start == 0 and text.startswith("\ufeff"):
+        text = text[1:]
+    if text.endswith("\r") and raw[last : last + 1] == b"\n":
+        text = text[:-1]
+    return join_lines(text)
+
+
+def _continuing(raw: bytes, start: int) -> int:
+    """How many bytes from `start` on continue a character."""
+    count = 0
+    for byte in raw[start : start + _MOST]:
+        if byte & 0b1100_0000 != _CONTINUES:
+            break
+        count += 1
+    return count

@@ -1,0 +1,100 @@
+"""A report as files: the page, the Markdown, and a CSV file for the tables that have one."""
+
+import csv
+import io
+import re
+from math import isfinite
+from pathlib import Path
+from typing import Any, Dict, List
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from tabulate import tabulate
+
+from lstm_dist.errors import ExitStatus, UserError, printable
+from lstm_dist.experiments.report.document import Report, Table
+
+# What Markdown would take for its own; angle brackets because what shows it takes them for HTML.
+_ESCAPES = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
+_CODE = re.compile("`([^`]+)`")
+
+
+def write(report: Report, folder: Path) -> List[Path]:
+    """Write all files into `folder`.
+
+    Raises:
+        UserError: naming what cannot be written.
+    """
+    files = {"report.html": html(report), "report.md": markdown(report)}
+    for section in report.sections:
+        files.update({table.file: as_csv(table) for table in section.tables if table.file})
+    for name, text in files.items():
+        _write(folder / name, text)
+    return [folder / name for name in files]
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); make room, or let it be written", ExitStatus.CANNOT_WRITE
+        ) from None
+
+
+def html(report: Report) -> str:
+    """One file that needs no other."""
+    loader = FileSystemLoader(Path(__file__).parent)
+    options: Dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **options)
+    environment.filters["marked"] = _marked
+    return environment.get_template("page.html.j2").render(report=report)
+
+
+def markdown(report: Report) -> str:
+    """The same without the pictures, of which it says what is in them."""
+    lines = [f"# {report.title}", *(f"**{_plain(text)}**" for text in report.warnings), _words(report.summary)]
+    lines.append("\n".join(f"- {name}: {_plain(text)}" for name, text in report.facts))
+    for section in report.sections:
+        lines += [f"## {section.title}", *map(_words, section.words)]
+        lines += [
+            f"*{_plain(picture.caption)}*: {_plain(picture.label)}" for row in section.pictures for picture in row
+        ]
+        for table in section.tables:
+            lines += [f"**{_plain(table.caption)}**", _table(table)]
+        lines += map(_words, section.notes)
+    return "\n\n".join(lines) + "\n"
+
+
+def _marked(text: str) -> Markup:
+    """Escaped, with what stands between backticks as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def _words(text: str) -> str:
+    """The same as Markdown, which has code by itself."""
+    return "".join(part if k % 2 else _plain(part) for k, part in enumerate(re.split("(`[^`]+`)", text)))
+
+
+def _plain(text: str) -> str:
+    return printable(text).translate(_ESCAPES)
+
+
+def _table(table: Table) -> str:
+    rows = [[_plain(text) for cell in row.cells for text in [*[""] * (cell.span - 1), cell.text]] for row in table.rows]
+    align = ["right" if is_number else "left" for is_number in table.numbers]
+    return tabulate(rows, table.columns, tablefmt="github", disable_numparse=True, colalign=align if rows else None)
+
+
+def as_csv(table: Table) -> str:
+    """All that its cells show, unrounded; a number that there is none of is an empty field."""
+    names = list(dict.fromkeys(name for row in table.rows for name in row.facts))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _field(value) for name, value in row.facts.items()} for row in table.rows)
+    return text.getvalue()
+
+
+def _field(value: Any) -> Any:
+    return "" if isinstance(value, float) and not isfinite(value) else value

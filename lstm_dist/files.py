@@ -1,0 +1,77 @@
+"""Folders that one job at a time writes into, and files that are replaced as a whole."""
+
+import contextlib
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import IO
+
+from lstm_dist.errors import ExitStatus, UserError
+
+LOCK = "lock"
+
+
+def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
+    """Make `run_dir` this job's: another that asks for it is refused for as long as the returned file is open.
+
+    Raises:
+        UserError: naming the flag, when another job has it, others may change it, or it cannot be written.
+    """
+    try:
+        if not run_dir.exists():
+            run_dir.mkdir(parents=True, mode=0o700)
+        _require_ours(run_dir, flag)
+        lock = (run_dir / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(run_dir, str(error.strerror), flag) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
+        raise UserError(
+            f"{flag} {run_dir}: another job is writing there ({holder}); wait for its end, or give another",
+            ExitStatus.CANNOT_CREATE,
+        ) from None
+    except OSError as error:
+        lock.close()
+        raise cannot_write(run_dir, f"no lock, {error.strerror}", flag) from None
+    with contextlib.suppress(OSError):  # the lock is held, whether or not its holder can be read
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+    return lock
+
+
+def is_claimed(run_dir: Path) -> bool:
+    """Whether a job is writing there."""
+    try:
+        with (run_dir / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _require_ours(run_dir: Path, flag: str) -> None:
+    """Refuse a folder that another user owns, or could put something else in the place of.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    folder = run_dir.resolve()
+    above = folder.parent.stat().st_mode
+    if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+        raise cannot_write(run_dir, f"any user may replace it: say `chmod o-w {folder.parent}`, or `chmod +t`", flag)
+    owner, me = folder.stat().st_uid, os.geteuid()
+    if me != 0 and owner not in (me, 0):
+        raise cannot_write(run_dir, f"it belongs to another user, number {owner}: give one of your own", flag)
+
+
+def cannot_write(run_dir: Path, reason: str, flag: str = "--run-dir") -> UserError:
+    """The error of a directory that cannot be written into."""
+    return UserError(f"{flag} {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)

@@ -1,0 +1,95 @@
+"""Layers of LSTMs, one above the other: the lowest reads characters, every other the h_t of the one below it.
+
+The document has one. For more, h and c of all stand side by side, (B, layers * H), the lowest first.
+"""
+
+from types import ModuleType
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from lstm_dist.model import lstm
+from lstm_dist.model.lstm import Array
+from lstm_dist.model.parameters import suffixes
+
+
+class Layer(NamedTuple):
+    """What the backward pass, and the next window, need from one layer's forward pass.
+
+    Attributes:
+        x: (T * B, H), what it read; None for characters.
+        h_before, h_after: (T * B, H), h_0 .. h_{T-1} and h_1 .. h_T, time first.
+        h, c: (B, H), the last ones.
+        steps: all T.
+    """
+
+    x: Optional[Array]
+    h_before: Array
+    h_after: Array
+    h: Array
+    c: Array
+    steps: List[lstm.Step]
+
+
+def joint_name(suffix: str) -> str:
+    """Of a layer's matrices as one, its bias being the last row; without the lowest W_x, whose gradient is sparse."""
+    return f"W_x{suffix}, W_h{suffix}, b{suffix}" if suffix else "W_h, b"
+
+
+def side_by_side(F: ModuleType, parts: Sequence[Array]) -> Array:
+    """The (B, H) states of all layers as (B, layers * H); one needs no copy."""
+    return parts[0] if len(parts) == 1 else F.concat(*parts, dim=1)
+
+
+def apart(F: ModuleType, state: Array, H: int, layers: int) -> List[Array]:
+    """What `side_by_side` joined."""
+    if layers == 1:
+        return [state]
+    return [F.slice_axis(state, axis=1, begin=number * H, end=(number + 1) * H) for number in range(layers)]
+
+
+def layers_forward(F: ModuleType, arrays: Mapping[str, Array], T: int, H: int, layers: int) -> List[Layer]:
+    """All T steps of all layers, the lowest first; `arrays` as `model.window_graph` takes them."""
+    done: List[Layer] = []
+    begun = (apart(F, arrays[name], H, layers) for name in ("h", "c"))
+    for suffix, h, c in zip(suffixes(layers), *begun):
+        x, w_x = (done[-1].h_after if done else None), arrays[f"W_x{suffix}"]
+        x_gates = _of_characters(F, arrays["inputs"], w_x, T) if x is None else _of_states(F, x, w_x, T, H)
+        hs, c_after, steps = lstm.lstm_forward(F, x_gates, h, c, arrays[f"W_h{suffix}"], arrays[f"b{suffix}"], H)
+        done.append(Layer(x, F.concat(*hs[:-1], dim=0), F.concat(*hs[1:], dim=0), hs[-1], c_after, steps))
+    return done
+
+
+def layers_backward(
+    F: ModuleType, dh_out: Array, done: Sequence[Layer], arrays: Mapping[str, Array], B: int, H: int
+) -> Dict[str, Array]:
+    """The gradients under their `joint_name`s, and `dz` of the lowest, (T * B, 4H).
+
+    Args:
+        dh_out: (T * B, H), dL/dh_t of the highest from the output layer, time first.
+        done: what `layers_forward` returned.
+    """
+    gradients = {}
+    for suffix, layer in zip(reversed(suffixes(len(done))), reversed(done)):
+        dz = lstm.lstm_backward(F, dh_out, layer.steps, arrays[f"W_h{suffix}"], B, H)
+        factors = [layer.h_before] if layer.x is None else [layer.x, layer.h_before]
+        gradients[joint_name(suffix)] = F.dot(with_ones(F, *factors), dz, transpose_a=True)
+        if layer.x is not None:
+            dh_out = F.FullyConnected(dz, arrays[f"W_x{suffix}"], num_hidden=H, no_bias=True)
+    return {"dz": dz, **gradients}
+
+
+def with_ones(F: ModuleType, *factors: Array) -> Array:
+    """Side by side, and a column of ones: a bias is the weight of an input that is always one."""
+    return F.concat(*factors, F.ones_like(F.slice_axis(factors[0], axis=1, begin=0, end=1)), dim=1)
+
+
+def _of_characters(F: ModuleType, inputs: Array, w_x: Array, T: int) -> Iterator[Array]:
+    """The gates' part of every step from (T, B) tokens, a row of W_x each."""
+    for t in range(T):
+        yield F.take(w_x, F.reshape(F.slice_axis(inputs, axis=0, begin=t, end=t + 1), shape=(-1,)))
+
+
+def _of_states(F: ModuleType, x: Array, w_x: Array, T: int, H: int) -> Iterator[Array]:
+    """The same from the (T * B, H) states of the layer below, all in one product."""
+    gates = F.reshape(F.FullyConnected(x, F.transpose(w_x), num_hidden=4 * H, no_bias=True), shape=(T, -1, 4 * H))
+    for t in range(T):
+        yield F.reshape(F.slice_axis(gates, axis=0, begin=t, end=t + 1), shape=(-1, 4 * H))

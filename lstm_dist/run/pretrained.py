@@ -1,0 +1,59 @@
+"""A trained model: the weights and the vocabulary of a checkpoint, or of the last one of a run."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+import mxnet as mx
+import numpy as np
+
+from lstm_dist.data.corpus import Vocabulary
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.parameters import layers_of
+from lstm_dist.run.checkpoint import load_checkpoint
+from lstm_dist.run.checkpoint_dir import Store
+
+SOURCE = "RUN_DIR_OR_CHECKPOINT"  # what the command lines call it
+
+
+class Trained(NamedTuple):
+    """A model and the characters that it knows."""
+
+    model: CharLSTM
+    vocabulary: Vocabulary
+
+
+def load_trained(path: Path, ctx: mx.Context) -> Trained:
+    """The model of a `.safetensors` file.
+
+    Raises:
+        UserError: naming SOURCE, when there is none, or it is no model of this program.
+    """
+    checkpoint = load_checkpoint(path, SOURCE)
+    if checkpoint.vocabulary is None:
+        raise UserError(f"{SOURCE} {path}: holds no vocabulary; give a file that jobs/train.py wrote")
+    shape = np.shape(checkpoint.parameters.get("W_hi", 0))
+    if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+        raise UserError(f"{SOURCE} {path}: parameter W_hi has shape {shape}; give a file that jobs/train.py wrote")
+    layers = layers_of(checkpoint.parameters)
+    model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx, layers)
+    model.load(checkpoint.parameters, str(path))
+    return Trained(model, checkpoint.vocabulary)
+
+
+def find_checkpoint(source: Path) -> Path:
+    """A file as it is given; of a run, the last checkpoint, at its end or under way.
+
+    Raises:
+        UserError: naming SOURCE, when the run has none.
+    """
+    if not os.path.isdir(source):
+        return source
+    paths = Store(source / "checkpoints").paths()
+    if not paths:
+        raise UserError(
+            f"{SOURCE} {source}: there is no checkpoint in it; give a run of jobs/train.py, or a file",
+            ExitStatus.NO_INPUT,
+        )
+    return paths[0]

@@ -1,0 +1,114 @@
+"""The trials of the chapter's exercises: the document's settings, and each setting in turn with other values."""
+
+from typing import Dict, List, NamedTuple, Sequence, Tuple
+
+from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
+from lstm_dist.data.token_dataset import load
+from lstm_dist.errors import UserError
+from lstm_dist.train.config import RunConfig
+
+# What is varied, and to which values; the document's are among them.
+DEFAULT = {
+    "max-chars": ("5000", "10000", "20000"),
+    "seq-len": ("17", "35", "70"),
+    "learning-rate": ("0.03", "0.1", "0.3"),
+    "hidden-size": ("64", "128", "256"),
+    "batches": ("consecutive/epoch", "consecutive/window", "random/window", "random/epoch"),
+}
+DOCUMENT = {
+    "max-chars": "20000",
+    "seq-len": "35",
+    "learning-rate": "0.1",
+    "hidden-size": "256",
+    "batches": "consecutive/epoch",
+}
+MEANING = {
+    "max-chars": "characters of the corpus, some of which are held out",
+    "seq-len": "characters in a window",
+    "learning-rate": "SGD's step size",
+    "hidden-size": "width of the LSTM's state",
+    "batches": "sampling of the windows / where the state is zeroed",
+}
+
+
+# Fields of the training's configuration that trials decide.
+_DECIDED = (
+    "max_chars", "seq_len", "learning_rate", "hidden_size", "sampling", "state_reset", "seed", "epochs", "log_every",
+    "checkpoint_every", "run_dir", "valid_fraction", "eval_every", "until_perplexity",
+)  # fmt: skip
+
+
+def require_free(settings: RunConfig, usual: RunConfig) -> None:
+    """Refuse settings that trials decide.
+
+    Raises:
+        UserError: naming the flag.
+    """
+    for name in _DECIDED:
+        if getattr(settings, name) != getattr(usual, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag} behind --: is for the trials to decide: give --vary, or {flag} before the --")
+
+
+def require_text(settings: RunConfig, workers: int) -> None:
+    """Refuse a text of which no trial could begin, before the first is started.
+
+    Raises:
+        UserError: naming --corpus.
+    """
+    text = load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
+    kept = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
+    batches = RandomBatches if settings.sampling == "random" else ConsecutiveBatches
+    batches(text.tokens[:kept], settings.streams(workers), settings.seq_len)
+
+
+class Trial(NamedTuple):
+    """One run.
+
+    Attributes:
+        values: every factor's.
+        seed: of the initial weights.
+    """
+
+    values: Tuple[Tuple[str, str], ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """By which its folder is called: where it differs from the document, and the seed."""
+        differ = [f"{factor}-{value.replace('/', '-')}" for factor, value in self.values if value != DOCUMENT[factor]]
+        return f"{'-'.join(differ) or 'document'}-s{self.seed}"
+
+    @property
+    def flags(self) -> List[str]:
+        """Of jobs/train.py."""
+        flags = [f"--{factor}={value}" for factor, value in self.values if factor != "batches"]
+        sampling, state_reset = dict(self.values)["batches"].split("/")
+        return [*flags, f"--sampling={sampling}", f"--state-reset={state_reset}", f"--seed={self.seed}"]
+
+
+def plan(grid: Dict[str, Sequence[str]], seeds: int) -> List[Trial]:
+    """All trials: one factor differs from the document at a time, or none; every seed of one before the next seed."""
+    settings = [dict(DOCUMENT)] + [{**DOCUMENT, factor: value} for factor in grid for value in grid[factor]]
+    distinct = list(dict.fromkeys(tuple(setting.items()) for setting in settings))
+    return [Trial(values, seed) for seed in range(seeds) for values in distinct]
+
+
+def parse_grid(given: Sequence[str]) -> Dict[str, Sequence[str]]:
+    """What --vary says, as `seq-len=17,35`; all of DEFAULT where nothing is given.
+
+    Raises:
+        UserError: for a factor that there is none of, or no values.
+    """
+    grid: Dict[str, Sequence[str]] = {}
+    for text in given:
+        factor, _, values = text.partition("=")
+        if factor not in DEFAULT:
+            raise UserError(f"--vary {text}: should begin with one of {', '.join(DEFAULT)}, and a =")
+        grid[factor] = [value for value in values.split(",") if value]
+        if not grid[factor]:
+            raise UserError(f"--vary {text}: name some values, as {factor}={','.join(DEFAULT[factor])}")
+        wrong = [value for value in grid[factor] if factor == "batches" and value not in DEFAULT["batches"]]
+        if wrong:
+            raise UserError(f"--vary {text}: {wrong[0]!r} should be one of {', '.join(DEFAULT['batches'])}")
+    return grid if grid else dict(DEFAULT)
