@@ -3,7 +3,9 @@
 
 import sys
 
+from lstm_dist.errors import one_line_errors
 from lstm_dist.programs.doctor import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with one_line_errors():
+        sys.exit(main())

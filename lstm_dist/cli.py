@@ -1,4 +1,4 @@
-"""Command lines: one-line errors that name the flag, and a guess at what a misspelt one meant."""
+"""Command-line parsing with one-line errors that name the flag and suggest the nearest known one."""
 
 import argparse
 import difflib
@@ -8,17 +8,17 @@ from lstm_dist.errors import UserError
 
 
 class TeachingParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are UserErrors, one line each, and which guesses what a misspelt flag meant."""
+    """An ArgumentParser that raises one-line UserErrors and suggests the nearest flag for a misspelt one."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the whole usage."""
+        """Raise a UserError instead of printing the whole usage."""
         raise UserError(message.replace("argument --", "--"))
 
     def parse(self, argv: Optional[Sequence[str]]) -> argparse.Namespace:
         """Parse all of `argv`.
 
         Raises:
-            UserError: for an unknown flag, with the nearest known one.
+            UserError: for an unknown flag; the message suggests the nearest known one.
         """
         known, unknown = self.parse_known_args(argv)
         if unknown:

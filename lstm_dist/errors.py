@@ -1,4 +1,4 @@
-"""Mistakes of the user, and how a program ends on one: with one line and a status, not with a traceback."""
+"""User errors and exit statuses: a program reports a user error in one line, without a traceback."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from typing import Iterator
 
 
 class ExitStatus(IntEnum):
-    """How a process ends; the numbers are those of BSD's sysexits.h where it has one. The README lists them."""
+    """Exit statuses of a process, from BSD's sysexits.h where it defines one. The README lists them."""
 
     FINISHED = 0
     USAGE = 2
@@ -28,10 +28,10 @@ class ExitStatus(IntEnum):
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: its message is one line that names the flag or file and says what to do.
+    """An invalid input of the user; the message is one line that names the flag or file and says what to do.
 
     Attributes:
-        status: what the process ends with.
+        status: the exit status of the process.
     """
 
     def __init__(self, message: str, status: ExitStatus = ExitStatus.USAGE) -> None:
@@ -41,9 +41,9 @@ class UserError(Exception):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Around a whole program: a UserError becomes its line and status, Ctrl-C status 130, `| head` status 141.
+    """Wrap a whole program: a UserError becomes one line and its status, Ctrl-C status 130, `| head` status 141.
 
-    The text is Chinese and the locale of a batch job may be C: both outputs are UTF-8, as all files are.
+    Set stdout and stderr to UTF-8, because the text is Chinese and the locale of a batch job may be C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -57,20 +57,20 @@ def one_line_errors() -> Iterator[None]:
         print_error("interrupted")
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has left. What is still in the buffer has nowhere to go when Python flushes it.
+        # The reader has closed the pipe. Redirect stdout, because Python's flush at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except Exception:  # a mistake of ours
+    except Exception:  # a bug of this package
         traceback.print_exc()
         raise SystemExit(int(ExitStatus.INTERNAL)) from None
 
 
 def print_error(message: str) -> None:
-    """One write a line, because the ranks of a job share their launcher's stderr."""
+    """Write the error line in a single write, because the ranks of a job share their launcher's stderr."""
     sys.stderr.write(f"error: {printable(message)}\n")
     sys.stderr.flush()
 
 
 def printable(text: str) -> str:
-    """The text with its control characters escaped: a terminal would obey them, and a line end would make two lines."""
+    """Return the text with control characters escaped, so that none controls a terminal or starts a new line."""
     return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)

@@ -1,4 +1,4 @@
-"""Folders that one job at a time writes into, and files that are replaced as a whole."""
+"""Locks on folders, so that only one job at a time writes into each."""
 
 import contextlib
 import fcntl
@@ -14,10 +14,10 @@ LOCK = "lock"
 
 
 def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
-    """Make `run_dir` this job's: another that asks for it is refused for as long as the returned file is open.
+    """Lock `run_dir` for this job; other jobs are refused while the returned file is open.
 
     Raises:
-        UserError: naming the flag, when another job has it, others may change it, or it cannot be written.
+        UserError: naming the flag, when another job holds the lock, other users may replace it, or it is not writable.
     """
     try:
         if not run_dir.exists():
@@ -38,7 +38,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     except OSError as error:
         lock.close()
         raise cannot_write(run_dir, f"no lock, {error.strerror}", flag) from None
-    with contextlib.suppress(OSError):  # the lock is held, whether or not its holder can be read
+    with contextlib.suppress(OSError):  # the lock is held even if its holder cannot be recorded
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
@@ -46,7 +46,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
 
 
 def is_claimed(run_dir: Path) -> bool:
-    """Whether a job is writing there."""
+    """Return whether a job holds the lock of `run_dir`."""
     try:
         with (run_dir / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -58,7 +58,7 @@ def is_claimed(run_dir: Path) -> bool:
 
 
 def _require_ours(run_dir: Path, flag: str) -> None:
-    """Refuse a folder that another user owns, or could put something else in the place of.
+    """Refuse a folder that another user owns or could replace.
 
     Raises:
         UserError: naming the flag.
@@ -73,5 +73,5 @@ def _require_ours(run_dir: Path, flag: str) -> None:
 
 
 def cannot_write(run_dir: Path, reason: str, flag: str = "--run-dir") -> UserError:
-    """The error of a directory that cannot be written into."""
+    """Return the error for a directory that is not writable."""
     return UserError(f"{flag} {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)

@@ -1,4 +1,4 @@
-"""Random numbers that depend on the seed and on what they are for, never on a rank or on what was drawn before."""
+"""Random numbers that depend only on the seed and their purpose, not on the rank or on earlier draws."""
 
 from enum import IntEnum
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for. The values are part of every seeded result: append, never renumber."""
+    """The purpose of a random stream. Seeded results depend on the values: append, never renumber."""
 
     INITIAL_WEIGHTS = 0
     SHUFFLE = 1
@@ -14,10 +14,10 @@ class Purpose(IntEnum):
 
 
 def generator(seed: int, purpose: Purpose, *counters: int) -> np.random.Generator:
-    """The counter-based generator of one (seed, purpose, counters): the same on every rank and in every process.
+    """Return the generator of (seed, purpose, counters), which is the same on every rank and in every process.
 
-    Philox is keyed, not advanced (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), so the order of
-    epoch 7 needs no epoch 6.
+    Philox is counter-based (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011), so the order of
+    epoch 7 can be drawn without that of epoch 6.
     """
     key = np.random.SeedSequence(seed, spawn_key=(int(purpose), *counters))
     return np.random.Generator(np.random.Philox(key))

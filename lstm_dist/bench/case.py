@@ -1,4 +1,4 @@
-"""The sizes of one measurement, and the text and weights that follow from them."""
+"""The sizes of one benchmark case, and its text and weights."""
 
 from typing import Iterator, NamedTuple
 
@@ -6,11 +6,11 @@ import numpy as np
 
 from lstm_dist.data.batching import ConsecutiveBatches, Window
 
-_WINDOWS = 4  # in the text, before it starts again
+_WINDOWS = 4  # number of windows before the text repeats
 
 
 class Case(NamedTuple):
-    """The sizes of the whole job, and on what it runs."""
+    """The sizes of the whole job, and its workers and threads."""
 
     streams: int = 32
     seq_len: int = 35
@@ -21,16 +21,16 @@ class Case(NamedTuple):
 
     @property
     def chars_per_step(self) -> int:
-        """Characters that all workers together train on in a step."""
+        """Characters per step of all workers together."""
         return self.streams * self.seq_len
 
     @property
     def task(self) -> "Case":
-        """The same on one worker and thread: what has the same loss and gradients."""
+        """The same case with one worker and thread; equal tasks have equal loss and gradients."""
         return self._replace(workers=1, threads=1)
 
     def windows(self, rank: int) -> Iterator[Window]:
-        """A worker's part of consecutive windows of one seeded random text, without an end."""
+        """Yield a worker's part of consecutive windows of one seeded random text, endlessly."""
         characters = self.streams * (_WINDOWS * self.seq_len + 1)
         tokens = np.random.default_rng(0).integers(0, self.vocab_size, characters).astype(np.int32)
         batches = ConsecutiveBatches(tokens, self.streams, self.seq_len, rank, self.workers)

@@ -1,4 +1,4 @@
-"""Teams compute in turns, so that what slows the machine for a while slows all of them.
+"""Time worker pools in turns, so that a temporary slowdown of the machine affects all of them.
 
 A: 6 steps | B: 2 steps | C: 5 steps | A: 6 steps | B: 2 steps | ...
 """
@@ -22,11 +22,11 @@ _TOLERANCE = 1e-4
 
 
 class Timing(NamedTuple):
-    """What was measured of an entry.
+    """Measurements of an entry.
 
     Attributes:
-        seconds: of a step, one value a turn; the slowest process counts.
-        resident_bytes: the most memory that a process ever had, above what it had after importing its libraries.
+        seconds: seconds per step of the slowest process, one value per turn.
+        resident_bytes: peak memory of any process, beyond its memory after importing its libraries.
     """
 
     entry: Entry
@@ -34,28 +34,28 @@ class Timing(NamedTuple):
     resident_bytes: int
 
     def quartiles_ms(self) -> Tuple[float, float, float]:
-        """Milliseconds a step: the lower quartile, the median, the upper quartile."""
+        """Return the lower quartile, median and upper quartile in milliseconds per step."""
         low, median, high = np.percentile(np.array(self.seconds) * 1000, [25, 50, 75])
         return float(low), float(median), float(high)
 
     @property
     def chars_per_sec(self) -> float:
-        """Of all workers together, at the median."""
+        """Median throughput of all workers together."""
         return self.entry.case.chars_per_step * 1000 / self.quartiles_ms()[1]
 
     @property
     def microseconds_per_char(self) -> float:
-        """At the median; all workers together take so long for one."""
+        """Median time per character of all workers together."""
         return 1e6 / self.chars_per_sec
 
     def times_as_long_as(self, other: "Timing") -> float:
-        """For one character: the median over the turns, each against the other's same turn."""
+        """Return the median over turns of the ratio of times per character, turn by turn."""
         here = np.array(self.seconds) / self.entry.case.chars_per_step
         there = np.array(other.seconds) / other.entry.case.chars_per_step
         return float(np.median(here / there))
 
     def to_json(self) -> Dict[str, Any]:
-        """The entry, the figures, and every turn."""
+        """Return the entry, the derived numbers, and all turns."""
         low, median, high = self.quartiles_ms()
         return {
             "contestant": self.entry.contestant,
@@ -69,17 +69,17 @@ class Timing(NamedTuple):
 
 
 def first_window(team: Team) -> Dict[str, np.ndarray]:
-    """The loss and the gradients of the team's first step, under "loss" and the document's names."""
+    """Return the loss and gradients of the pool's first step, under "loss" and the D2L chapter's names."""
     loss = sum(answer["loss"] for answer in team.ask("first"))
     path = team.folder / "gradients.safetensors"
     return {"loss": np.array(loss), **load_file(path)} if path.exists() else {}
 
 
 def require_equal(entry: Entry, found: Dict[str, np.ndarray], reference: Dict[str, np.ndarray]) -> None:
-    """Nobody wins by computing less.
+    """Check that an entry computes the same as the reference, so that timings are comparable.
 
     Raises:
-        UserError: when the loss or a gradient differs by more than 1e-4 of its largest element.
+        UserError: if the loss or a gradient differs by more than 1e-4 of its largest element.
     """
     for name, expected in reference.items():
         difference = np.abs(found[name] - expected).max() / np.abs(expected).max()
@@ -89,7 +89,7 @@ def require_equal(entry: Entry, found: Dict[str, np.ndarray], reference: Dict[st
 
 @contextmanager
 def started(entries: Sequence[Entry]) -> Iterator[List[Team]]:
-    """The teams, after all that have the same task were seen to agree."""
+    """Start the worker pools, and check that all with the same task agree."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         teams: List[Team] = []
@@ -107,7 +107,7 @@ def started(entries: Sequence[Entry]) -> Iterator[List[Team]]:
 
 
 def take_turns(teams: Sequence[Team], turns: int, tick: Callable[[], object]) -> List[Timing]:
-    """Measure all teams; `tick` is called after every turn of each. A first turn of each warms up and is dropped."""
+    """Time all worker pools; call `tick` after each pool's turn. The first turn is a warm-up and is dropped."""
 
     def seconds(team: Team, steps: int) -> float:
         slowest: float = max(answer["seconds"] for answer in team.ask("steps", steps))

@@ -1,4 +1,4 @@
-"""Training on a large prepared corpus, beside training on the song of which it is made over and over."""
+"""Compare training on a large prepared corpus with training on the song that is repeated in it."""
 
 import os
 import subprocess
@@ -23,11 +23,11 @@ SAMPLINGS = ("consecutive", "random")
 
 
 class Trained(NamedTuple):
-    """What one run has told.
+    """Measurements of one run.
 
     Attributes:
-        start: seconds from its command to the checkpoint before its first step.
-        rate: steps a second.
+        start: seconds from the command to the checkpoint before the first step.
+        rate: steps per second.
     """
 
     start: float
@@ -35,7 +35,7 @@ class Trained(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two runs, one right after the other."""
+    """Two consecutive runs."""
 
     song: Trained
     large: Trained
@@ -44,7 +44,7 @@ class Pair(NamedTuple):
 def measure(
     case: Case, megabytes: int, turns: int, seconds: int, advance: Callable[[], object]
 ) -> Dict[str, List[Pair]]:
-    """By sampling, so many pairs of runs of so many seconds, of which every other begins with the large corpus."""
+    """Return `turns` pairs of runs of `seconds` seconds by sampling; every other pair starts with the large corpus."""
     found: Dict[str, List[Pair]] = {sampling: [] for sampling in SAMPLINGS}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -62,7 +62,7 @@ def measure(
 
 
 def train(corpus: Path, run_dir: Path, sampling: str, case: Case, seconds: int) -> Trained:
-    """One run that its time limit ends."""
+    """Train until the time limit."""
     words = [
         "train.py", f"--corpus={corpus}", "--max-chars=0", f"--run-dir={run_dir}", f"--sampling={sampling}",
         f"--time-limit={seconds}s", "--epochs=1000000", "--log-every=1000000", "--checkpoint-every=1h",
@@ -76,7 +76,7 @@ def train(corpus: Path, run_dir: Path, sampling: str, case: Case, seconds: int) 
 
 
 def _run(words: Sequence[str], expected: int) -> None:
-    """Start a program of this project, and see it end as it should."""
+    """Run a program of this project, and check its exit status."""
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     command = [sys.executable, str(JOBS / words[0]), *words[1:]]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -86,7 +86,7 @@ def _run(words: Sequence[str], expected: int) -> None:
 
 
 def table(found: Dict[str, List[Pair]]) -> str:
-    """One row a sampling: medians, and the least and the most."""
+    """Format one row per sampling, with median, minimum and maximum."""
     rows = []
     for sampling, pairs in found.items():
         ratios, later = [p.large.rate / p.song.rate for p in pairs], [p.large.start - p.song.start for p in pairs]

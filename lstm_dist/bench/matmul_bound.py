@@ -1,7 +1,7 @@
-"""Only the matrix products that the mathematics needs, at their sizes, each with the fastest product that MXNet has.
+"""Time only the necessary matrix products, each with MXNet's fastest operator for its size.
 
-Nothing that computes the step with MXNet's products can be faster. What is left out: the rows of W_x, which are looked
-up, the gates, the loss, the clipping, the update, the exchange, and every copy.
+This is a lower bound for any step on MXNet's products. It excludes the lookup of rows of W_x, the gates, the loss,
+clipping, the update, the exchange and all copies.
 """
 
 import time
@@ -17,7 +17,7 @@ from lstm_dist.data.batching import Window
 
 
 class Product(NamedTuple):
-    """A (m, k) matrix times a (k, n) one, `times` times a step with other left matrices."""
+    """A product of an (m, k) and a (k, n) matrix, run `times` times per step with different left matrices."""
 
     m: int
     k: int
@@ -26,18 +26,18 @@ class Product(NamedTuple):
 
 
 class Way(NamedTuple):
-    """One of MXNet's products, and whether it takes its operands transposed."""
+    """One of MXNet's matrix product operators, and whether it takes its operands transposed."""
 
     a_transposed: bool
     b_transposed: bool
-    multiply: Callable[[Any, Any, Any, Product], Any]  # of F, a and b; the product, or its transpose
+    multiply: Callable[[Any, Any, Any, Product], Any]  # of F, a, b and sizes; returns the product or its transpose
 
 
 def products(B: int, T: int, H: int, V: int) -> List[Product]:
-    """Those of one step of one worker with B streams."""
+    """Return the products of one step of one worker with B streams."""
     return [
         Product(B, H, 4 * H, T),  # h W_h
-        Product(B, 4 * H, H, T - 1),  # dz W_h^T; nothing goes back from the first character
+        Product(B, 4 * H, H, T - 1),  # dz W_h^T; the first character has no predecessor
         Product(H, T * B, 4 * H, 1),  # dW_h
         Product(T * B, H, V, 1),  # the logits
         Product(T * B, V, H, 1),  # dL/dh
@@ -46,7 +46,7 @@ def products(B: int, T: int, H: int, V: int) -> List[Product]:
 
 
 def ways() -> List[Way]:
-    """Every product of MXNet's for two matrices, in every layout; FullyConnected also with a as its weight."""
+    """Return every MXNet product of two matrices, in every layout; FullyConnected also with `a` as its weight."""
     found = [
         Way(False, True, lambda F, a, b, size: F.FullyConnected(a, b, num_hidden=size.n, no_bias=True)),
         Way(False, True, lambda F, a, b, size: F.FullyConnected(b, a, num_hidden=size.m, no_bias=True)),
@@ -72,11 +72,11 @@ def _batch_dot(F: Any, a: Any, b: Any, _: Product, **transposed: bool) -> Any:
 
 
 class Compiled:
-    """A product in one way as a static graph, as often as a step needs it, on operands of its own."""
+    """A product as a static graph, repeated as often as in a step, on its own operands."""
 
     def __init__(self, size: Product, way: Way) -> None:
         m, k, n, count = size
-        # Every left matrix is another array: of equal expressions MXNet would compute one.
+        # Use distinct left matrices: MXNet would compute equal expressions only once.
         names = [f"a{number}" for number in range(count)]
         b = mx.sym.var("b")
         outputs = mx.sym.Group([way.multiply(mx.sym, mx.sym.var(name), b, size) for name in names])
@@ -91,11 +91,11 @@ class Compiled:
         self._arguments = [arrays[name] for name in outputs.list_arguments()]
 
     def __call__(self) -> None:
-        """Ask for it; nothing waits."""
+        """Start the products without waiting for them."""
         self._graph(*self._arguments)
 
     def seconds(self, repeats: int = 7) -> float:
-        """The shortest time that it took."""
+        """Return the shortest time of `repeats` runs."""
         taken = []
         for _ in range(repeats):
             started = time.perf_counter()
@@ -106,7 +106,7 @@ class Compiled:
 
 
 class Floor(Contestant):
-    """The fastest way of every product, found by trying all of them."""
+    """The fastest operator for every product, found by trying all of them."""
 
     def __init__(self, seat: Seat) -> None:
         case = seat.case
@@ -116,17 +116,17 @@ class Floor(Contestant):
         ]
 
     def backward(self, window: Window) -> Any:  # noqa: ARG002 - the time of a product does not depend on the numbers
-        """All products."""
+        """Compute all products."""
         for compiled in self._compiled:
             compiled()
         mx.nd.waitall()
 
     def update(self) -> None:
-        """No product."""
+        """Do nothing, as the update has no product."""
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """None."""
+        """Return none."""
         return {}
 
     def wait(self) -> None:
-        """`backward` has waited."""
+        """Do nothing, as `backward` blocks."""

@@ -1,4 +1,4 @@
-"""Cost of a character against size, one panel a size."""
+"""Plot the cost per character against size, one panel per size parameter."""
 
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -17,7 +17,7 @@ _LABELS = {
 
 
 def of_sizes(timings: Sequence[Timing], base: Case, sizes: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Write a PNG: a line a contestant; what a panel does not vary has the size of `base`."""
+    """Write a PNG with one line per implementation; sizes that a panel does not vary are those of `base`."""
     figure = Figure(figsize=(3.4 * len(sizes), 3.6), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     names = list(dict.fromkeys(timing.entry.contestant for timing in timings))

@@ -1,4 +1,4 @@
-"""Preparing text, beside the loop over characters that one would write first; both from one file to another."""
+"""Compare text preparation with a plain loop over characters, both from file to file."""
 
 import tempfile
 import time
@@ -16,11 +16,11 @@ from lstm_dist.data.text_chunks import find_texts
 from lstm_dist.data.token_file import token_type
 from lstm_dist.data.tokenize import Advance, Rules, Texts, prepare
 
-LOOP = 2**24  # bytes that the loop is measured on: its time grows with them
+LOOP = 2**24  # bytes for the loop, whose time is proportional to them
 
 
 def with_a_loop(text: Path, folder: Path) -> None:
-    """Count the characters, number them, look each up in a dictionary."""
+    """Count the characters, number them, and look each one up in a dictionary."""
     whole = join_lines(text.read_bytes().decode("utf-8"))
     counts: Counter = Counter()
     for character in whole:
@@ -31,7 +31,7 @@ def with_a_loop(text: Path, folder: Path) -> None:
 
 
 def write_songs(path: Path, size: int) -> None:
-    """A text of at least so many bytes: the packaged songs, over and over."""
+    """Write the packaged songs repeatedly, to at least `size` bytes."""
     songs = PACKAGED.read_bytes()
     with path.open("wb") as file:
         for _ in range(size // len(songs) + 1):
@@ -40,17 +40,17 @@ def write_songs(path: Path, size: int) -> None:
 
 @contextmanager
 def unwatched(what: str, size: int) -> Iterator[Advance]:  # noqa: ARG001 - nobody looks
-    """No bar."""
+    """Show no progress bar."""
     yield lambda _: None
 
 
 def measure(megabytes: int, turns: int, advance: Callable[[], object]) -> Dict[str, List[float]]:
-    """Megabytes a second of both, in turns; the text is the packaged songs, over and over.
+    """Return megabytes per second of both, measured in turns on the packaged songs, repeated.
 
     Args:
-        megabytes: of text.
+        megabytes: size of the text.
         turns: measurements of each.
-        advance: is called after every measurement.
+        advance: called after every measurement.
     """
     found: Dict[str, List[float]] = {"ours": [], "a loop": []}
     with MpiGroup.open() as group, tempfile.TemporaryDirectory() as place:
@@ -72,7 +72,7 @@ def measure(megabytes: int, turns: int, advance: Callable[[], object]) -> Dict[s
 
 
 def table(found: Dict[str, List[float]]) -> str:
-    """One row each."""
+    """Format one row per method."""
     rows = []
     for name, rates in found.items():
         low, median, high = np.percentile(rates, [25, 50, 75])

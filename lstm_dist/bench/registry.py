@@ -1,4 +1,4 @@
-"""Who takes part."""
+"""The registered implementations and benchmark entries."""
 
 import importlib.util
 from typing import List, Optional, Sequence
@@ -13,7 +13,7 @@ SWEPT = ("ours", "torch-lstm", "torch-cell", "torch-compiled")
 
 
 def choose(names: Sequence[str], only: Optional[str]) -> List[str]:
-    """The contestants that were asked for and can run here."""
+    """Return the selected implementations that can run here."""
     asked = only.split(",") if only else list(names)
     for name in asked:
         if name not in names:
@@ -25,7 +25,7 @@ def choose(names: Sequence[str], only: Optional[str]) -> List[str]:
 
 
 def scaling(base: Case, workers: int, only: Optional[str]) -> List[Entry]:
-    """One worker, then N of them: as many streams each (weak), and as many in all (strong)."""
+    """Return entries for one and N workers, with the same streams per worker (weak) and in total (strong)."""
     weak = base._replace(workers=workers, streams=workers * base.streams)
     strong = base._replace(workers=workers)
     entries = []

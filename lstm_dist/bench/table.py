@@ -1,4 +1,4 @@
-"""What was measured, as tables to read and to paste into Markdown."""
+"""Format the measurements as tables for reading and for Markdown."""
 
 from typing import Dict, List, Mapping, Sequence
 
@@ -9,7 +9,7 @@ from lstm_dist.bench.interleaved import Timing
 
 
 def of_contestants(timings: Sequence[Timing]) -> str:
-    """One row each, on one worker; the first is the one that the others are compared with."""
+    """Format one row per implementation on one worker; the first is the reference."""
     rows = []
     for timing in timings:
         low, median, high = timing.quartiles_ms()
@@ -27,7 +27,7 @@ def of_contestants(timings: Sequence[Timing]) -> str:
 
 
 def of_scaling(timings: Sequence[Timing]) -> str:
-    """One row each; a speedup is over the last row above that has one worker."""
+    """Format one row per entry; speedups are relative to the closest row above with one worker."""
     rows, single = [], timings[0]
     for timing in timings:
         case = timing.entry.case
@@ -50,7 +50,7 @@ def of_scaling(timings: Sequence[Timing]) -> str:
 
 
 def of_sizes(timings: Sequence[Timing], base: Case) -> str:
-    """One row a case: the microseconds that a character costs each contestant."""
+    """Format one row per case: microseconds per character of each implementation."""
     rows: Dict[Case, Dict[str, str]] = {}
     for timing in timings:
         case = timing.entry.case
@@ -61,7 +61,7 @@ def of_sizes(timings: Sequence[Timing], base: Case) -> str:
 
 
 def of_operators(operators: Mapping[str, Sequence[float]]) -> str:
-    """One row each, the longest first; MXNet names what it ran in one go by all the operators in it."""
+    """Format one row per operator, longest first; MXNet names fused operators after all their parts."""
     rows = []
     for name, (calls, milliseconds) in sorted(operators.items(), key=lambda item: -item[1][1]):
         if milliseconds >= 0.1:

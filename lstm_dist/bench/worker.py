@@ -1,6 +1,6 @@
-"""One process of a team, as `team.py` starts it: builds its contestant, then does as it is told.
+"""One process of a worker pool (`worker_pool.py`): build the implementation, then execute commands.
 
-python -m lstm_dist.bench.worker NAME CASE FOLDER        CASE as a JSON list, FOLDER holds the contest's socket
+python -m lstm_dist.bench.worker NAME CASE FOLDER        CASE as a JSON list, FOLDER with the pool's socket
 """
 
 import json
@@ -22,7 +22,7 @@ from lstm_dist.data.batching import shard
 
 
 def find(name: str) -> Type[Contestant]:
-    """The contestant's class; nothing is imported but what it needs, so that no two libraries share a process."""
+    """Return the implementation's class; import only what it needs, so that no two libraries share a process."""
     if name.startswith("ours"):
         from lstm_dist.bench.implementations import lstm_dist
 
@@ -44,13 +44,13 @@ def find(name: str) -> Type[Contestant]:
 
 
 def memory(field: str) -> int:
-    """Bytes of this process's memory: VmRSS is what is resident now, VmHWM the most that ever was."""
+    """Return this process's memory in bytes: VmRSS is the current, VmHWM the peak resident size."""
     with open("/proc/self/status", encoding="ascii") as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith(field))
 
 
 class Member:
-    """The answers of one process, one method a command."""
+    """Command handlers of one process, one method per command."""
 
     def __init__(self, name: str, case: Case, folder: Path) -> None:
         contestant = find(name)
@@ -63,7 +63,7 @@ class Member:
         self.contestant = contestant(self._seat)
 
     def first(self) -> Dict[str, Any]:
-        """The first window: rank 0 leaves the gradients in the folder; the loss is this process's share."""
+        """Run the first window; rank 0 saves the gradients in the folder; the loss is this process's share."""
         loss = self.contestant.backward(next(self._windows))
         gradients = self.contestant.gradients()
         if self._seat.rank == 0 and gradients:
@@ -74,7 +74,7 @@ class Member:
         return {"loss": loss.asnumpy().item() if hasattr(loss, "asnumpy") else float(loss or 0)}
 
     def steps(self, count: int) -> Dict[str, Any]:
-        """So many steps, and their seconds in all."""
+        """Run `count` steps, and return their total seconds."""
         started = time.perf_counter()
         for window in islice(self._windows, count):
             self.contestant.step(window)
@@ -83,7 +83,7 @@ class Member:
         return {"seconds": seconds, "bytes": memory("VmHWM") - self._imported_bytes}
 
     def profile(self, count: int) -> Dict[str, Any]:
-        """Calls and milliseconds a step of every operator, by MXNet's profiler, over so many steps."""
+        """Profile `count` steps with MXNet, and return calls and milliseconds per step of every operator."""
         from mxnet import profiler
 
         file = str(self._seat.folder / "profile.json")
@@ -96,7 +96,7 @@ class Member:
 
 
 def main(name: str, case: str, folder: str) -> None:
-    """Answer until the parent hangs up."""
+    """Execute commands until the parent closes the connection."""
     pin_to_cores()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(f"{folder}/socket")

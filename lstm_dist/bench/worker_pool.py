@@ -1,7 +1,7 @@
-"""A team: the processes of one entry, which sleep until their turn and answer one JSON line with another.
+"""A worker pool: the processes of one entry, which are stopped between turns and answer commands as JSON lines.
 
-Who waits is stopped by the kernel: an idle Horovod over MPI asks its peers a thousand times a second whether there is
-work, with all the time of its core, and would slow down whoever computes.
+Waiting pools are stopped with SIGSTOP: an idle Horovod over MPI polls its peers about a thousand times a second, which
+occupies a core and would slow down the running pool.
 """
 
 import json
@@ -23,11 +23,11 @@ from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LIMIT = 1200.0  # seconds for an answer: torch.compile of a long window takes minutes
+_LIMIT = 1200.0  # seconds to wait for an answer: torch.compile of a long window takes minutes
 
 
 class Entry(NamedTuple):
-    """Who computes what; `controller` is Horovod's, where there is more than one worker."""
+    """An implementation and its case; `controller` is Horovod's, for more than one worker."""
 
     contestant: str
     case: Case
@@ -35,11 +35,11 @@ class Entry(NamedTuple):
 
 
 class Team:
-    """One process, or as many as the case has workers, started by horovodrun. Leaving the context ends them.
+    """One process, or one per worker of the case, started by horovodrun; leaving the context ends them.
 
     Attributes:
-        entry: what they compute.
-        folder: theirs, with `initial.safetensors` in it.
+        entry: what the processes compute.
+        folder: the pool's folder, which contains `initial.safetensors`.
     """
 
     def __init__(self, entry: Entry, folder: Path) -> None:
@@ -55,15 +55,15 @@ class Team:
             self._process = self._start()
             for _ in range(entry.case.workers):
                 self._accept(listener)
-        # A team that is stopped could not see this process die: the guard ends it when our end of its input closes.
+        # A stopped pool cannot notice that this process died: the guard kills it when the guard's stdin closes.
         guard = ["sh", "-c", 'read -r _; kill -KILL "$@"', "guard", *map(str, self._pids)]
         self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
     def ask(self, *command: Any) -> List[Dict[str, Any]]:
-        """The answers of all processes to one command.
+        """Send a command to all processes and return their answers.
 
         Raises:
-            UserError: when one of them has ended, with its last words, or takes too long.
+            UserError: if one has ended (with its last error message) or takes too long.
         """
         self._signal(signal.SIGCONT)
         try:
@@ -109,7 +109,7 @@ class Team:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(case.threads),
-            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_LIMIT)),  # who sleeps is not lost
+            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_LIMIT)),  # stopped processes must not time out
             "PYTHONPATH": str(_ROOT),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         }
@@ -121,7 +121,7 @@ class Team:
             )
 
     def _accept(self, listener: socket.socket) -> None:
-        """Add the next member."""
+        """Accept the next process's connection."""
         deadline = time.monotonic() + _LIMIT
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(socket.timeout):
@@ -129,7 +129,7 @@ class Team:
                 connection.settimeout(_LIMIT)
                 pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 self._pids.append(pid)
-                with connection:  # the file keeps it open
+                with connection:  # the file object keeps it open
                     self._members.append(connection.makefile("rw", encoding="utf-8"))
                 return
         raise self._failure()
@@ -139,6 +139,6 @@ class Team:
             self._process.wait(timeout=5)
         self._process.kill()
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        # Behind a Python error a launcher has more to say.
+        # Launchers print more lines after a Python error.
         said = [line for line in lines if re.search(r"\w+Error\b", line)] or lines
         return UserError(f"{self.entry.contestant}: ended early or gave no answer: {said[-1] if said else 'no word'}")

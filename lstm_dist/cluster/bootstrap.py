@@ -1,15 +1,20 @@
-"""What a process that computes does before it loads MXNet, whose threads are started then."""
+"""Setup of a computing process before it loads MXNet, because loading starts MXNet's threads."""
 
-from lstm_dist.cluster.cpu_affinity import Affinity, pin_to_cores
+from typing import Optional
+
+from lstm_dist.cluster.cpu_affinity import Affinity, Report, pin_to_cores
 from lstm_dist.cluster.cuda_libs import require_driver
 
 
-def prepare_process() -> Affinity:
-    """Pin the process to its cores, and see that the MXNet of the environment can be loaded here.
+def prepare_process(report: Optional[Report] = None) -> Affinity:
+    """Pin the process to its cores and check that the environment's MXNet can be loaded on this machine.
+
+    Args:
+        report: see pin_to_cores.
 
     Raises:
         UserError: naming the variable or the missing driver.
     """
-    affinity = pin_to_cores()
+    affinity = pin_to_cores(report)
     require_driver()
     return affinity

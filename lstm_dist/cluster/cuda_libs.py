@@ -1,4 +1,4 @@
-"""The CUDA libraries that MXNet for GPUs needs: those of PyPI, found without an LD_LIBRARY_PATH."""
+"""Loading of the CUDA libraries from PyPI that MXNet for GPUs needs, without an LD_LIBRARY_PATH."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,7 @@ from pathlib import Path
 from lstm_dist.errors import ExitStatus, UserError
 
 DRIVER = "libcuda.so.1"
-# Those that libmxnet.so names, each after what it needs itself; under nvidia/, where NVIDIA's packages put them.
+# The libraries that libmxnet.so links to, dependencies first, relative to the folder nvidia/ of NVIDIA's packages.
 LIBRARIES = (
     "cuda_runtime/lib/libcudart.so.11.0",
     "cuda_nvrtc/lib/libnvrtc.so.11.2",
@@ -24,9 +24,9 @@ LIBRARIES = (
 
 
 def load() -> None:
-    """Bring them into this process, where MXNet finds them by their names; nothing where the environment has none.
+    """Load LIBRARIES into this process, where MXNet finds them by name; do nothing if they are not installed.
 
-    One that is missing or does not load is left for MXNet to look for elsewhere, and to complain about.
+    A library that is missing or fails to load is skipped: MXNet searches for it elsewhere and reports the failure.
     """
     try:
         folder = Path(str(metadata.distribution("nvidia-cuda-runtime-cu11").locate_file("nvidia")))
@@ -39,10 +39,10 @@ def load() -> None:
 
 
 def require_driver() -> None:
-    """Refuse an environment for GPUs on a machine without NVIDIA's driver, where MXNet cannot be loaded.
+    """Check for NVIDIA's driver if the environment is one for GPUs, because MXNet cannot be loaded without it.
 
     Raises:
-        UserError: saying so.
+        UserError: when the driver is missing.
     """
     try:
         metadata.distribution("mxnet-cu112")

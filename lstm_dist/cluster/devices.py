@@ -1,4 +1,4 @@
-"""Where a worker computes: the GPUs that the driver shows, and the choice of one by the worker's local rank."""
+"""The device of a worker: the GPUs that the driver reports, and the choice of one by local rank."""
 
 import contextlib
 import ctypes
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
 
-# MXNet 1.9.1's CUDA wheels hold machine code for these, which runs on every later minor version of the same major one,
-# and no PTX, from which the driver could make code for others.
+# Compute capabilities of the machine code in MXNet 1.9.1's CUDA wheels. It also runs on later minor versions of the
+# same major version; the wheels hold no PTX from which the driver could compile code for others.
 _CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU, numbered as MXNet numbers it: among those that CUDA_VISIBLE_DEVICES lets through."""
+    """One GPU, numbered as in MXNet: among those that CUDA_VISIBLE_DEVICES allows."""
 
     index: int
     name: str
     capability: Tuple[int, int]
-    bus: str = ""  # its place in the host, the same for every process
+    bus: str = ""  # PCI bus id, the same for every process of the host
 
 
 def visible_gpus(driver: str = DRIVER) -> List[Gpu]:
-    """The GPUs that this process may use, asked of the driver itself; none where there is no driver or it is broken."""
+    """Return the GPUs that the driver reports to this process; none if the driver is missing or broken."""
     try:
         cuda = ctypes.CDLL(driver)
     except OSError:
@@ -56,7 +56,7 @@ def _describe(cuda: ctypes.CDLL, index: int) -> Gpu:
 
 
 def unsupported(gpu: Gpu) -> Optional[str]:
-    """Why MXNet 1.9.1 cannot compute on this GPU, by its name; None if it can."""
+    """Return why MXNet 1.9.1 cannot compute on this GPU, with its name; None if it can."""
     major, minor = gpu.capability
     if any(major == first and minor >= second for first, second in _CODE):
         return None
@@ -68,7 +68,7 @@ def unsupported(gpu: Gpu) -> Optional[str]:
 
 
 def identity(ctx: "mx.Context") -> str:
-    """Which GPU of its host a context is, by its name and place; empty for a CPU."""
+    """Return the name and PCI bus id of a context's GPU; empty for a CPU."""
     if ctx.device_type != "gpu":
         return ""
     gpu = visible_gpus()[ctx.device_id]
@@ -76,9 +76,9 @@ def identity(ctx: "mx.Context") -> str:
 
 
 def memory(ctx: "mx.Context") -> int:
-    """Bytes that a worker may have: of its GPU all, of a host the local workers' equal share.
+    """Return the bytes that a worker may use: all of its GPU's memory, or an equal share of the host's.
 
-    A host has its memory, or what a container leaves of it.
+    The host's memory is the physical memory or the container's limit, whichever is smaller.
     """
     if ctx.device_type == "gpu":
         import mxnet as mx
@@ -92,12 +92,12 @@ def memory(ctx: "mx.Context") -> int:
 
 
 def choose(device: str, local_rank: int) -> "mx.Context":
-    """The MXNet context for `--device`, "auto", "cpu" or "gpu"; local workers take the visible GPUs in turn.
+    """Return the MXNet context for `--device`, "auto", "cpu" or "gpu"; local workers take the visible GPUs in turn.
 
-    "auto" is a GPU where MXNet was built for them and one is visible.
+    "auto" selects a GPU if MXNet was built with CUDA and one is visible.
 
     Raises:
-        UserError: if there is no GPU for "gpu", or MXNet has no code for the one that is this worker's.
+        UserError: if "gpu" finds no GPU, or MXNet has no code for this worker's GPU.
     """
     import mxnet as mx
 

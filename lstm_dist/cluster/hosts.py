@@ -1,6 +1,6 @@
-"""The hosts of a job that is started over ssh: how they are listed, and whether each of them can take part.
+"""The hosts of a job that is started over ssh: parsing of host lists, and checks that every host is usable.
 
-`python -m lstm_dist.cluster.hosts PROGRAM` on a host answers for it.
+`python -m lstm_dist.cluster.hosts PROGRAM` prints the facts of the host it runs on as JSON.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from lstm_dist.errors import ExitStatus, UserError
 
 _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:(?::|\s+slots=)([1-9][0-9]{0,3}))?")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}")
-_CONNECT, _ANSWER = 8, 30  # seconds for ssh to connect, and for the host to answer: a cold file system imports slowly
-# Never a question that nobody is there to answer, and no host whose key is not known: horovodrun asks for neither.
+_CONNECT, _ANSWER = 8, 30  # seconds for ssh to connect and for the host to answer; imports without cache are slow
+# No prompts, because nobody can answer them, and no unknown host keys.
 _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}")
-# What ssh says, and what that means for the host that it names.
+# Messages of ssh, and their explanation for the host.
 _SSH_FAILURES = (
     ("Could not resolve hostname", "its name cannot be resolved: is it spelt as in `getent hosts {0}`?"),
     ("HOST IDENTIFICATION HAS CHANGED", "its ssh key has changed: if it should have, ssh-keygen -R {0}, then ssh {0}"),
@@ -33,7 +33,7 @@ _SSH_FAILURES = (
 
 
 class Host(NamedTuple):
-    """A host and how many workers it takes."""
+    """A host and its number of workers."""
 
     name: str
     slots: int = 1
@@ -43,12 +43,12 @@ class Host(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a host has said.
+    """The reply of a host.
 
     Attributes:
-        failure: why it cannot take part, one line; empty if it can.
-        is_reached: whether it was reached at all, if only to be slow.
-        facts: its versions, interfaces and code, where it could say.
+        failure: one line on why it is not usable; empty if it is.
+        is_reached: whether it was reached, even if it did not reply in time.
+        facts: its versions, interfaces and code digest, if it reported them.
     """
 
     failure: str
@@ -57,19 +57,19 @@ class Answer(NamedTuple):
 
 
 def parse_hosts(text: str) -> List[Host]:
-    """The hosts of `-H host1:4,host2:4`; a host without a number takes one worker.
+    """Return the hosts of `-H host1:4,host2:4`; a host without a number runs one worker.
 
     Raises:
-        UserError: naming the part that cannot be.
+        UserError: naming the invalid entry.
     """
     return _distinct([_parse(part.strip(), f"-H {text}") for part in text.split(",")], f"-H {text}")
 
 
 def read_hostfile(path: Path) -> List[Host]:
-    """The hosts of a file with one a line, as `host1:4` or `host1 slots=4`; blank lines and # comments are skipped.
+    """Read hosts from a file, one a line, as `host1:4` or `host1 slots=4`; skip blank lines and # comments.
 
     Raises:
-        UserError: naming the file and the line that cannot be.
+        UserError: naming the file and, where one is, the invalid line.
     """
     where = f"--hostfile {path}"
     try:
@@ -89,10 +89,10 @@ def read_hostfile(path: Path) -> List[Host]:
 
 
 def choose_hosts(given: Optional[str], hostfile: Optional[str]) -> List[Host]:
-    """Those of `-H` or of `--hostfile`; none where neither is given.
+    """Return the hosts of `-H` or of `--hostfile`; none if neither is given.
 
     Raises:
-        UserError: when both are, or one of them cannot be.
+        UserError: when both are given, or the given one is invalid.
     """
     if given is not None and hostfile is not None:
         raise UserError("--hostfile: give this or -H, not both")
@@ -102,10 +102,10 @@ def choose_hosts(given: Optional[str], hostfile: Optional[str]) -> List[Host]:
 
 
 def parse_interface(text: str) -> str:
-    """A network interface's name, or several with commas.
+    """Return `text` if it is a network interface's name, or several separated by commas.
 
     Raises:
-        UserError: when it cannot be one.
+        UserError: when it is not.
     """
     if not all(_INTERFACE.fullmatch(name) for name in text.split(",")):
         raise UserError(f"--interface '{text}': should be a network interface such as eth0; `ip -br link` lists them")
@@ -128,8 +128,8 @@ def _distinct(hosts: List[Host], where: str) -> List[Host]:
 
 
 def is_here(host: str) -> bool:
-    """Whether that is this machine, where horovodrun then needs no ssh."""
-    try:  # one can only bind to one's own address
+    """Return whether `host` is this machine, so that no ssh is needed."""
+    try:  # only a local address can be bound
         address = socket.gethostbyname(host)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.bind((address, 0))
@@ -139,15 +139,15 @@ def is_here(host: str) -> bool:
 
 
 def require_fit(hosts: Sequence[Host], program: Path, interface: str = "") -> None:
-    """Ask all hosts whether they can be reached and have what this one has.
+    """Check that all hosts can be reached and have the same software as this one.
 
     Args:
         hosts: of the job.
-        program: that each is to run, with this interpreter, at the same path.
-        interface: through which they are to talk, or several with commas, or none in particular.
+        program: run on each host with this interpreter, at the same path.
+        interface: network interfaces for communication, separated by commas; empty for any.
 
     Raises:
-        UserError: naming the host, what is wrong with it and what to do.
+        UserError: naming the host, the problem and what to do.
     """
     here = describe(program)
     failures = [(socket.gethostname(), f) for f in _misfits(here, here, interface)]
@@ -162,12 +162,12 @@ def require_fit(hosts: Sequence[Host], program: Path, interface: str = "") -> No
 
 
 def unreachable(hosts: Sequence[Host], program: Path) -> List[str]:
-    """The hosts that do not answer over ssh (any more), each with the reason."""
+    """Return the hosts that cannot be reached over ssh, each with the reason."""
     return [f"host {host.name}: {a.failure}" for host, a in _ask_all(hosts, program) if not a.is_reached]
 
 
 def describe(program: Path) -> Dict[str, Any]:
-    """What this host has, as far as it has to be the same everywhere, and its network interfaces."""
+    """Return what must be the same on every host (versions, code digest), and the network interfaces."""
     process = provenance.describe_process()
     return {
         "versions": {**process["versions"], "python": process["python"]},
@@ -177,7 +177,7 @@ def describe(program: Path) -> Dict[str, Any]:
 
 
 def _misfits(facts: Dict[str, Any], here: Dict[str, Any], interface: str) -> List[str]:
-    """In what a host differs from this one, and which interface it lacks."""
+    """Return how a host differs from this one, and which interfaces it lacks."""
     theirs, ours = facts["versions"], here["versions"]
     found = [
         f"it has {name} {theirs.get(name, 'not at all')}, this host {ours.get(name, 'not at all')}: "
@@ -195,13 +195,13 @@ def _misfits(facts: Dict[str, Any], here: Dict[str, Any], interface: str) -> Lis
 
 
 def _ask_all(hosts: Sequence[Host], program: Path) -> List[Tuple[Host, Answer]]:
-    ask: Callable[[Host], Answer] = lambda host: _ask(host.name, program)  # noqa: E731 - what the pool is to call
+    ask: Callable[[Host], Answer] = lambda host: _ask(host.name, program)  # noqa: E731 - called by the pool
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
         return list(zip(hosts, pool.map(ask, hosts)))
 
 
 def _ask(host: str, program: Path) -> Answer:
-    """What a host answers, over ssh unless it is this one."""
+    """Return the reply of a host, asked over ssh unless it is this machine."""
     question = [sys.executable, "-m", "lstm_dist.cluster.hosts", str(program)]
     command = question if is_here(host) else [*_SSH, host, shlex.join(question)]
     try:
@@ -212,9 +212,9 @@ def _ask(host: str, program: Path) -> Answer:
     except FileNotFoundError:
         return Answer("there is no ssh here to reach it with: install it (Debian, Ubuntu: openssh-client)")
     except subprocess.TimeoutExpired:
-        return Answer(f"it does not answer within {_ANSWER} s", True)  # ssh gives up before that where nobody is
+        return Answer(f"it does not answer within {_ANSWER} s", True)  # ssh times out earlier if the host is down
     if done.returncode == 0:
-        with contextlib.suppress(ValueError):  # of a login message behind it, or a host that answers to everything
+        with contextlib.suppress(ValueError):  # a login message follows the JSON, or the host replies to any command
             return Answer("", True, json.loads(_last_line(done.stdout)))
     if done.returncode == 255:
         known = (advice.format(host) for sign, advice in _SSH_FAILURES if sign in done.stderr)

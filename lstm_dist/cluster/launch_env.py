@@ -1,7 +1,7 @@
-"""What the launcher's environment says about this process, before MXNet or any MPI is loaded.
+"""Rank and size of this process from the launcher's environment, before MXNet or MPI is loaded.
 
-Horovod is the authority on rank and size once it runs; this file is for what has to be known earlier (a worker is
-pinned to its cores before MXNet is loaded) and for the classic mistake, N processes that each believe to be alone.
+Horovod is the authority on rank and size once it runs. This module serves what is needed earlier (a worker is pinned to
+its cores before MXNet is loaded) and detects a common failure: N processes that each form a world of one.
 """
 
 import ctypes
@@ -11,8 +11,8 @@ import signal
 from dataclasses import dataclass
 from typing import Mapping, Optional
 
-# (launcher, rank, size, local rank, local size), the surest sign first: horovodrun --gloo sets its own variables, and
-# an mpirun inside a Slurm step inherits that step's.
+# (launcher, rank, size, local rank, local size), the most specific first: horovodrun --gloo sets its own variables, and
+# an mpirun inside a Slurm step inherits those of the step.
 _SIGNS = (
     ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
     (
@@ -55,25 +55,25 @@ def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
 
 
 def yield_while_waiting() -> None:
-    """Have Open MPI give up the core in every round of polling; call it before MPI is started.
+    """Make Open MPI yield the core in every round of polling; call it before MPI is started.
 
-    Horovod's thread asks its peers for news a thousand times a second. While it waits for theirs, it would keep from
-    computing whoever computes on the same core: half the speed of two workers on two cores. It holds for MPI_Init, for
-    hvd.init, and wherever a rank waits.
+    Horovod's thread communicates with its peers a thousand times a second. Polling without yielding blocks computation
+    on the same core, which halves the speed of two workers on two cores. The setting applies to MPI_Init, hvd.init and
+    every other wait.
     """
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 
 
 def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """Have the kernel send this process a signal when its parent ends; called in a child that was just forked."""
+    """Make the kernel signal this process when its parent ends; call it in a newly forked child."""
     set_death_signal = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(set_death_signal, number)
 
 
 def _leading_int(value: Optional[str], default: int) -> int:
-    """The first number of "4" or of Slurm's "4(x2),3": nodes of one step may differ, the first is the fullest."""
+    """Return the first number of "4" or of Slurm's "4(x2),3"; nodes may differ, and the first has the most tasks."""
     match = re.match(r"\d+", value or "")
     return int(match.group()) if match else default
 
 
-ATTEMPT = "LSTM_DIST_ATTEMPT"  # the variable that names what a launcher has started, so that it knows its own job
+ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable by which a launcher identifies the job that it started

@@ -1,4 +1,4 @@
-"""Whether the process above a worker that owns it still lives."""
+"""Detection that the launcher process of a horovodrun worker has ended."""
 
 import os
 from pathlib import Path
@@ -8,41 +8,41 @@ from lstm_dist.cluster.launch_env import ATTEMPT, detect
 
 
 class Owner:
-    """The process above a worker of horovodrun that owns it: when that has gone, nobody does.
+    """The ancestor process of a horovodrun worker whose end means that the worker is orphaned.
 
-    Under `--mpi` it is the shell that runs mpirun: a signal to horovodrun ends that shell and never reaches mpirun.
-    Under `--gloo` it is horovodrun's helper for this worker, or on another host the sshd.
+    Under `--mpi` it is the shell that runs mpirun: a signal to horovodrun ends that shell but does not reach mpirun.
+    Under `--gloo` it is horovodrun's helper for this worker, or sshd on another host.
     """
 
     def __init__(self) -> None:
         self._pid = 0
         try:
-            self._pid = _parent(os.getppid())
+            self._pid = parent_of(os.getppid())
             command, parent = _command(self._pid), _command(os.getppid())
         except OSError:
             command, parent = [], []
         runs_mpirun = command[1:2] == [b"-c"] and command[2].startswith(b"mpirun ")
         is_gloo = detect().name == "horovodrun"
         self._exists = runs_mpirun or (is_gloo and bool(command))
-        # Where this worker was still starting when it went, the first process of the machine has taken over.
+        # If the owner ended while this worker was starting, init has become the ancestor instead.
         by_horovodrun = any(b"horovodrun" in word for word in command)
         by_mpirun = ATTEMPT in os.environ and parent[:1] == [b"mpirun"]
         self._has_ended = self._pid <= 1 and ((is_gloo and not by_horovodrun) or by_mpirun)
 
     def has_ended(self) -> bool:
-        """Whether it was there and is no more."""
+        """Return whether the owner existed and has ended."""
         try:
-            return self._has_ended or (self._exists and _parent(os.getppid()) != self._pid)
+            return self._has_ended or (self._exists and parent_of(os.getppid()) != self._pid)
         except OSError:
             return True
 
 
 def _command(pid: int) -> List[bytes]:
-    """The command line of a process; OSError when there is no such process."""
+    """Return the command line of a process; raise OSError if there is none."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
 
 
-def _parent(pid: int) -> int:
-    """The process id of a process's parent; OSError when there is no such process."""
-    # The program's name, in parentheses, may hold spaces and parentheses of its own.
+def parent_of(pid: int) -> int:
+    """Return the id of a process's parent; raise OSError if there is no such process."""
+    # Split at the last parenthesis, because the program's name may itself contain spaces and parentheses.
     return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])

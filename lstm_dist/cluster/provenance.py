@@ -1,4 +1,4 @@
-"""The run card: where a run comes from, so that its numbers can be believed later. No dump of the environment."""
+"""Provenance of a run for its run card. The environment is not recorded."""
 
 import hashlib
 import os
@@ -16,7 +16,7 @@ from lstm_dist.cluster.cpu_affinity import openmp_threads
 
 
 def describe_process() -> Dict[str, Any]:
-    """The facts of this process for the run card; call it before MPI starts, which does not like forks."""
+    """Return the facts of this process for the run card; call it before MPI starts, because it forks."""
     packages = ("lstm-dist", "mxnet", "mxnet-cu112", "horovod", "mpi4py", "numpy")
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -29,20 +29,20 @@ def describe_process() -> Dict[str, Any]:
 
 
 def describe_rank(device: str, gpu: str = "") -> Dict[str, Any]:
-    """The facts of one rank for the run card: where it computes, and with which cores of its host."""
+    """Return the facts of one rank for the run card: its host, device, threads and cores."""
     cores = sorted(os.sched_getaffinity(0))
     facts = {"host": socket.gethostname(), "device": device, "threads": openmp_threads(), "cores": cores}
     return {**facts, "processor": processor(), "gpu": gpu}
 
 
 def processor() -> str:
-    """The name of this machine's."""
+    """Return the name of this machine's processor."""
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
 
 
 def code_digest(program: Path) -> str:
-    """SHA-256 of the source of this package and of a program that uses it."""
+    """Return the SHA-256 of the source of this package and of a program that uses it."""
     sources = sorted(Path(__file__).resolve().parents[1].glob("**/*.py"))
     return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, program] if p.is_file())).hexdigest()
 

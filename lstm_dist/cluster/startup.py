@@ -1,10 +1,11 @@
-"""Report of a slow start: which phase the workers of a host are in, and which of them the others wait for.
+"""Report of a slow start: which phase the workers of a host are in, and which workers the others wait for.
 
-Before the workers are connected they cannot ask each other. So each one publishes the phases that it has reached as
+Before the workers are connected they cannot communicate. So each worker publishes the phases that it has reached as
 names of abstract Unix sockets, which every process of the host can list and which the kernel removes with the process.
-Other hosts are not seen; their workers report for themselves.
+Other hosts are not visible; their workers report for themselves.
 """
 
+import hashlib
 import os
 import signal
 import socket
@@ -28,7 +29,7 @@ NOT_STARTED = -1
 _FIRST_REPORT = 10.0  # seconds
 _NEXT_REPORTS = 60.0
 
-# What identifies a job among those of a host, by launcher; one of the alternatives of each.
+# Variables that identify a job among those of a host, by launcher; the first complete alternative is used.
 _JOB_ID: Dict[str, List[Tuple[str, ...]]] = {
     "horovodrun": [("HOROVOD_GLOO_RENDEZVOUS_ADDR", "HOROVOD_GLOO_RENDEZVOUS_PORT")],
     "mpirun": [("PMIX_NAMESPACE",), ("OMPI_MCA_ess_base_jobid",)],
@@ -39,7 +40,7 @@ _JOB_ID: Dict[str, List[Tuple[str, ...]]] = {
 class Startup:
     """The start of one worker, from `__init__` to `finish`.
 
-    A process of its own watches the clock, as MPI_Init holds Python's lock.
+    A separate process watches the clock, because MPI_Init holds Python's global interpreter lock.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Startup:
         Args:
             launch: this process as its launcher describes it.
             job: identifies the job among those of this host.
-            first_report, next_reports: seconds until the first report, and from one to the next.
+            first_report, next_reports: seconds until the first report, and between later ones.
         """
         self._launch, self._job = launch, job
         worker = os.getpid()
@@ -62,45 +63,46 @@ class Startup:
 
     @classmethod
     def begin(cls, environ: Mapping[str, str]) -> "Startup":
-        """Begin with what the launcher's variables say."""
+        """Return a Startup for the process that the launcher's variables describe."""
         launch = detect(environ)
         return cls(launch, job_id(launch, environ) or f"process {os.getpid()}")
 
     def enter(self, phase: str) -> None:
         """Publish that this worker has reached a phase, one of PHASES."""
         published = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with suppress(OSError):  # another process has taken the name, which does no harm
+        with suppress(OSError):  # another process has taken the name, which is harmless
             published.bind(f"\0{_name(self._job)}/{self._launch.local_rank}/{PHASES.index(phase)}")
         self._sockets.append(published)
 
     def finish(self) -> None:
-        """End the start: the first line of the log is about to be written.
+        """End the start; call it before the first line of the log is written.
 
         The phases stay published until this process ends, as another worker may be a moment behind.
         """
-        os.kill(self._watcher, signal.SIGKILL)
-        os.waitpid(self._watcher, 0)
+        with suppress(ProcessLookupError, ChildProcessError):  # it has ended already
+            os.kill(self._watcher, signal.SIGKILL)
+            os.waitpid(self._watcher, 0)
 
 
 def _watch(worker: int, launch: Launch, job: str, first_report: float, next_reports: float) -> NoReturn:
-    """Report, in the watcher, until the worker ends it or has ended."""
+    """Report, in the watcher process, until the worker kills it or ends."""
     try:
         die_with_parent(signal.SIGKILL)
         waited, pause = 0.0, first_report
-        while os.getppid() == worker:  # it may have ended before the line above
+        while os.getppid() == worker:  # the worker may have ended before die_with_parent
             time.sleep(pause)
             waited, pause = waited + pause, next_reports
             phases = phases_on_host(job, launch.local_size)
             present = [local_rank for local_rank, phase in enumerate(phases) if phase != NOT_STARTED]
-            if min(present, default=0) == launch.local_rank:
-                sys.stderr.write(f"still starting after {waited:.0f} s: {describe(launch, phases)}\n")
-                sys.stderr.flush()
+            if present and present[0] == launch.local_rank:
+                sys.stdout.write(f"still starting after {waited:.0f} s: {describe(launch, phases)}\n")
+                sys.stdout.flush()
     finally:
         os._exit(0)
 
 
 def job_id(launch: Launch, environ: Mapping[str, str]) -> Optional[str]:
-    """Return what identifies the job among those of this host; None where the launcher does not say."""
+    """Return what identifies the job among those of this host; None if the launcher sets no such variable."""
     for names in _JOB_ID.get(launch.name, []):
         if all(name in environ for name in names):
             return " ".join(environ[name] for name in names)
@@ -114,14 +116,14 @@ def phases_on_host(job: str, workers: int, listing: Path = Path("/proc/self/net/
     for line in listing.read_text(errors="replace").splitlines():
         name = line.split(maxsplit=7)[-1]
         if name.startswith(prefix):
-            local_rank, number = map(int, name[len(prefix) :].split("/"))
-            if local_rank < workers:
+            local_rank, number = (int(part) for part in name[len(prefix) :].split("/"))
+            if local_rank < workers and number < len(PHASES):
                 phases[local_rank] = max(phases[local_rank], number)
     return phases
 
 
 def describe(launch: Launch, phases: Sequence[int]) -> str:
-    """Return one line: the phase of those that wait, and whom they wait for.
+    """Return one line: the phase of the waiting workers, and which workers they wait for.
 
     Args:
         launch: of the worker that reports.
@@ -146,4 +148,5 @@ def describe(launch: Launch, phases: Sequence[int]) -> str:
 
 
 def _name(job: str) -> str:
-    return f"lstm_dist/{os.getuid()}/{job.replace(' ', '_').replace('/', '_')}"
+    """Return the beginning of a job's names, short enough for a socket whatever the job is called."""
+    return f"lstm_dist/{os.getuid()}/{hashlib.sha256(job.encode()).hexdigest()[:16]}"

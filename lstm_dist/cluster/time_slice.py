@@ -1,12 +1,13 @@
-"""Short time slices for workers that take turns on a core.
+"""Short time slices for workers on oversubscribed cores.
 
-A rank that waits in MPI polls and yields. On a core with other work it polls again only after the others' slices, 3 ms
-each by default, and a collective of four ranks is many such rounds. With slices of 0.1 ms two jobs of four workers on
-two cores take 2.2 times as long as one, instead of 2.7 times (Linux 6.18, AMD EPYC); a worker that has its core to
-itself notices nothing. Linux lets a process choose its slice from 6.12 on; before, the request is ignored.
+A rank that waits in MPI polls and yields. On a shared core it polls again only after the slices of the other processes,
+3 ms each by default, and a collective of four ranks takes many such rounds. With slices of 0.1 ms two jobs of four
+workers on two cores take 2.2 times as long as one, instead of 2.7 times (Linux 6.18, AMD EPYC); a worker alone on its
+core is not affected. Linux lets a process choose its slice from 6.12 on; older kernels ignore the request.
 """
 
 import ctypes
+import os
 import platform
 from typing import ClassVar
 
@@ -31,14 +32,16 @@ class _SchedAttr(ctypes.Structure):
 
 
 def request_short_slices(nanoseconds: int = SLICE) -> bool:
-    """Ask for short slices for this thread and those that it starts from now on.
+    """Request short slices for this thread and those that it starts from now on.
 
-    Returns whether Linux took the request. The policy stays SCHED_OTHER and the priority that of the process.
+    Returns whether Linux accepted it. The policy stays SCHED_OTHER and the priority is unchanged.
     """
     number = _SYSTEM_CALL.get(platform.machine())
-    if number is None:
+    if (
+        number is None or os.sched_getscheduler(0) != os.SCHED_OTHER
+    ):  # as under chrt: somebody has chosen another policy
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    keep_priority = libc.getpriority(0, 0)  # PRIO_PROCESS, this one
+    keep_priority = libc.getpriority(0, 0)  # PRIO_PROCESS, this process
     attr = _SchedAttr(size=ctypes.sizeof(_SchedAttr), nice=keep_priority, runtime=nanoseconds)
     return bool(libc.syscall(number, 0, ctypes.byref(attr), 0) == 0)

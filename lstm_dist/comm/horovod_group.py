@@ -1,7 +1,7 @@
-"""The workers' world: the only file that imports Horovod, and beside mpi.py the only one that imports mpi4py.
+"""Communication of the workers of a training job through Horovod; the only module that imports Horovod.
 
-A world of one is the same code with nothing to send. Every collective has a name, by which Horovod matches the calls of
-the ranks.
+A world of one runs the same code without communication. Every collective has a name, by which Horovod matches the calls
+of the ranks.
 """
 
 import json
@@ -18,7 +18,7 @@ from lstm_dist.comm.process_group import Group, refuse_lonely, refuse_without_pm
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
 
-# What Horovod says when a peer is gone, or its Gloo about a connection, whichever comes first.
+# Messages after the failure of a peer: of Horovod itself, or of its Gloo about a connection, whichever comes first.
 _SHUT_DOWN = re.compile(r"Horovod (has been|is) shut", re.IGNORECASE)
 _DISCONNECTED = re.compile(
     r"(Read error|writev) \[|Socket closed|(Read|Write) timeout|Connection (closed|reset) by peer|Broken pipe|"
@@ -27,12 +27,12 @@ _DISCONNECTED = re.compile(
 
 
 class World(Group):
-    """All workers of the job, seen from one of them.
+    """The group of all workers of a training job, on one of its ranks.
 
     Attributes:
-        local_rank: this worker among those of its host.
+        local_rank: this worker's rank among those of its host.
         is_one_host: whether all workers are on this host.
-        has_nccl: whether gradients of GPUs travel through NCCL, and not through the hosts' memory.
+        has_nccl: whether GPU gradients are reduced by NCCL instead of through host memory.
     """
 
     def __init__(self, hvd: ModuleType, mpi: Optional[ModuleType]) -> None:
@@ -47,26 +47,26 @@ class World(Group):
 
     @classmethod
     def open(cls) -> "World":
-        """Join the world that the launcher made; without one, a world of one.
+        """Join the world of the launcher; without a launcher, form a world of one.
 
         Raises:
-            SystemExit: when the launcher started several processes and each finds itself alone; the first says so.
+            SystemExit: when the launcher started several processes that do not find each other; the first reports it.
         """
         launch = detect()
         refuse_without_pmix(launch)
-        # Without mpirun or srun there is nothing that MPI could connect to; Gloo makes a world of one by itself.
+        # Without mpirun or srun there is no MPI world to join; Gloo forms a world of one by itself.
         controller = os.environ.setdefault(
             "HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi"
         )
         os.environ.setdefault("HOROVOD_CPU_OPERATIONS", controller)
-        # One buffer is sent at a time, in one order. Fusing whatever is ready would change the order of summation, and
-        # from three ranks on the bits, between two runs of one job.
+        # Reduce one buffer at a time, in a fixed order. Fusing the buffers that happen to be ready changes the order of
+        # summation, so with three or more ranks two runs of a job would not be bitwise equal.
         os.environ.setdefault("HOROVOD_FUSION_THRESHOLD", "0")
 
         mpi: Optional[ModuleType] = None
         if controller == "mpi":
             yield_while_waiting()
-            # Before hvd.init: then mpi4py asks MPI for all the threads that Horovod needs, and it finalizes MPI.
+            # Before hvd.init, so that mpi4py requests the thread level that Horovod needs, and finalizes MPI.
             from mpi4py import MPI
 
             mpi = MPI
@@ -80,10 +80,11 @@ class World(Group):
         """Replace `array` by scale times its mean over all ranks; asynchronous, ordered by MXNet's engine.
 
         Args:
-            array: of one shape and type on all ranks.
-            name: the same on all ranks, and not in flight already.
-            scale: rides along in the same call.
-            wire_dtype: "float16" sends half the bytes: every rank's share is rounded to 11 bits, and so is their sum.
+            array: of the same shape and type on all ranks.
+            name: the same on all ranks, and not in use by a pending collective.
+            scale: factor, applied in the same call.
+            wire_dtype: type for communication; "float16" halves the bytes, and rounds each rank's share and the sum to
+                11 significant bits.
         """
         if self.size == 1:
             if scale != 1.0:
@@ -91,25 +92,25 @@ class World(Group):
         elif wire_dtype == str(np.dtype(array.dtype)):
             self._allreduce_(array, self._hvd.Average, name, scale)
         else:
-            # Divided first and summed then: 65,504 is the largest number of float16.
+            # Divide before the sum, because the largest float16 is 65,504.
             array *= scale / self.size
             wire = array.astype(wire_dtype)
             self._allreduce_(wire, self._hvd.Sum, name)
             wire.copyto(array)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
-        """Replace `array` by the root's, in place and to the bit."""
+        """Replace `array` by the root's in place, bit for bit."""
         if self.size > 1:
-            # Horovod 0.28's own broadcast reads its name once more after it has handed the tensor over, by when the
-            # name may be freed: a crash, rarely. A sum with negative zeros is the root's array too: -0.0 + x is x.
+            # Horovod 0.28's own broadcast rarely crashes: it reads the tensor's name after enqueuing it, when the name
+            # may be freed. A sum with negative zeros is equivalent, as -0.0 + x is x.
             if not self.is_root:
                 array[:] = 0.0
-                array *= -1.0  # MXNet fills with 0.0 where -0.0 is asked for
+                array *= -1.0  # MXNet assigns 0.0 for -0.0
             self._allreduce_(array, self._hvd.Sum, name)
         array.wait_to_read()
 
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:
-        """The sums over all ranks, in float64, on every rank."""
+        """Return the sums over all ranks, in float64, on every rank."""
         from mxnet import nd
 
         total: np.ndarray = self._hvd.allreduce(
@@ -118,19 +119,19 @@ class World(Group):
         return total
 
     def gather_rows(self, array: "NDArray", name: str) -> np.ndarray:
-        """The rows of every rank's array, one rank's below the other's, on every rank; they may be unequally many."""
+        """Return the rows of all ranks' arrays, concatenated in rank order, on every rank; row counts may differ."""
         rows: np.ndarray = self._hvd.allgather(self._within_reach(array), name=name).asnumpy()
         return rows
 
     def _allreduce_(self, array: "NDArray", op: int, name: str, scale: float = 1.0) -> None:
-        """In place."""
+        """Reduce `array` over all ranks in place."""
         reached = self._within_reach(array)
         self._hvd.allreduce_(reached, op=op, name=name, postscale_factor=scale)
         if reached is not array:
             reached.copyto(array)
 
     def _within_reach(self, array: "NDArray") -> "NDArray":
-        """The array where Horovod can get at it: a copy in the host's memory, if it was compiled without CUDA."""
+        """Return the array, or a copy in host memory if it is on a GPU and Horovod was built without CUDA."""
         from mxnet import cpu
 
         return array if self._reaches_gpus or self._is_here(array) else array.as_in_context(cpu())
@@ -140,7 +141,7 @@ class World(Group):
         return bool(array.context.device_type == "cpu")
 
     def gather_text(self, text: str, name: str) -> List[str]:
-        """Every rank's text, in the order of ranks, on every rank."""
+        """Return every rank's text, in rank order, on every rank."""
         from mxnet import nd
 
         data = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
@@ -150,7 +151,7 @@ class World(Group):
         return [json.loads(part.tobytes().decode()) for part in parts]
 
     def leave(self) -> None:
-        """Wait for all that is under way, and for all ranks."""
+        """Wait for pending operations and for all ranks, then shut Horovod down."""
         from mxnet import nd
 
         nd.waitall()
@@ -158,17 +159,17 @@ class World(Group):
         self._hvd.shutdown()
 
     def end_all(self, status: int) -> NoReturn:
-        """Under MPI through MPI_Abort; under Gloo the peers' connections break, on which horovodrun stops them."""
+        """End all ranks: by MPI_Abort under MPI; under Gloo the connections break and horovodrun stops the peers."""
         if self._mpi:
             self._mpi.COMM_WORLD.Abort(status)
         os._exit(status)
 
     def is_peer_failure(self, error: Optional[BaseException]) -> bool:
-        """See the function."""
+        """Return whether the error results from the failure of another rank."""
         return is_peer_failure(error)
 
 
 def is_peer_failure(error: Optional[BaseException]) -> bool:
-    """Whether the error only tells that a collective broke, which another rank is the cause of."""
+    """Return whether the error reports a broken collective, which results from the failure of another rank."""
     text = str(error)
     return bool(_SHUT_DOWN.search(text) or (type(error).__name__ == "MXNetError" and _DISCONNECTED.search(text)))

@@ -1,4 +1,4 @@
-"""Files that all ranks read and write at once, by MPI-IO."""
+"""Files that all ranks read and write concurrently, by MPI-IO."""
 
 from pathlib import Path
 from types import TracebackType
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class SharedFile:
-    """A file of which each rank reads, or writes, the part that is its own. Use it as a context."""
+    """A file of which each rank reads or writes its own part. Use it as a context manager."""
 
     def __init__(self, path: Path, writers: Optional[MpiGroup] = None) -> None:
-        """Open it.
+        """Open the file.
 
         Args:
             path: of the file.
-            writers: make it, or make it empty: all ranks of this group at once, who also close it at once. Without
-                any, this rank alone opens it, to read.
+            writers: the group whose ranks collectively create or truncate the file, and close it. If None, this rank
+                alone opens it for reading.
 
         Raises:
             UserError: when it cannot be opened.
@@ -37,7 +37,7 @@ class SharedFile:
             raise self._refusal(error, "opened", ExitStatus.CANNOT_CREATE if writers else ExitStatus.NO_INPUT) from None
 
     def read(self, offset: int, size: int) -> bytes:
-        """So many bytes from `offset` on, or fewer where the file ends."""
+        """Return `size` bytes from `offset` on, or fewer at the end of the file."""
         data, status = bytearray(size), self._mpi.Status()
         try:
             self._file.Read_at(offset, data, status)
@@ -46,7 +46,7 @@ class SharedFile:
         return bytes(data[: status.Get_count(self._mpi.BYTE)])
 
     def write(self, offset: int, data: bytes) -> None:
-        """These bytes, from `offset` on."""
+        """Write `data` at `offset`."""
         status = self._mpi.Status()
         try:
             self._file.Write_at(offset, data, status)
@@ -56,7 +56,7 @@ class SharedFile:
             raise UserError(f"{self.path}: cannot be written (is the disk full?)", ExitStatus.CANNOT_WRITE)
 
     def sync(self) -> None:
-        """Bring what was written to the disk, on every rank."""
+        """Flush the written data to disk; collective over the writers."""
         try:
             self._file.Sync()
         except self._mpi.Exception as error:
@@ -71,5 +71,5 @@ class SharedFile:
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if error is None or self._is_alone:  # the others may never come to close it with a rank that has failed
+        if error is None or self._is_alone:  # Close is collective, and other ranks may never reach it after a failure
             self._file.Close()

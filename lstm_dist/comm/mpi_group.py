@@ -1,4 +1,4 @@
-"""Ranks by MPI alone, without Horovod beside it, and files that all of them read and write at once, by MPI-IO."""
+"""Communication of ranks through MPI alone, without Horovod."""
 
 import os
 from typing import TYPE_CHECKING, List, NoReturn
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class MpiGroup(Group):
-    """All ranks that mpirun or srun has started; without a launcher, one.
+    """The group of all ranks that mpirun or srun has started; without a launcher, one rank.
 
     Attributes:
-        comm: MPI's own communicator.
+        comm: the MPI communicator.
     """
 
     def __init__(self, comm: "Intracomm") -> None:
@@ -25,10 +25,10 @@ class MpiGroup(Group):
 
     @classmethod
     def open(cls) -> "MpiGroup":
-        """Join the ranks that the launcher has started.
+        """Join the group of the launcher's ranks.
 
         Raises:
-            SystemExit: when it started several processes and each finds itself alone; the first says so.
+            SystemExit: when it started several processes that do not find each other; the first reports it.
         """
         launch = detect()
         refuse_without_pmix(launch)
@@ -38,8 +38,8 @@ class MpiGroup(Group):
         refuse_lonely(launch, MPI.COMM_WORLD.Get_size())
         return cls(MPI.COMM_WORLD)
 
-    def gather_text(self, text: str, name: str) -> List[str]:  # noqa: ARG002 - MPI goes by the order of calls
-        """See Group."""
+    def gather_text(self, text: str, name: str) -> List[str]:  # noqa: ARG002 - MPI matches by the order of calls
+        """Return every rank's text, in rank order, on every rank."""
         texts: List[str] = self.comm.allgather(text)
         return texts
 
@@ -50,15 +50,15 @@ class MpiGroup(Group):
         self.comm.Allreduce(MPI.IN_PLACE, array)
 
     def gather_numbers(self, number: int) -> List[int]:
-        """Every rank's number, in the order of ranks, on every rank."""
+        """Return every rank's number, in rank order, on every rank."""
         numbers: List[int] = self.comm.allgather(number)
         return numbers
 
     def leave(self) -> None:
-        """Wait for all."""
+        """Wait for all ranks."""
         self.comm.Barrier()
 
     def end_all(self, status: int) -> NoReturn:
-        """Through MPI_Abort."""
+        """End all ranks by MPI_Abort."""
         self.comm.Abort(status)
         os._exit(status)

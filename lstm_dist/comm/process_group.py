@@ -1,7 +1,7 @@
-"""Ranks that act as one: what they tell each other, and how a mistake or a failure of one ends all.
+"""Base class of a group of ranks: agreement between ranks, and orderly termination after an error on one of them.
 
-What carries the texts is left open: Horovod where a model is trained (exchange.py), MPI alone where text is prepared
-(mpi.py). A group of one is the same code with nobody to tell.
+Subclasses implement the communication: Horovod for training (horovod_group.py), MPI alone for preparing text
+(mpi_group.py). A group of one runs the same code without communication.
 """
 
 import json
@@ -21,21 +21,21 @@ from lstm_dist.errors import ExitStatus, UserError, print_error
 T = TypeVar("T")
 G = TypeVar("G", bound="Group")
 
-_FIRST_WORD = 2.0  # seconds in which a launcher must not be given a reason to end the others
+_FIRST_WORD = 2.0  # seconds in which no rank exits, so that the launcher does not kill the first one before it reports
 
 
 class SettledError(UserError):
-    """A UserError that every rank raises at the same moment, so that all can leave in an orderly way."""
+    """A UserError that every rank raises at the same point, so that all can exit in an orderly way."""
 
 
 class Group(ABC):
-    """All ranks of a job, seen from one of them.
+    """The group of all ranks of a job, on one of them.
 
-    Use it as a context. Leaving by an exception that the other ranks do not share ends them too.
+    Use it as a context manager. An exception that is not raised on the other ranks too ends all of them.
 
     Attributes:
-        rank, size: this one among all.
-        is_root: whether this is the one that writes.
+        rank, size: this rank and the number of ranks.
+        is_root: whether this is rank 0, which writes the output.
     """
 
     def __init__(self, rank: int, size: int) -> None:
@@ -44,34 +44,34 @@ class Group(ABC):
 
     @abstractmethod
     def gather_text(self, text: str, name: str) -> List[str]:
-        """Every rank's text, in the order of ranks, on every rank; `name` is the same on all of them."""
+        """Return every rank's text, in rank order, on every rank; `name` is the same on all of them."""
 
     @abstractmethod
     def leave(self) -> None:
-        """Wait for all, and part."""
+        """Wait for all ranks and leave the group."""
 
     @abstractmethod
     def end_all(self, status: int) -> NoReturn:
-        """End this process, and with it those of the other ranks."""
+        """End the processes of all ranks."""
 
-    def is_peer_failure(self, error: Optional[BaseException]) -> bool:  # noqa: ARG002 - where a peer's end ends all
-        """Whether the error only tells of another rank's."""
+    def is_peer_failure(self, error: Optional[BaseException]) -> bool:  # noqa: ARG002 - overridden for Horovod
+        """Return whether the error results from the failure of another rank."""
         return False
 
     def share_text(self, text: str, name: str) -> str:
-        """The root's text, on every rank."""
+        """Return the root's text on every rank."""
         return self.gather_text(text if self.is_root else "", name)[0]
 
     def settle(self, prepare: Callable[[], T], name: str, by_root: bool = False) -> T:
-        """Run `prepare` on every rank; where the user's mistake stops it on one, it stops on all with that message.
+        """Run `prepare` on every rank and return its result; a UserError on one rank is raised on all of them.
 
         Args:
             prepare: may raise a UserError.
             name: of the collective.
-            by_root: says that only the root does anything, so that the message need not name the rank.
+            by_root: whether only the root acts, so that the message does not name the rank.
 
         Raises:
-            SettledError: with the message of the first rank that had one, on every rank.
+            SettledError: on every rank, with the message of the first rank that failed.
         """
         result, failure = None, ["", int(ExitStatus.FINISHED)]
         try:
@@ -88,7 +88,7 @@ class Group(ABC):
         return result  # type: ignore[return-value]
 
     def settle_root(self, act: Callable[[], T], name: str) -> Optional[T]:
-        """Run `act` on the root alone, and as `settle` does, end on every rank what stops it; None on the others."""
+        """Run `act` on the root alone, with errors raised on every rank as by `settle`; return None on the others."""
         return self.settle(lambda: act() if self.is_root else None, name, by_root=True)
 
     def require_equal(
@@ -98,13 +98,13 @@ class Group(ABC):
         advice: str = "start every rank with the same command, files and code",
         status: ExitStatus = ExitStatus.BAD_CONFIG,
     ) -> None:
-        """Raise SettledError on every rank, naming ranks and keys, unless all ranks give the same.
+        """Raise SettledError on every rank, naming ranks and keys, unless all ranks pass equal facts.
 
         Args:
-            facts: this rank's, by name.
-            what: says what is compared, for the message.
-            advice: ends the message.
-            status: of the error.
+            facts: this rank's facts, by name.
+            what: what is compared, for the message; also the name of the collective.
+            advice: end of the message.
+            status: exit status of the error.
         """
         mine = json.dumps([socket.gethostname(), dict(facts)])
         ranks = [json.loads(text) for text in self.gather_text(mine, what)]
@@ -129,7 +129,7 @@ class Group(ABC):
             self._abort(error)
         if isinstance(error, SettledError) and self.is_root:
             print_error(str(error))
-        # Nobody leaves before the root has said why: a launcher kills the rest when the first one ends with an error.
+        # Wait until the root has reported the error, because a launcher kills the others when the first rank fails.
         self.leave()
         if isinstance(error, SettledError):
             raise SystemExit(int(error.status)) from None
@@ -139,7 +139,7 @@ class Group(ABC):
         where = f"rank {self.rank} on {socket.gethostname()}"
         try:
             if isinstance(error, BrokenPipeError):
-                status = 128 + signal.SIGPIPE  # whoever read our output has left, and needs no words
+                status = 128 + signal.SIGPIPE  # the reader has closed the pipe, so nothing is reported
             elif self.is_peer_failure(error):
                 status = int(ExitStatus.PEER_LOST)
                 print_error(f"rank {self.rank} stopped because another rank failed")
@@ -151,12 +151,12 @@ class Group(ABC):
                 print_error(f"{where}: {type(error).__name__}: {error}")
             sys.stdout.flush()
             sys.stderr.flush()
-        finally:  # also where nobody takes the words
+        finally:  # even if the error cannot be written
             self.end_all(status)
 
 
 def refuse_without_pmix(launch: Launch) -> None:
-    """Before MPI is started, which would say the same in twenty lines a rank, or nothing at all."""
+    """Refuse an srun without PMIx; call it before MPI starts, which reports this in many lines a rank or not at all."""
     if launch.name == "srun" and launch.size > 1 and "PMIX_RANK" not in os.environ:
         _refuse(
             launch,
@@ -166,7 +166,7 @@ def refuse_without_pmix(launch: Launch) -> None:
 
 
 def refuse_lonely(launch: Launch, size: int) -> None:
-    """Where the launcher started several processes, and each finds itself in a group of another size."""
+    """Refuse a group whose size differs from the number of processes that the launcher started."""
     if launch.name != "none" and launch.size != size:
         _refuse(
             launch,
@@ -177,7 +177,7 @@ def refuse_lonely(launch: Launch, size: int) -> None:
 
 
 def _refuse(launch: Launch, message: str) -> NoReturn:
-    """End processes that cannot reach each other: the first of them says why, and all give the others time to start."""
+    """End processes that cannot communicate: the first reports why, and all wait so that it can do so."""
     if launch.rank == 0:
         print_error(message)
     time.sleep(_FIRST_WORD)
@@ -185,7 +185,7 @@ def _refuse(launch: Launch, message: str) -> NoReturn:
 
 
 def _short(value: Optional[str]) -> str:
-    """A value that fits on a line: of a long one its beginning."""
+    """Return the value, or the beginning of a long one, so that it fits on a line."""
     if value is None:
         return "nothing"
     return value if len(value) <= 40 else value[:12] + "..."

@@ -1,17 +1,17 @@
-"""Tokens to this worker's streams to windows. numpy only; rank and size are arguments.
+"""Splitting of tokens into streams, one share for each worker, and windows. Uses numpy only.
 
-The corpus is cut into B streams, B being the whole job's. Worker r of N owns a contiguous run of them:
+The corpus is cut into B streams, B being the global batch size. Worker r of N owns a contiguous range of them:
 
-    stream 0   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...        window t of every stream is one global batch, the same
+    stream 0   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...        window t of all streams is one global batch, the same
     stream 1   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...  r=0   characters for every N. Window t+1 continues window t, so
     ---------------------------------------------          the LSTM's state is carried from one to the next; it is
-    stream 2   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...        zeroed where an epoch starts again at the first window.
-    stream 3   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...  r=1   What does not fill a window of every stream is left out,
-                <-- seq_len -->                            as in the document.
+    stream 2   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...        zeroed at the start of an epoch. A rest too short for
+    stream 3   w0 w0 w0 | w1 w1 w1 | w2 w2 w2 | ...  r=1   a window of every stream is left out, as in the D2L
+                <-- seq_len -->                            chapter.
 
-Random sampling draws its B examples of a step from one seeded permutation an epoch instead, and worker r takes the same
-run of rows of each batch. Either way the number of steps depends on the corpus, B and seq_len alone, so that all ranks
-take equally many. The tokens may stand in a file, of which only windows are read.
+Random sampling instead draws the B examples of a step from one seeded permutation per epoch, and worker r takes the
+same range of rows of each batch. In both modes the number of steps depends on the corpus, B and seq_len alone, so all
+ranks take the same number. The tokens may be in a file, of which only windows are read.
 """
 
 from typing import Iterator, NamedTuple
@@ -24,7 +24,7 @@ from lstm_dist.rng import Purpose, generator
 
 
 class Window(NamedTuple):
-    """One worker's part of one step: `targets` are the characters that follow `inputs`.
+    """One worker's share of one batch; `targets` are `inputs` shifted by one character.
 
     Attributes:
         inputs: (streams of this worker, seq_len) tokens.
@@ -36,15 +36,15 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, runs: np.ndarray) -> "Window":
-        """Of rows of T + 1 tokens: T inputs, and the T that follow one later."""
+        """Return the window of (rows, T + 1) tokens: T inputs, and T targets shifted by one."""
         return cls(runs[:, :-1], runs[:, 1:])
 
 
 def shard(streams: int, rank: int, size: int) -> slice:
-    """The contiguous run of rows that worker `rank` of `size` owns; sizes differ by at most one.
+    """Return the contiguous range of rows of worker `rank` of `size`; range lengths differ by at most one.
 
     Raises:
-        UserError: when there are more workers than streams, so that one would have nothing to do.
+        UserError: when there are more workers than streams.
     """
     if size > streams:
         raise UserError(
@@ -55,10 +55,10 @@ def shard(streams: int, rank: int, size: int) -> slice:
 
 
 class ConsecutiveBatches:
-    """The document's `data_iter_consecutive`, sharded: each row walks along one stream and state may be carried.
+    """The D2L chapter's `data_iter_consecutive`, sharded: each row follows one stream, so state may be carried.
 
     Attributes:
-        rows: this worker's streams among all.
+        rows: this worker's range of the streams.
         steps_per_epoch: the same for every worker.
     """
 
@@ -70,17 +70,17 @@ class ConsecutiveBatches:
         self.steps_per_epoch = (length - 1) // seq_len
         self._tokens, self._starts = tokens, np.arange(streams)[self.rows] * length
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:  # noqa: ARG002 - one interface with RandomBatches
-        """The windows of one epoch from number `start` on; they are the same in each epoch."""
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:  # noqa: ARG002 - same interface as RandomBatches
+        """Yield the windows of one epoch from number `start` on; they are the same in each epoch."""
         for step in range(start, self.steps_per_epoch):
             yield Window.of(runs(self._tokens, self._starts + step * self.seq_len, self.seq_len + 1))
 
 
 class RandomBatches:
-    """The document's `data_iter_random`, sharded: one permutation of the examples an epoch, the same on every rank.
+    """The D2L chapter's `data_iter_random`, sharded: one permutation of the examples per epoch, equal on all ranks.
 
     Attributes:
-        rows: this worker's streams among all.
+        rows: this worker's range of the streams.
         steps_per_epoch: the same for every worker.
     """
 
@@ -92,8 +92,8 @@ class RandomBatches:
         self._tokens, self._streams, self._seq_len, self._seed = tokens, streams, seq_len, seed
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
-        """The windows of one epoch from number `start` on, in the order that (seed, epoch) gives."""
-        order = np.arange(self._examples, dtype=np.int32)  # half of what permutation() takes, in the same order
+        """Yield the windows of one epoch from number `start` on, in the order determined by (seed, epoch)."""
+        order = np.arange(self._examples, dtype=np.int32)  # half the memory of permutation(), in the same order
         generator(self._seed, Purpose.SHUFFLE, epoch).shuffle(order)
         for step in range(start, self.steps_per_epoch):
             rows = order[step * self._streams : (step + 1) * self._streams][self.rows]

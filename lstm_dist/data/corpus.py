@@ -1,7 +1,7 @@
-"""Text files to characters to a vocabulary to tokens.
+"""Reading of text files, the vocabulary, and conversion between characters and tokens.
 
 A corpus is a `.txt` file, a `.zip` that holds one text file, or a `.gz`. Line ends become spaces and the text is cut to
-its first `max_chars` characters, as in the document. One that does not fit in memory is for prepared.py.
+its first `max_chars` characters, as in the D2L chapter. For text that does not fit in memory see token_dataset.py.
 """
 
 import gzip
@@ -24,21 +24,21 @@ from lstm_dist.errors import ExitStatus, UserError
 
 PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
 
-# Stands for all characters that were too rare for a vocabulary: Unicode's own sign for that.
+# Replaces the characters that are too rare for the vocabulary: Unicode's replacement character.
 UNKNOWN = "\ufffd"
 
-# What no zip of a text needs and a zip made to do harm has.
+# Limits that no zip of a text exceeds, but a malicious zip may.
 _MAX_MEMBERS, _MAX_RATIO = 16, 200
 
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
 
 
 class Vocabulary:
-    """The characters that a model knows, sorted by code point, so that any two runs on one text number them alike.
+    """The characters that a model knows, sorted by code point, so that runs on the same text use the same tokens.
 
     Attributes:
-        characters: all of them; a token is a place in here.
-        code_points: (len(self),) uint32, theirs.
+        characters: all of them; a token is an index into this.
+        code_points: (len(self),) uint32, of the characters.
     """
 
     def __init__(self, characters: Iterable[str]) -> None:
@@ -56,16 +56,16 @@ class Vocabulary:
 
     @property
     def unknown(self) -> Optional[int]:
-        """The token of UNKNOWN; None in a vocabulary without it, which knows every character of its corpus."""
+        """Return the token of UNKNOWN; None if the vocabulary has every character of its corpus."""
         place = self.characters.find(UNKNOWN)
         return None if place < 0 else place
 
     def missing(self, text: str) -> str:
-        """The characters of `text` that the vocabulary lacks, each once, in order of appearance."""
+        """Return the distinct characters of `text` that the vocabulary lacks, in order of appearance."""
         return "".join(c for c in dict.fromkeys(text) if c not in self.characters)
 
     def encode(self, text: str) -> np.ndarray:
-        """Characters to int32 tokens in [0, len(self)).
+        """Return the int32 tokens of `text`, in [0, len(self)).
 
         Raises:
             UserError: if the vocabulary lacks a character; the message names it.
@@ -80,22 +80,22 @@ class Vocabulary:
         return np.searchsorted(self.code_points, _code_points(text)).astype(np.int32)
 
     def decode(self, tokens: "ArrayLike") -> str:
-        """Tokens back to characters."""
+        """Return the characters of `tokens`."""
         points = self.code_points[np.asarray(tokens, dtype=np.intp)]
         return bytes(points.astype("<u4")).decode("utf-32-le")
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text that is ready to train on.
+    """A tokenized text to train on.
 
     Attributes:
-        source: where it came from, for messages.
-        total_chars: how many there were before the cut.
-        first_lines: the beginnings of its first lines, before line ends were lost; samples may start with them.
+        source: name of the source, for messages.
+        total_chars: number of characters before the cut.
+        first_lines: the beginnings of its first lines, before line ends are replaced; samples may start with them.
         vocabulary: the sorted set of its characters.
-        tokens: (characters after the cut,), of an integer type, or in a file; line ends are spaces.
-        digest: SHA-256, equal on two ranks exactly when they read the same.
+        tokens: (characters after the cut,), of an integer type, or a TokenFile; line ends are spaces.
+        digest: SHA-256, equal on two ranks if and only if they read the same text.
     """
 
     source: str
@@ -107,11 +107,11 @@ class Corpus:
 
     @property
     def text(self) -> str:
-        """Its characters."""
+        """Return the characters."""
         return self.vocabulary.decode(np.asarray(self.tokens))
 
     def describe(self) -> str:
-        """One phrase: "first 20,000 of 64,925 characters of lyrics.txt.zip, 1,465 distinct"."""
+        """Return one phrase: "first 20,000 of 64,925 characters of lyrics.txt.zip, 1,465 distinct"."""
         extent = f"all {self.total_chars:,}"
         if len(self.tokens) < self.total_chars:
             extent = f"first {len(self.tokens):,} of {self.total_chars:,}"
@@ -119,10 +119,10 @@ class Corpus:
 
 
 def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
-    """Read a corpus; `path` None is the packaged one, `max_chars` 0 keeps every character.
+    """Read a corpus; `path` None is the packaged one, `max_chars` 0 keeps all characters.
 
     Raises:
-        UserError: naming `--corpus` or the file, for anything that is not a readable UTF-8 text of at most `max_bytes`.
+        UserError: naming `--corpus`, unless it is a readable UTF-8 text of at most `max_bytes`.
     """
     raw = read_bytes(path or PACKAGED, max_bytes)
     source = path.name if path else "the packaged songs"
@@ -146,17 +146,17 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
 
 
 def join_lines(text: str) -> str:
-    r"""The text with its line ends as spaces, \r\n as one."""
+    r"""Return the text with each line end, \r\n included, replaced by one space."""
     return text.replace("\r\n", "\n").replace("\n", " ").replace("\r", " ")
 
 
 def first_lines(text: str) -> List[str]:
-    """The first three that are not empty."""
+    """Return the first three lines that are not empty."""
     return [line.strip() for line in text.splitlines() if line.strip()][:3]
 
 
 def not_utf8(name: str, byte: int, offset: int) -> UserError:
-    """The error of a file that is something else."""
+    """Return the error for a file that is not UTF-8."""
     return UserError(
         f"{name}: not UTF-8, the first bad byte is 0x{byte:02x} at offset {offset}: convert it, for example with "
         "`iconv -f gb18030 -t utf-8`",
@@ -165,12 +165,12 @@ def not_utf8(name: str, byte: int, offset: int) -> UserError:
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
-    """The bytes of a text file, or of the one text file in a `.zip`, or of a `.gz`; never more than `max_bytes`.
+    """Read a text file, the one text file of a `.zip`, or a `.gz`, of at most `max_bytes` uncompressed bytes.
 
     Archives are read in memory and never unpacked to disk.
 
     Raises:
-        UserError: for a missing, unreadable, damaged or unsafe file.
+        UserError: for a missing, unreadable, damaged, unsafe or too large file.
     """
     try:
         with path.open("rb") as file:
@@ -231,7 +231,7 @@ def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
 
 
 def _read_capped(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
-    # Piece by piece, because reading N bytes at once allocates N, and whatever size the archive's own header claims.
+    # Read in pieces, because a single read allocates the requested size, or the size that the archive's header claims.
     data = bytearray()
     while len(data) <= max_bytes:
         piece = file.read(2**20)

@@ -1,4 +1,4 @@
-"""A text in the tokens of a model that was trained on another one."""
+"""Translation of a text into the tokens of a model that was trained on another text."""
 
 from typing import NamedTuple
 
@@ -7,17 +7,17 @@ import numpy as np
 from lstm_dist.data.corpus import Corpus, Vocabulary
 from lstm_dist.data.token_file import Tokens, token_type
 
-_PIECE = 2**22  # tokens that are translated at a time
+_PIECE = 2**22  # tokens translated at a time
 
 
 class Reading(NamedTuple):
-    """What a model reads of a text.
+    """A text as a model reads it.
 
     Attributes:
-        tokens: of the model.
-        unknown: how many characters it does not know.
-        which: the distinct ones among these.
-        is_complete: whether they are among the tokens, as the model's sign for unknown ones, and not left out.
+        tokens: in the model's vocabulary.
+        unknown: number of characters that are not in the vocabulary.
+        which: the distinct unknown characters.
+        is_complete: whether unknown characters are kept as UNKNOWN instead of left out.
     """
 
     tokens: Tokens
@@ -26,7 +26,7 @@ class Reading(NamedTuple):
     is_complete: bool = True
 
     def remark(self) -> str:
-        """One line about the unknown characters; empty where there are none."""
+        """Return one line about the unknown characters; empty if there are none."""
         if not self.unknown:
             return ""
         shown = self.which[:10] + ("..." if len(self.which) > 10 else "")
@@ -35,9 +35,9 @@ class Reading(NamedTuple):
 
 
 def translate(corpus: Corpus, vocabulary: Vocabulary) -> Reading:
-    """The text in another vocabulary's tokens; as it is where the vocabularies are equal.
+    """Return the text in another vocabulary's tokens; unchanged if the vocabularies are equal.
 
-    Characters that the other does not know become its UNKNOWN if it has that, and are left out if not.
+    Characters that `vocabulary` lacks become its UNKNOWN if it has one, and are left out otherwise.
     """
     if corpus.vocabulary == vocabulary:
         return Reading(corpus.tokens)

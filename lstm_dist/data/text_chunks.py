@@ -1,12 +1,12 @@
-"""Text files as characters, in parts that any number of ranks may share out without one of them seeing the whole.
+"""Decoding of text files in parts, so that each of any number of ranks reads only its own bytes.
 
-A part is a range of bytes of one file. A character belongs to the part in which its first byte is:
+A part is a range of bytes of one file. A character belongs to the part that holds its first byte:
 
-    bytes of a file     E5 88 86 | E5 BC 80 | 0A        分, 开 and a line end, three bytes a character but for the last
-    part 0              E5 88 86   E5|                  reads two bytes on, and has 分开
-    part 1                           |BC 80   0A        leaves out what continues another's character, and has the end
+    bytes of a file     E5 88 86 | E5 BC 80 | 0A        分, 开 (three bytes each) and a line end
+    part 0              E5 88 86   E5|                  reads two bytes beyond its end: 分开
+    part 1                           |BC 80   0A        skips the continuation bytes: the line end
 
-So the characters of all parts, one after another, are those of the file, wherever it is cut.
+So the concatenated characters of all parts are those of the file, wherever it is cut.
 """
 
 from pathlib import Path
@@ -15,14 +15,14 @@ from typing import Iterator, NamedTuple, Sequence
 from lstm_dist.data.corpus import join_lines, not_utf8
 from lstm_dist.errors import ExitStatus, UserError
 
-_CONTINUES = 0b1000_0000  # the two upper bits of a byte that is not the first of its character
-_MOST = 3  # such bytes of one character
-AHEAD = _MOST + 1  # bytes behind a part that say how it ends: the rest of a character, or the \n of a \r\n
+_CONTINUES = 0b1000_0000  # the two upper bits of a UTF-8 continuation byte
+_MOST = 3  # continuation bytes of one character
+AHEAD = _MOST + 1  # bytes read beyond a part to complete it: the rest of a character and the \n of a \r\n
 _ARCHIVES = (".zip", ".gz", ".bz2", ".xz", ".zst")
 
 
 class TextFile(NamedTuple):
-    """A file, how many bytes it has, and when it was last written, in ns."""
+    """A file, its size in bytes and its modification time in ns."""
 
     path: Path
     size: int
@@ -30,13 +30,13 @@ class TextFile(NamedTuple):
 
     @classmethod
     def at(cls, path: Path) -> "TextFile":
-        """As it is now; OSError when it cannot be seen."""
+        """Return the current state of the file; raise OSError if it is not accessible."""
         status = path.stat()
         return cls(path, status.st_size, status.st_mtime_ns)
 
 
 class Part(NamedTuple):
-    """The bytes of a file from `start` up to `stop`."""
+    """The bytes [start, stop) of a file."""
 
     file: TextFile
     start: int
@@ -44,10 +44,10 @@ class Part(NamedTuple):
 
 
 def find_texts(paths: Sequence[Path]) -> Sequence[TextFile]:
-    """The files, in this order.
+    """Return the text files of `paths`, in this order.
 
     Raises:
-        UserError: naming the file, when one cannot be read, or is no plain text.
+        UserError: naming the file, when one is missing, unreadable, an archive or not a file.
     """
     found = []
     for path in paths:
@@ -66,7 +66,7 @@ def find_texts(paths: Sequence[Path]) -> Sequence[TextFile]:
 
 
 def parts(files: Sequence[TextFile], start: int, stop: int, most: int) -> Iterator[Part]:
-    """The parts, of at most so many bytes, of a range of all the files' bytes, one file behind the other."""
+    """Yield parts of at most `most` bytes that cover bytes [start, stop) of the concatenated files."""
     before = 0
     for file in files:
         first, last = max(0, start - before), min(file.size, stop - before)
@@ -76,11 +76,11 @@ def parts(files: Sequence[TextFile], start: int, stop: int, most: int) -> Iterat
 
 
 def decode(part: Part, raw: bytes) -> str:
-    r"""The characters that begin in a part; line ends as spaces, \r\n as one, and without a byte order mark.
+    r"""Return the characters that begin in a part, each line end (also \r\n) as one space, without byte order mark.
 
     Args:
         part: of a file.
-        raw: its bytes, and those up to AHEAD behind it that the file has.
+        raw: its bytes and, as far as the file has them, the next AHEAD bytes.
 
     Raises:
         UserError: naming the file and the byte, for what is not UTF-8.
@@ -102,7 +102,7 @@ def decode(part: Part, raw: bytes) -> str:
 
 
 def _continuing(raw: bytes, start: int) -> int:
-    """How many bytes from `start` on continue a character."""
+    """Return the number of continuation bytes from `start` on."""
     count = 0
     for byte in raw[start : start + _MOST]:
         if byte & 0b1100_0000 != _CONTINUES:

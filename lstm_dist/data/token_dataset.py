@@ -1,10 +1,10 @@
-"""A prepared corpus: a folder of tokens, of which every worker reads only its own streams.
+"""A prepared corpus: a folder with a token file, of which every worker reads only its own streams.
 
-    tokens.npy        all characters of the text, each the smallest unsigned type that fits; numpy.load reads it
+    tokens.npy        the tokens of the text, in the smallest unsigned type that fits; numpy.load reads it
     vocabulary.json   the characters and how often each occurs
-    manifest.json     from which files, how many, and the hashes by which damage is told; written last
+    manifest.json     source files, counts, and hashes that detect damage; written last
 
-The folder is made under another name and renamed when it is whole.
+The folder is written under another name and renamed when it is complete.
 """
 
 import contextlib
@@ -26,18 +26,18 @@ from lstm_dist.files import LOCK, cannot_write, claim
 
 FORMAT = 1
 VOCABULARY, MANIFEST = "vocabulary.json", "manifest.json"
-BLOCK = 2**26  # bytes of the token file under one hash, so that all ranks can compute some
+BLOCK = 2**26  # bytes of the token file per hash, so that the ranks can share the hashing
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Manifest:
-    """What a prepared corpus holds; the same for any number of ranks that made it.
+    """The contents of a prepared corpus; independent of the number of ranks that prepared it.
 
     Attributes:
-        files: name and bytes of every text, in order.
-        chars: in all of them.
-        unknown: how many of these were too rare for the vocabulary.
-        first_lines: the beginnings of its first lines.
+        files: name and size in bytes of every text, in order.
+        chars: number of characters of all texts.
+        unknown: number of characters that were too rare for the vocabulary.
+        first_lines: the beginnings of the first lines.
         blocks: SHA-256 of every BLOCK bytes of tokens.npy.
         vocabulary: SHA-256 of vocabulary.json.
     """
@@ -54,33 +54,33 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 that is equal for equal tokens of an equal vocabulary."""
+        """Return a SHA-256 of the tokens and the vocabulary."""
         return hashlib.sha256("".join([*self.blocks, self.vocabulary]).encode()).hexdigest()
 
     def describe(self) -> str:
-        """The files in a few words."""
+        """Return a short phrase that names the files."""
         first, *others = (name for name, _ in self.files)
         return f"{first} and {len(others)} more" if others else first
 
 
 def vocabulary_json(vocabulary: Vocabulary, counts: Sequence[int]) -> bytes:
-    """The bytes of vocabulary.json; counts[token] is how often it occurs."""
+    """Return the bytes of vocabulary.json; counts[token] is how often the token occurs."""
     facts = {"characters": vocabulary.characters, "counts": [int(count) for count in counts]}
     return (json.dumps(facts, ensure_ascii=False) + "\n").encode()
 
 
 class Workshop:
-    """Where a prepared corpus is made: in a folder beside its place, which is this job's alone until all is done.
+    """The working folder of a corpus in preparation, next to `out` and locked by this job until it is complete.
 
     Attributes:
-        folder: what is to take the place of `out`; it is inside of the one that is locked, as is what was there before.
+        folder: the new contents of `out`, inside the locked folder, which also keeps its previous contents.
     """
 
     def __init__(self, out: Path, overwrite: bool) -> None:
-        """Begin, over what a job that was interrupted has left.
+        """Lock and clear the working folder, including the remains of an interrupted job.
 
         Raises:
-            UserError: naming --out, when there is something already, another job is making it, or it cannot be made.
+            UserError: naming --out, when it exists already, another job is writing it, or it is not writable.
         """
         self.out, self._overwrite = Path(os.path.abspath(out)), overwrite
         if not self.out.name:
@@ -104,12 +104,12 @@ class Workshop:
             raise
 
     def finish(self, manifest: Manifest, vocabulary: bytes) -> None:
-        """The vocabulary, the manifest, and then the folder takes its place.
+        """Write the vocabulary and the manifest, then move the folder to `out`.
 
         Raises:
-            UserError: naming --out, when that cannot be.
+            UserError: naming --out, when it was created meanwhile or is not writable.
         """
-        _require_free(self.out, self._overwrite)  # which another job may have made meanwhile
+        _require_free(self.out, self._overwrite)  # another job may have created it meanwhile
         try:
             _write_durably(self.folder / VOCABULARY, vocabulary)
             _write_durably(self.folder / MANIFEST, (json.dumps(_to_json(manifest), indent=1) + "\n").encode())
@@ -122,9 +122,9 @@ class Workshop:
         self.close()
 
     def close(self) -> None:
-        """Let others come, and leave nothing behind that is not whole."""
+        """Remove incomplete output and release the lock."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # in nobody's way
+        with contextlib.suppress(OSError):  # remains are harmless
             (self._place / LOCK).unlink()
             self._place.rmdir()
         self._lock.close()
@@ -152,10 +152,10 @@ def _to_json(manifest: Manifest) -> Dict[str, Any]:
 
 
 def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
-    """The manifest of a prepared corpus.
+    """Read the manifest of a prepared corpus.
 
     Raises:
-        UserError: naming the folder, when it is none.
+        UserError: naming the folder, when it is not a prepared corpus or is damaged.
     """
     try:
         held = json.loads((folder / MANIFEST).read_bytes())
@@ -178,10 +178,10 @@ def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
 
 
 def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") -> Vocabulary:
-    """The vocabulary of a prepared corpus.
+    """Read the vocabulary of a prepared corpus.
 
     Raises:
-        UserError: naming the folder, when it is not what was written.
+        UserError: naming the folder, when the vocabulary is damaged.
     """
     try:
         data = (folder / VOCABULARY).read_bytes()
@@ -193,10 +193,10 @@ def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") ->
 
 
 def open_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
-    """A prepared corpus, its tokens still in their file. `max_chars` 0 keeps them all.
+    """Open a prepared corpus without reading its tokens into memory; `max_chars` 0 keeps all of them.
 
     Raises:
-        UserError: naming the folder, when it is none, or is damaged as far as can be told without reading it.
+        UserError: naming the folder, when it is not a prepared corpus or is damaged; the tokens are not checked here.
     """
     manifest = read_manifest(folder, flag)
     vocabulary = read_vocabulary(folder, manifest, flag)
@@ -208,7 +208,7 @@ def open_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
 
 
 def load(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
-    """A corpus of either kind: a folder is a prepared one, anything else is text; None is the packaged songs.
+    """Read a corpus of either kind: a folder is a prepared one, any other path is text, None the packaged songs.
 
     Raises:
         UserError: naming `--corpus`.

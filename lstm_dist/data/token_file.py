@@ -1,7 +1,7 @@
-"""The file of a prepared corpus's tokens, of which nobody needs more in memory than the windows of one step.
+"""The token file of a prepared corpus, of which only the windows of one step are in memory.
 
-It is read by position and not mapped: a look at a mapped file brings up to two megabytes around it into memory, and
-giving those back costs ten times what reading a window's few hundred bytes does.
+It is read by position, not memory-mapped: an access to a mapped file loads up to two megabytes around it, and releasing
+these takes ten times as long as reading the few hundred bytes of a window.
 """
 
 import io
@@ -18,12 +18,12 @@ TOKENS = "tokens.npy"
 
 
 def token_type(vocab_size: int) -> np.dtype:
-    """The smallest unsigned type that holds every token, the lower byte first."""
+    """Return the smallest unsigned little-endian type that holds every token."""
     return np.dtype("<u1" if vocab_size <= 2**8 else "<u2" if vocab_size <= 2**16 else "<u4")
 
 
 def header(dtype: np.dtype, chars: int) -> bytes:
-    """What a .npy file of so many tokens begins with."""
+    """Return the header of a .npy file of `chars` tokens."""
     file = io.BytesIO()
     facts = {"descr": dtype.str, "fortran_order": False, "shape": (chars,)}
     np.lib.format.write_array_header_1_0(file, facts)  # type: ignore[no-untyped-call]
@@ -31,12 +31,12 @@ def header(dtype: np.dtype, chars: int) -> bytes:
 
 
 def damaged(folder: Path, what: str, flag: str = "--corpus") -> UserError:
-    """The error of a prepared corpus that is not what was written."""
+    """Return the error for a damaged prepared corpus."""
     return UserError(f"{flag} {folder}: is damaged, {what}: prepare it anew with jobs/prepare.py", ExitStatus.BAD_DATA)
 
 
 class _Opened:
-    """A file that stays the same one whatever becomes of its name, and is closed when nobody has it any more."""
+    """An open file, unaffected by renaming or deletion, that is closed when no reference to it remains."""
 
     def __init__(self, path: Path) -> None:
         self.descriptor = os.open(path, os.O_RDONLY)
@@ -44,20 +44,20 @@ class _Opened:
 
 
 class TokenFile:
-    """Tokens in a file. A slice of them is one again, and reads nothing; as a numpy array, all of it is read."""
+    """Tokens in a file. A slice is a TokenFile and reads nothing; conversion to a numpy array reads all tokens."""
 
     def __init__(self, file: _Opened, folder: Path, vocab_size: int, first: int, count: int, flag: str) -> None:
-        """Of an open file: `first` is the byte of the first token, `count` how many there are."""
+        """Wrap an open file: `first` is the byte offset of the first token, `count` the number of tokens."""
         self._file, self._folder, self._vocab_size = file, folder, vocab_size
         self._first, self._count, self._flag = first, count, flag
         self.dtype = token_type(vocab_size)
 
     @classmethod
     def open(cls, folder: Path, vocab_size: int, chars: int, flag: str = "--corpus") -> "TokenFile":
-        """The file of a folder, whose size and header are looked at.
+        """Open the token file of a folder and check its size and header.
 
         Raises:
-            UserError: naming the folder, when they are not those of so many characters.
+            UserError: naming the folder, when they do not match `vocab_size` and `chars`.
         """
         begin = header(token_type(vocab_size), chars)
         try:
@@ -84,14 +84,14 @@ class TokenFile:
         return everything
 
     def runs(self, starts: np.ndarray, length: int) -> np.ndarray:
-        """So many tokens from each of some places on.
+        """Read `length` tokens from each of `starts` on.
 
         Returns:
             (len(starts), length).
 
         Raises:
-            IndexError: for what is not all in here: behind a slice there may be what is held out.
-            UserError: naming the folder, for what cannot be read, and for tokens of no character.
+            IndexError: for a run outside these tokens; the validation set may follow a slice.
+            UserError: naming the folder, when it cannot be read or a token is not in the vocabulary.
         """
         if len(starts) and (starts.min() < 0 or starts.max() + length > self._count):
             raise IndexError(f"{length} tokens from {starts.max()} on, of {self._count}")
@@ -112,7 +112,7 @@ Tokens = Union[np.ndarray, TokenFile]
 
 
 def runs(tokens: Tokens, starts: np.ndarray, length: int) -> np.ndarray:
-    """So many tokens from each of some places on; (len(starts), length), a copy."""
+    """Return a copy of `length` tokens from each of `starts` on, as (len(starts), length)."""
     if isinstance(tokens, TokenFile):
         return tokens.runs(starts, length)
     found: np.ndarray = tokens[starts[:, None] + np.arange(length)]
@@ -120,7 +120,7 @@ def runs(tokens: Tokens, starts: np.ndarray, length: int) -> np.ndarray:
 
 
 def _read_into(buffer: np.ndarray, descriptor: int, offset: int) -> None:
-    """Fill it from a place of the file; EOFError where that ends too soon."""
+    """Fill `buffer` from `offset` of the file; raise EOFError if the file is too short."""
     while buffer.size:
         count = os.preadv(descriptor, [buffer.data], offset)
         if not count:

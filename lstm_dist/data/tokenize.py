@@ -1,7 +1,7 @@
-"""Text of any size to a prepared corpus, by any number of ranks: the bytes that come out are always the same.
+"""Preparation of a corpus from text of any size; the output is the same for any number of ranks.
 
-Every rank takes one range of the bytes, in parts that fit in memory, and goes over it twice: to count characters, of
-which the vocabulary is made, and, when that is known, to write their tokens where those of the ranks before it end.
+Every rank processes one range of the bytes, in parts that fit in memory, twice: first to count the characters for the
+vocabulary, then to write their tokens after those of the preceding ranks.
 """
 
 import hashlib
@@ -20,19 +20,19 @@ from lstm_dist.data.token_dataset import BLOCK, Manifest, vocabulary_json
 from lstm_dist.data.token_file import TOKENS, header, token_type
 from lstm_dist.errors import ExitStatus, UserError
 
-PART = 2**22  # bytes of a text that are in memory at a time
-CODE_POINTS = 0x110000  # of Unicode
+PART = 2**22  # bytes of a text in memory at a time
+CODE_POINTS = 0x110000  # number of Unicode code points
 
-Advance = Callable[[int], object]  # told of bytes that are done with
-Watch = Callable[[str, int], ContextManager[Advance]]  # makes that, of a phase and its bytes
+Advance = Callable[[int], object]  # receives the number of processed bytes
+Watch = Callable[[str, int], ContextManager[Advance]]  # creates an Advance for a phase and its number of bytes
 
 
 class Texts:
-    """The texts, and the range of their bytes that is this rank's.
+    """All texts, and this rank's range of their bytes.
 
     Attributes:
-        files: all of them.
-        start, stop: of this rank's range.
+        files: all texts.
+        start, stop: this rank's range of the concatenated texts.
     """
 
     def __init__(self, files: Sequence[TextFile], group: MpiGroup) -> None:
@@ -41,10 +41,10 @@ class Texts:
         self.start, self.stop = (total * rank // group.size for rank in (group.rank, group.rank + 1))
 
     def read(self, advance: Advance) -> Iterator[str]:
-        """The characters of this rank's range, a part at a time.
+        """Read the characters of this rank's range, one part at a time.
 
         Raises:
-            UserError: naming the file, when it is not UTF-8, or is no longer what it was.
+            UserError: naming the file, when it is not UTF-8 or has changed.
         """
         for file, mine in groupby(parts(self.files, self.start, self.stop, PART), lambda part: part.file):
             with SharedFile(file.path) as shared:
@@ -55,7 +55,7 @@ class Texts:
                 raise UserError(f"TEXT {file.path}: was changed meanwhile: prepare it again", ExitStatus.BAD_DATA)
 
     def first_lines(self) -> List[str]:
-        """The beginnings of the first lines of the first text."""
+        """Return the beginnings of the first lines of the first text."""
         with SharedFile(self.files[0].path) as file:
             return first_lines(file.read(0, 4096).decode("utf-8", "ignore").lstrip("\ufeff"))
 
@@ -69,7 +69,7 @@ def _read(shared: SharedFile, part: Part) -> bytes:
 
 
 def points_of(text: str) -> np.ndarray:
-    """Code points, uint16 where all are below 2^16: half of what there is to look up, and faster from Python's text."""
+    """Return the code points, as uint16 if all are below 2^16, which is half the size and faster to convert."""
     short = text.encode("utf-16-le")
     if len(short) == 2 * len(text):
         return np.frombuffer(short, dtype="<u2")
@@ -77,7 +77,7 @@ def points_of(text: str) -> np.ndarray:
 
 
 def count(texts: Texts, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray, int]":
-    """How often each code point occurs in all texts, and how many characters there are in those of this rank.
+    """Return the count of each code point in all texts, and the number of characters of this rank.
 
     Raises:
         UserError: as Texts.read.
@@ -96,12 +96,12 @@ def count(texts: Texts, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray,
 
 
 class Rules(NamedTuple):
-    """Which characters a vocabulary keeps.
+    """The rules for which characters a vocabulary keeps.
 
     Attributes:
-        min_count: those that occur at least so often.
-        max_vocab: of these so many, UNKNOWN among them, the most frequent; 0 is any number. Of two that are equally
-            frequent, that of the smaller code point stays.
+        min_count: the minimum count of a kept character.
+        max_vocab: the maximum vocabulary size, UNKNOWN included; 0 is unlimited. The most frequent characters are kept,
+            and among equally frequent ones those with smaller code points.
     """
 
     min_count: int = 1
@@ -109,7 +109,7 @@ class Rules(NamedTuple):
 
 
 def choose(counts: np.ndarray, min_count: int, max_vocab: int) -> Vocabulary:
-    """The characters that the rules keep, and UNKNOWN if that leaves any out; `counts` is by code point."""
+    """Return the characters that the rules keep, and UNKNOWN if any are left out; `counts` is by code point."""
     occurring = np.flatnonzero(counts)
     kept = occurring[counts[occurring] >= min_count]
     if len(kept) < len(occurring) or (max_vocab and len(kept) > max_vocab):
@@ -123,18 +123,18 @@ def choose(counts: np.ndarray, min_count: int, max_vocab: int) -> Vocabulary:
 def write_tokens(
     texts: Texts, group: MpiGroup, vocabulary: Vocabulary, mine: int, path: Path, advance: Advance
 ) -> None:
-    """Every rank's tokens behind those of the ranks before it, and before all of them the header, by the root.
+    """Write every rank's tokens after those of the preceding ranks; the root writes the header.
 
     Args:
-        texts: what is encoded.
+        texts: to encode.
         group: all ranks.
         vocabulary: of all texts.
-        mine: how many characters this rank has.
+        mine: number of characters of this rank.
         path: of the token file.
-        advance: is told of bytes of text.
+        advance: receives the number of encoded bytes of text.
 
     Raises:
-        UserError: when it cannot be written.
+        UserError: when the file cannot be written.
     """
     dtype = token_type(len(vocabulary))
     table = np.full(CODE_POINTS, vocabulary.unknown or 0, dtype=dtype)
@@ -157,10 +157,10 @@ def write_tokens(
 
 
 def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> List[str]:
-    """SHA-256 of every BLOCK bytes of a file of this size, read back, in order; each rank takes a run of them.
+    """Return the SHA-256 of every BLOCK bytes of a file, in order; each rank reads back a range of the blocks.
 
     Raises:
-        UserError: when it cannot be read, or is shorter.
+        UserError: when the file cannot be read or is shorter than `size`.
     """
     blocks = range(0, size, BLOCK)
     first, last = (len(blocks) * rank // group.size for rank in (group.rank, group.rank + 1))
@@ -183,20 +183,20 @@ def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> Lis
 
 
 def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Watch) -> "tuple[Manifest, bytes]":
-    """Count, encode and hash.
+    """Count the characters, write the token file and hash it.
 
     Args:
-        texts: what is prepared.
+        texts: to prepare.
         group: all ranks, each with a range of the texts.
-        folder: where the token file is written.
-        rules: which characters are kept.
-        watch: makes what is told of the bytes of a phase.
+        folder: of the token file.
+        rules: for the characters to keep.
+        watch: creates the progress callback of a phase.
 
     Returns:
-        The manifest, and the bytes of vocabulary.json: both are the root's to write.
+        The manifest and the bytes of vocabulary.json, both to be written by the root.
 
     Raises:
-        SettledError: for what is not UTF-8, has no character, or cannot be read or written.
+        SettledError: when a text is not UTF-8, the texts are empty, or a file cannot be read or written.
     """
     with watch("counting", texts.stop - texts.start) as advance:
         counts, mine = count(texts, group, advance)

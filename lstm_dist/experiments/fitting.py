@@ -1,7 +1,7 @@
-"""Least squares for measured costs: non-negative, for no cost is less than nothing, and of relative errors.
+"""Fit measured costs by non-negative least squares of the relative errors; costs cannot be negative.
 
-Relative, because a microsecond and a second are measured to about the same percentage: the largest must not decide
-alone.
+Errors are relative because short and long times are measured with about the same relative precision; absolute errors
+would let the longest dominate.
 """
 
 from typing import Dict, Mapping, Sequence
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
-_SAME = 1e-9  # how nearly columns of length 1 depend on each other before nothing tells their costs apart
+_SAME = 1e-9  # unit-length columns closer to linear dependence than this do not determine their costs separately
 
 
 def positive(values: ArrayLike) -> np.ndarray:
-    """The values as float64.
+    """Return the values as float64.
 
     Raises:
-        ValueError: when there is none, or one that is nan, infinite or not above 0; or when rows differ in length.
+        ValueError: if `values` is empty or ragged, or has a value that is nan, infinite or not above 0.
     """
     array = np.asarray(values, dtype=np.float64)
     if not array.size or not (np.isfinite(array) & (array > 0)).all():
@@ -26,18 +26,18 @@ def positive(values: ArrayLike) -> np.ndarray:
 
 
 def fit_costs(columns: Mapping[str, Sequence[float]], measured: Sequence[float], base: float = 0.0) -> Dict[str, float]:
-    """The costs c >= 0 that minimise the sum of ((base + sum_k c_k column_k) / measured - 1)^2 (Lawson, Hanson 1974).
+    """Find costs c >= 0 that minimise the sum of ((base + sum_k c_k column_k) / measured - 1)^2 (Lawson, Hanson 1974).
 
     Args:
-        columns: how often each cost, by its name, occurs in each measurement.
-        measured: one a measurement, above 0.
-        base: what each measurement holds besides.
+        columns: how often each cost occurs in each measurement, by cost name.
+        measured: measured values, above 0.
+        base: known part of every measurement.
 
     Returns:
-        The costs by their names, in the unit of `measured`.
+        The costs by name, in the unit of `measured`.
 
     Raises:
-        ValueError: when a number is unusable, or when the measurements do not determine every cost.
+        ValueError: if a number is invalid, or if the measurements do not determine every cost.
     """
     sizes = positive(measured)
     table = np.column_stack([sizes, *columns.values()]) / sizes[:, None]
@@ -45,7 +45,7 @@ def fit_costs(columns: Mapping[str, Sequence[float]], measured: Sequence[float],
         raise ValueError(f"{', '.join(columns)}: each should occur a finite number of times in a measurement")
     rows = table[:, 1:]
     lengths = np.linalg.norm(rows, axis=0)
-    # Columns of length 1: seconds a call and seconds a byte are many powers of ten apart.
+    # Normalize the columns: seconds per call and seconds per byte differ by many orders of magnitude.
     scaled = rows / np.where(lengths > 0, lengths, 1.0)
     if np.linalg.matrix_rank(scaled, tol=_SAME) < len(columns):
         raise ValueError(

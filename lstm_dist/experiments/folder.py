@@ -1,4 +1,4 @@
-"""The folder of an experiment: its settings, which every command that continues it must share."""
+"""The folder of an experiment, with settings that every command that continues it must share."""
 
 import json
 import os
@@ -10,16 +10,16 @@ from lstm_dist.errors import ExitStatus, UserError
 
 
 def settle(file: Path, settings: Mapping[str, Any], what: str, usual: Mapping[str, Any] = MappingProxyType({})) -> None:
-    """Begin the folder of `file` with these settings, or see that those that it holds are the same.
+    """Create the folder of `file` with these settings, or check that its stored settings are the same.
 
     Args:
-        file: JSON, of the settings.
-        settings: that all that is kept in the folder has in common.
-        what: a folder with other settings holds, for the message.
-        usual: what stands for settings that it does not hold.
+        file: JSON file of the settings.
+        settings: settings common to everything in the folder.
+        what: description of the folder's contents, for the error message.
+        usual: defaults for settings that are missing from the file.
 
     Raises:
-        UserError: naming --out, when it holds others, or something else, or cannot be written.
+        UserError: if the folder has other settings or contents, or cannot be written; the message names --out.
     """
     out = file.parent
     try:
@@ -43,7 +43,7 @@ def settle(file: Path, settings: Mapping[str, Any], what: str, usual: Mapping[st
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a file as a whole."""
+    """Replace a file atomically."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(partial, path)

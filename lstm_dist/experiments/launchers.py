@@ -1,4 +1,4 @@
-"""How the workers of a point are started: by horovodrun here or on several hosts, or by srun in a Slurm allocation."""
+"""Launch the workers of a point with horovodrun, here or on several hosts, or with srun in a Slurm allocation."""
 
 import os
 import sys
@@ -14,23 +14,23 @@ TRAIN, SUPERVISE = ROOT / "jobs" / "train.py", ROOT / "launch" / "supervise.py"
 
 
 class Horovodrun(NamedTuple):
-    """On this machine, or on hosts, of which the first are filled first."""
+    """Launcher on this machine or on `hosts`, which are filled in order."""
 
     workers: Workers
 
     @property
     def words(self) -> str:
-        """What it is, for a person."""
+        """Human-readable description."""
         hosts = ",".join(map(str, self.workers.hosts))
         return f"horovodrun --{self.workers.controller} on {hosts or 'this host'}"
 
     @property
     def most(self) -> int:
-        """The number of workers that there is room for."""
+        """The maximum number of workers."""
         return sum(host.slots for host in self.workers.hosts) or 10**6
 
     def training(self, number: int, flags: Sequence[str]) -> List[str]:
-        """The command of a training job."""
+        """Return the command of a training job."""
         _, hosts, controller, interface = self.workers
         where = ["-n", str(number)]
         if hosts:
@@ -39,22 +39,22 @@ class Horovodrun(NamedTuple):
         return [sys.executable, str(SUPERVISE), *where, *through, f"--{controller}", *flags]
 
     def program(self, number: int, program: Sequence[str], controller: str) -> List[str]:
-        """The command of another program."""
+        """Return the command of another program."""
         hosts = first(self.workers.hosts, number)
         return Workers(number, hosts, controller, self.workers.interface).command(program)
 
     def environment(self) -> Dict[str, str]:
-        """Of both."""
+        """Return the environment variables of either command."""
         return environment(*(host.name for host in self.workers.hosts[:1]))
 
 
 class Srun(NamedTuple):
-    """In this allocation, of which the first nodes are filled first.
+    """Launcher in a Slurm allocation, whose nodes are filled in order.
 
     Attributes:
-        tasks: that the allocation has.
-        per_node: of them on a node.
-        mpi: what srun starts MPI with.
+        tasks: number of tasks in the allocation.
+        per_node: tasks per node.
+        mpi: value of srun's --mpi.
     """
 
     tasks: int
@@ -63,10 +63,10 @@ class Srun(NamedTuple):
 
     @classmethod
     def here(cls) -> "Srun":
-        """The allocation that this process is in.
+        """Return the launcher of the current allocation.
 
         Raises:
-            UserError: when it is in none.
+            UserError: if this process is not in a Slurm allocation.
         """
         if "SLURM_JOB_ID" not in os.environ:
             raise UserError("--launcher srun: this is no Slurm allocation: start it in a batch script, or under salloc")
@@ -76,20 +76,20 @@ class Srun(NamedTuple):
 
     @property
     def words(self) -> str:
-        """What it is, for a person."""
+        """Human-readable description."""
         return f"srun --mpi={self.mpi}"
 
     @property
     def most(self) -> int:
-        """The number of workers that there is room for."""
+        """The maximum number of workers."""
         return self.tasks
 
     def training(self, number: int, flags: Sequence[str]) -> List[str]:
-        """The command of a training job."""
+        """Return the command of a training job."""
         return self.program(number, [str(TRAIN), *flags], "mpi")
 
     def program(self, number: int, program: Sequence[str], controller: str) -> List[str]:  # noqa: ARG002 - one interface
-        """The command of another program."""
+        """Return the command of another program."""
         nodes = -(-number // self.per_node)
         cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
         return [
@@ -98,7 +98,7 @@ class Srun(NamedTuple):
         ]  # fmt: skip
 
     def environment(self) -> Dict[str, str]:
-        """Of both."""
+        """Return the environment variables of either command."""
         return dict(os.environ)
 
 
@@ -106,7 +106,7 @@ Launcher = Union[Horovodrun, Srun]
 
 
 def first(hosts: Sequence[Host], number: int) -> Tuple[Host, ...]:
-    """So many places of the hosts, from the first on."""
+    """Return the first `number` slots of the hosts, in order."""
     taken: List[Host] = []
     for host in hosts:
         if number > 0:

@@ -1,4 +1,4 @@
-"""Records of experiments as JSON files, checked when they are read."""
+"""JSON records of experiments, validated when they are read."""
 
 from pathlib import Path
 from typing import Type, TypeVar
@@ -10,17 +10,17 @@ from lstm_dist.errors import ExitStatus, UserError
 
 
 class Record(BaseModel, frozen=True):
-    """A JSON object; what it holds beyond these fields is left alone, so that it may come to hold more."""
+    """A JSON object; unknown fields are ignored, so that later versions can add fields."""
 
 
 _Row = TypeVar("_Row", bound=Record)
 
 
 def read_row(path: Path, kind: Type[_Row]) -> _Row:
-    """One file of a record.
+    """Read one record file.
 
     Raises:
-        UserError: naming it, when it cannot be read, or is damaged.
+        UserError: if the file cannot be read or is invalid; the message names it.
     """
     try:
         return kind.model_validate_json(path.read_bytes())

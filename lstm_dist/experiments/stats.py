@@ -10,7 +10,7 @@ from lstm_dist.experiments.fitting import positive
 
 
 class Estimate(NamedTuple):
-    """A value, above 0, and its 95 % confidence interval: nan, nan where a single measurement gives none."""
+    """A positive value and its 95 % confidence interval; the bounds are nan for a single measurement."""
 
     value: float
     low: float
@@ -20,26 +20,26 @@ class Estimate(NamedTuple):
         return Estimate(self.value / divisor, self.low / divisor, self.high / divisor)
 
 
-UNKNOWN = Estimate(math.nan, math.nan, math.nan)  # where nothing was measured
+UNKNOWN = Estimate(math.nan, math.nan, math.nan)  # for quantities that were not measured
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Geometric mean: Student's t on the logarithms, for times and rates scatter by factors.
+    """Return the geometric mean with a Student's t interval on the logarithms, as times and rates scatter by factors.
 
     Raises:
-        ValueError: when there is no value, or one that is nan, infinite or not above 0.
+        ValueError: if `values` is empty or has a value that is nan, infinite or not above 0.
     """
     logs = _logarithms(values)
     return _estimate(logs.mean, logs)
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
-    """Ratio of geometric means of independent measurements: Welch's t on the logarithms.
+    """Return the ratio of geometric means of independent measurements, with Welch's t interval on the logarithms.
 
-    One object as both is the reference compared with itself: exactly 1, without a width.
+    If both are the same object, the reference is compared with itself: the ratio is exactly 1, with zero width.
 
     Raises:
-        ValueError: when either has no value, or one that is nan, infinite or not above 0.
+        ValueError: if either is empty or has a value that is nan, infinite or not above 0.
     """
     if above is below:
         return mean(above)._replace(value=1.0, low=1.0, high=1.0)
@@ -48,7 +48,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
 
 
 class _Logarithms(NamedTuple):
-    """Their mean, the squared standard error of it (nan for a single one), and its degrees of freedom."""
+    """Mean of logarithms, its squared standard error (nan for a single value) and its degrees of freedom."""
 
     mean: float
     variance: float
@@ -63,9 +63,9 @@ def _logarithms(values: Sequence[float]) -> _Logarithms:
 
 
 def _estimate(center: float, *parts: _Logarithms) -> Estimate:
-    """exp(center), whose error is that of the parts; one part alone keeps its own degrees of freedom."""
+    """Return exp(center) with the combined error of `parts`; a single part keeps its own degrees of freedom."""
     variance = sum(part.variance for part in parts)
-    width = 0.0  # of equal values
+    width = 0.0  # if all values are equal
     if variance != 0:
         freedom = variance**2 / sum(part.variance**2 / part.freedom for part in parts)  # Welch 1947, Satterthwaite 1946
         width = stats.t.ppf(0.975, freedom) * math.sqrt(variance)

@@ -1,4 +1,4 @@
-"""One job of an experiment: run to its end, and asked where it computed."""
+"""Run one job of an experiment and record where it ran."""
 
 import json
 import re
@@ -14,11 +14,11 @@ from lstm_dist.experiments.launchers import TRAIN
 
 _LAUNCHERS = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
 _ERROR = re.compile(r"error: |(\w+\.)*\w+Error\b")
-_PATIENCE = 60.0  # seconds that a job has to end when its experiment is interrupted
+_PATIENCE = 60.0  # seconds that a job may take to end when its experiment is interrupted
 
 
 class Outcome(NamedTuple):
-    """How a command ended: its status, its last word if it failed, and its seconds."""
+    """Result of a command: exit status, last error message if it failed, and duration in seconds."""
 
     status: int
     message: str
@@ -26,24 +26,24 @@ class Outcome(NamedTuple):
 
 
 class Source(NamedTuple):
-    """The program that measures: its commit in words, and the digest of its code."""
+    """The measured program: its commit, and the digest of its code."""
 
     commit: str
     code: str
 
     @classmethod
     def here(cls) -> "Source":
-        """This one."""
+        """Return the source of the running program."""
         return cls(str(describe_process()["git_commit"]), code_digest(TRAIN))
 
     def row(self, name: str, outcome: Outcome, card: Path) -> Dict[str, Any]:
-        """What the row of any job says of it; `card` is the one that it left."""
+        """Return the row fields common to all jobs; `card` is the file in which the job described its run."""
         state = "failed" if outcome.status else "finished"
         return {"id": name, "state": state, **outcome._asdict(), **self._asdict(), **where(card)}
 
 
 def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> Outcome:
-    """Run a command to its end, what it says into a file; it does not outlive this process."""
+    """Run a command to completion with its output in a file; it ends when this process ends."""
     began = time.monotonic()
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -63,7 +63,7 @@ def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> 
 
 
 def last_words(output: Path) -> str:
-    """The last error that a job told, or else its last line; launchers have more to say behind it, and before."""
+    """Return the job's last error message, or else its last line; launchers print more lines before and after it."""
     text = output.read_text(encoding="utf-8", errors="replace")
     lines = [line for line in (_LAUNCHERS.sub("", line).strip() for line in text.splitlines()) if line]
     errors = [line for line in lines if _ERROR.match(line)]
@@ -71,11 +71,11 @@ def last_words(output: Path) -> str:
 
 
 def where(card_file: Path) -> Dict[str, Any]:
-    """On what a job computed, by the card that it left; empty words where it did not get that far.
+    """Describe where a job ran, from its card file; fields are empty if the job failed before it wrote one.
 
     Returns:
-        `machine` in words, the number of `hosts` and of `cores` that the workers have on them, their `devices`, and
-        whether they are `oversubscribed`: more threads than cores on a host, or several workers on a GPU.
+        `machine` as text, the number of `hosts` and of `cores` of the workers, their `devices`, and whether they are
+        `oversubscribed`: more threads than cores on a host, or several workers on a GPU.
     """
     try:
         card = json.loads(card_file.read_bytes())
@@ -99,5 +99,5 @@ def where(card_file: Path) -> Dict[str, Any]:
 
 
 def json_lines(path: Path) -> List[Dict[str, Any]]:
-    """The records of a file of JSON lines; none where there is no file."""
+    """Read the records of a JSON lines file; return none if the file does not exist."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -1,4 +1,4 @@
-"""CharLSTM: the parameters on a device, and loss and gradients of one window."""
+"""CharLSTM: the parameters on a device, and the loss and gradients of one window."""
 
 from itertools import product
 from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
@@ -15,25 +15,25 @@ SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
 class LSTMState(NamedTuple):
-    """What is carried from one window to the next; both (B, layers * H), the lowest layer first."""
+    """State carried from one window to the next; both (B, layers * H), lowest layer first."""
 
     h: mx.nd.NDArray
     c: mx.nd.NDArray
 
 
 class FlatArray:
-    """One vector that holds every parameter (or every gradient), and the fused matrices as views into it.
+    """One vector that holds every parameter (or every gradient), with the fused matrices as views into it.
 
-    One vector is one allreduce, one norm and one update a step, summed in an order that never changes.
+    With one vector, a step needs one allreduce, one norm and one update, and the summation order is fixed.
 
     Attributes:
         flat: (number of parameters,).
-        extra: (extra,), numbers that ride behind them.
-        whole: both, one behind the other.
-        views: W_x (V, 4H), W_h (H, 4H), b (4H,), those of the layers above, W_x_2 (H, 4H) and so on, W_hy (H, V) and
-            b_y (V,), all sharing the memory of `flat`.
-        joint: W_x again, and the other matrices with their biases as last rows: "W_h, b" (H + 1, 4H), "W_x_2, W_h_2,
-            b_2" (2H + 1, 4H) and so on, and "W_hy, b_y" (H + 1, V).
+        extra: (extra,), additional numbers after the parameters.
+        whole: `flat` followed by `extra`.
+        views: W_x (V, 4H), W_h (H, 4H), b (4H,), the same for the upper layers (W_x_2 (H, 4H), ...), W_hy (H, V) and
+            b_y (V,); all share the memory of `flat`.
+        joint: W_x, and the other matrices with their biases as last rows: "W_h, b" (H + 1, 4H), "W_x_2, W_h_2, b_2"
+            (2H + 1, 4H), ..., and "W_hy, b_y" (H + 1, V).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FlatArray:
         self.joint = self._cut(joint)
 
     def _cut(self, shapes: Mapping[str, Tuple[int, ...]]) -> Dict[str, mx.nd.NDArray]:
-        """Views of these shapes, one behind the other, that cover `flat`."""
+        """Return consecutive views of these shapes that cover `flat`."""
         views, start = {}, 0
         for name, shape in shapes.items():
             stop = start + int(np.prod(shape))
@@ -70,7 +70,7 @@ class FlatArray:
         return views
 
     def to_document(self) -> Dict[str, np.ndarray]:
-        """Copies under the document's names and shapes."""
+        """Return copies under the names and shapes of the D2L chapter."""
         fused = {name: view.asnumpy() for name, view in self.views.items()}
         named = {name: fused[name] for name in ("W_hy", "b_y")}
         for kind, suffix in product(("W_x", "W_h", "b_"), self._suffixes):
@@ -79,7 +79,7 @@ class FlatArray:
         return named
 
     def from_document(self, named: Mapping[str, np.ndarray]) -> None:
-        """Fill from the document's names."""
+        """Fill the vector from parameters under the names of the D2L chapter."""
         for kind, suffix in product(("W_x", "W_h", "b_"), self._suffixes):
             blocks = [named[f"{kind}{gate}{suffix}"] for gate in GATES]
             self.views[kind.rstrip("_") + suffix][:] = np.concatenate(blocks, axis=-1)
@@ -88,24 +88,25 @@ class FlatArray:
 
 
 def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int, **arrays: Any) -> Dict[str, Any]:
-    """Loss and gradients of one window: forward, softmax cross-entropy, backward, as expressions of F.
+    """Build loss and gradients of one window (forward, softmax cross-entropy, backward) as expressions of F.
 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
-        **arrays: `inputs` and `targets`, (T, B) tokens each; `h`, `c` (B, layers * H); and the fused parameters
-            under the names of `FlatArray.views`.
+        **arrays: `inputs` and `targets`, (T, B) tokens each; `h` and `c`, (B, layers * H) each; and the fused
+            parameters under the names of `FlatArray.views`.
 
     Returns:
-        `loss` (1,), summed over the window in nats; `votes` (VOTES,), zeros, or NaN where the loss is not finite; the
-        state after it, `h`, `c`; `dz`, (T * B, 4H), from which `lookup_gradient` makes that of W_x; and the other
-        gradients of `loss` under the names of `FlatArray.joint`.
+        `loss` (1,), summed over the window in nats; `votes` (VOTES,), zeros, or NaN if the loss is not finite; the
+        final state, `h` and `c`; `dz`, (T * B, 4H), from which `lookup_gradient` computes the gradient of W_x; and the
+        other gradients of `loss` under the names of `FlatArray.joint`.
     """
     done, w_hy = layers_forward(F, arrays, T, H, layers), arrays["W_hy"]
     h_out = done[-1].h_after
     logits = F.FullyConnected(h_out, F.transpose(w_hy), arrays["b_y"], num_hidden=V)
     probabilities = F.softmax(logits)
     targets = F.reshape(arrays["targets"], shape=(-1,))
-    # The smallest normal float32 keeps log finite where a probability underflowed: a character costs 87 nats at most.
+    # The smallest normal float32 keeps log finite when a probability underflows; it limits the loss of a character
+    # to 87 nats.
     loss = F.sum(-F.log(F.pick(probabilities, targets) + SMALLEST_NORMAL))
 
     dlogits = minus_one_hot(F, probabilities, targets, B * T, V)
@@ -121,10 +122,10 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int, **arrays: 
 
 
 def minus_one_hot(F: Any, probabilities: Any, targets: Any, rows: int, V: int) -> Any:
-    """The gradient of softmax cross-entropy: the probabilities, with one subtracted at every target; (rows, V).
+    """Return the gradient of softmax cross-entropy: the probabilities minus one at every target; (rows, V).
 
-    An indexed assignment in place: a one-hot matrix to add would be written, read and thrown away. BlockGrad lets it
-    into a static graph, which asks every operator for a derivative whether anybody needs it or not.
+    Assigns in place by index, which avoids materializing a one-hot matrix. BlockGrad is needed because a static graph
+    requests a derivative of every operator, even if it is unused.
     """
     where = F.stack(F.arange(0, rows, dtype="int32"), targets, axis=0)
     values = F.pick(probabilities, targets) - 1
@@ -133,13 +134,13 @@ def minus_one_hot(F: Any, probabilities: Any, targets: Any, rows: int, V: int) -
 
 
 def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -> None:
-    """The gradient of a row lookup: zeros with row k of `dz` added at the row that character k selected.
+    """Compute the gradient of a row lookup: add row k of `dz` to the row that character k selected, starting from 0.
 
-    As a product with the sparse one-hot matrix, in which one thread sums a row in a fixed order. MXNet's scatter adds
-    in whatever order its threads come, so that no two runs would end with the same bits.
+    Computed as a product with the sparse one-hot matrix, in which one thread sums each row in a fixed order. MXNet's
+    scatter-add has no fixed order, so its results would not be bitwise reproducible.
 
     Args:
-        dz: (T * B, 4H), the gradient of what was looked up, time first.
+        dz: (T * B, 4H), the gradient of the looked-up rows, time first.
         inputs: (T, B) tokens.
         out: (V, 4H), overwritten.
     """
@@ -153,24 +154,24 @@ def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -
 
 
 def on_device(tokens: np.ndarray, ctx: mx.Context) -> mx.nd.NDArray:
-    """A copy as int32, on its way to the device: nothing waits for it."""
+    """Return an int32 copy on the device; the transfer is asynchronous."""
     return mx.nd.from_numpy(np.array(tokens, np.int32, order="C")).as_in_context(ctx)
 
 
 class Compiled(NamedTuple):
-    """The graph of one window's shape, and the order of its arguments."""
+    """The compiled graph for one window shape, and the order of its arguments."""
 
     graph: Any
     order: List[str]
 
 
 class CharLSTM:
-    """The model of one worker: parameters, gradients, and the compiled graph that computes the latter.
+    """The model of one worker: parameters, gradients, and the compiled graph that computes the gradients.
 
     Attributes:
-        parameters: what is trained.
-        gradients: what `loss_and_gradients` fills, of the same layout, with `extra` for the workers' votes: zeros, or
-            NaN where the loss is not finite, so that an average over workers tells all of them.
+        parameters: the trained parameters.
+        gradients: filled by `loss_and_gradients`, in the same layout; `extra` holds the worker's votes: zeros, or NaN
+            if the loss is not finite, so that averaging makes the failure known to all workers.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, layers: int = 1) -> None:
@@ -181,15 +182,15 @@ class CharLSTM:
         self.parameters = FlatArray(vocab_size, hidden_size, ctx, layers=layers)
         self.gradients = FlatArray(vocab_size, hidden_size, ctx, layers=layers, extra=VOTES)
         self._compiled: Dict[Tuple[int, int, Tuple[str, ...]], Compiled] = {}
-        # Fresh memory for `dz` at every step would cost a page fault every 4 KiB.
+        # `dz` is reused because newly allocated memory would cost a page fault every 4 KiB at every step.
         self._dz: Dict[Tuple[int, int], mx.nd.NDArray] = {}
 
     def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
-        """Take parameters under the document's names.
+        """Load parameters under the names of the D2L chapter.
 
         Raises:
-            UserError: naming `source` and the parameter, when a name is missing, unknown, of another shape or holds
-                numbers that are not finite.
+            UserError: naming `source` and the parameter, if one is missing, unknown, has a different shape or holds
+                non-finite numbers.
         """
         shapes = document_shapes(self.vocab_size, self.hidden_size, self.layers)
         for name in [*shapes, *named]:
@@ -208,19 +209,19 @@ class CharLSTM:
         self.parameters.from_document(named)
 
     def zero_state(self, streams: int) -> LSTMState:
-        """The state before any character."""
+        """Return the zero state, which precedes the first character."""
         shape = (streams, self.layers * self.hidden_size)
         return LSTMState(mx.nd.zeros(shape, ctx=self.ctx), mx.nd.zeros(shape, ctx=self.ctx))
 
     def loss_and_gradients(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[Any, LSTMState]:
-        """Forward and backward through one window; overwrites `self.gradients`.
+        """Run forward and backward through one window; overwrites `self.gradients`.
 
         Args:
             inputs, targets: (B, T) tokens, as `batches` makes them.
             state: of B streams.
 
         Returns:
-            The loss summed over the B * T characters, in nats, (1,), still on the device; and the state after it.
+            The loss summed over the B * T characters, in nats, (1,), on the device; and the final state.
         """
         B, T = inputs.shape
         if (B, T) not in self._dz:
@@ -233,13 +234,13 @@ class CharLSTM:
         return loss, after
 
     def loss(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[Any, LSTMState]:
-        """Forward through one window; what `loss_and_gradients` returns, without the gradients."""
+        """Run forward through one window; returns the same as `loss_and_gradients` without computing gradients."""
         return self._run(inputs, targets, state, {})
 
     def _run(
         self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState, outputs: Mapping[str, mx.nd.NDArray]
     ) -> Tuple[Any, LSTMState]:
-        """Compute a window's loss and the state after it, and fill those of its other `outputs` that are given."""
+        """Compute a window's loss and final state, and fill the other requested `outputs`."""
         B, T = inputs.shape
         graph, order = self._compile(B, T, tuple(outputs))
         loss = mx.nd.empty((1,), ctx=self.ctx)
@@ -254,7 +255,7 @@ class CharLSTM:
         return loss, after
 
     def _compile(self, B: int, T: int, outputs: Tuple[str, ...]) -> Compiled:
-        """One static graph for windows of (B, T), its memory planned once."""
+        """Return the static graph for windows of (B, T); compiled on first use, so that memory is planned once."""
         if (B, T, outputs) not in self._compiled:
             names = ["inputs", "targets", "h", "c", *self.parameters.views]
             arrays = {name: mx.sym.var(name) for name in names}

@@ -1,4 +1,4 @@
-"""Continue a prefix: greedily as in the document, or drawn at a temperature from the best k characters."""
+"""Continue a prefix: greedily as in the D2L chapter, or by sampling with a temperature from the top k characters."""
 
 from typing import Any, List, Mapping, Optional
 
@@ -22,19 +22,19 @@ def continue_text(
     top_k: Optional[int] = None,
     seed: int = 0,
 ) -> str:
-    """The prefix and exactly `length` new characters.
+    """Return the prefix followed by exactly `length` new characters.
 
     Args:
-        model: its parameters are read, nothing is changed.
+        model: the model, which is not modified.
         vocabulary: of the model.
         prefix: at least one character, each in the vocabulary.
-        length: new characters.
-        temperature: 0 takes the likeliest character every time; 1 draws from the model's own distribution.
-        top_k: draw among the so many likeliest only.
-        seed: of the drawing.
+        length: number of new characters.
+        temperature: 0 always takes the likeliest character; 1 samples from the model's own distribution.
+        top_k: sample from the k likeliest characters only.
+        seed: of the sampling.
 
     Raises:
-        UserError: when the vocabulary lacks a character of the prefix; the message names it.
+        UserError: if the vocabulary lacks a character of the prefix; the message names it.
     """
     random = generator(seed, Purpose.SAMPLE)
     reader = _Reader(model)
@@ -49,16 +49,16 @@ def continue_text(
 
 
 def choose(logits: np.ndarray, temperature: float, top_k: Optional[int], random: np.random.Generator) -> int:
-    """One token from (V,) logits; ties of the likeliest go to the smaller token."""
+    """Choose a token from (V,) logits; ties for the likeliest go to the smaller token."""
     if temperature == 0:
         return int(logits.argmax())
-    # The best score is 0, so that no temperature, however small, makes two infinities of which to take the difference.
+    # Subtract the maximum first: the best score is then 0, so a tiny temperature cannot produce inf - inf.
     with np.errstate(over="ignore"):
         scores = (logits - logits.max()).astype(np.float64) / temperature
     if top_k is not None and top_k < len(scores):
         least = np.partition(scores, -top_k)[-top_k]
         best = np.flatnonzero(scores >= least)
-        # By rank, not by value, so that ties cannot make it more than k.
+        # Select by rank, not by value, because ties could otherwise keep more than k.
         best = best[np.argsort(-scores[best], kind="stable")[:top_k]]
         kept = np.full_like(scores, -np.inf)
         kept[best] = scores[best]
@@ -68,7 +68,7 @@ def choose(logits: np.ndarray, temperature: float, top_k: Optional[int], random:
 
 
 def _character_graph(s: Mapping[str, Any], model: CharLSTM) -> List[Any]:
-    """The logits after `token`, (1, V), and `h` and `c` of all layers after it, as expressions of the symbols `s`."""
+    """Return the logits after `token`, (1, V), and the new `h` and `c` of all layers, as expressions of symbols `s`."""
     H = model.hidden_size
     hs: List[Any] = []
     cs: List[Any] = []
@@ -83,11 +83,11 @@ def _character_graph(s: Mapping[str, Any], model: CharLSTM) -> List[Any]:
 
 
 class _Reader:
-    """One stream that is read character by character, from the zero state; a character is one static graph."""
+    """Reads one stream character by character from the zero state, with one static graph per character."""
 
     def __init__(self, model: CharLSTM) -> None:
         self._h, self._c = model.zero_state(1)
-        # FullyConnected takes its weights transposed: once for the whole text.
+        # FullyConnected takes transposed weights; transpose them once for the whole text.
         arrays = {
             name: value if name == "W_x" or value.ndim == 1 else mx.nd.transpose(value)
             for name, value in model.parameters.views.items()
@@ -100,7 +100,7 @@ class _Reader:
         self._ctx = model.ctx
 
     def read(self, token: int) -> np.ndarray:
-        """The logits, (V,), of the character after `token`."""
+        """Return the logits, (V,), of the character after `token`."""
         changing = {"token": on_device(np.array([token]), self._ctx), "h": self._h, "c": self._c}
         arrays = {**self._arrays, **changing}
         logits, self._h, self._c = self._graph(*(arrays[name] for name in self._order))

@@ -1,4 +1,4 @@
-"""The hand-written LSTM: forward and backward through time, as a visible pair.
+"""The hand-written LSTM: forward and backward pass through time.
 
     i_t = sigmoid(x_t W_xi + h_{t-1} W_hi + b_i)        input gate
     f_t = sigmoid(x_t W_xf + h_{t-1} W_hf + b_f)        forget gate
@@ -7,27 +7,27 @@
     c_t = f_t * c_{t-1} + i_t * g_t
     h_t = o_t * tanh(c_t)
 
-(Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; the document's formulation.)
+(Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; the formulation of the D2L chapter.)
 
-Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates live side by side in one matrix of 4H
-columns in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b. A layer above another
-takes the h_t of that one for its x_t.
+Shapes: B streams, T steps, H = hidden_size, V = vocab_size. The four gates are concatenated in one matrix of 4H
+columns in the order of GATES, so that a step is one product: z_t = W_x[x_t] + h_{t-1} W_h + b. The x_t of an upper
+layer is the h_t of the layer below.
 
-Every function takes F, which is `mxnet.sym` (the trained graph) or `mxnet.nd` (the tests, in float64): the same lines
-are compiled into the static graph and checked by finite differences. Blocks are cut out by slice_axis throughout:
+Every function takes F, which is `mxnet.sym` (for training) or `mxnet.nd` (for the tests, in float64), so that the code
+compiled into the static graph is also the code checked by finite differences. Blocks are cut with slice_axis because
 MXNet's SliceChannel takes several times as long.
 """
 
 from types import ModuleType
 from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
 
-GATES = ("i", "f", "o", "c")  # the document's order, written once
+GATES = ("i", "f", "o", "c")  # the order of the D2L chapter
 
-Array = Any  # mx.nd.NDArray or mx.sym.Symbol, whichever F makes
+Array = Any  # mx.nd.NDArray or mx.sym.Symbol, depending on F
 
 
 class Step(NamedTuple):
-    """What the backward pass needs from one step of the forward pass; all (B, H)."""
+    """Values of one forward step that the backward pass needs; all (B, H)."""
 
     i: Array
     f: Array
@@ -40,19 +40,19 @@ class Step(NamedTuple):
 def step_forward(
     F: ModuleType, x_gates: Array, h: Array, c: Array, w_h_t: Array, b: Array, H: int
 ) -> Tuple[Array, Array, Step]:
-    """One step of the formulas above.
+    """Compute one step of the formulas above.
 
     Args:
-        x_gates: (B, 4H), x_t W_x; for characters, the rows of W_x that they select: a one-hot row times W_x.
+        x_gates: (B, 4H), x_t W_x; for characters, the selected rows of W_x (a one-hot row times W_x).
         h, c: (B, H), the state before the step.
-        w_h_t: (4H, H), W_h transposed, the layout in which FullyConnected takes its weight.
+        w_h_t: (4H, H), W_h transposed, the layout that FullyConnected expects.
         b: (4H,).
 
     Returns:
         h and c after the step, (B, H) each, and what `step_backward` needs.
     """
     z = F.FullyConnected(h, w_h_t, b, num_hidden=4 * H) + x_gates
-    # The candidate's sigmoid is never used: computing it costs less than cutting it off first.
+    # The candidate's sigmoid is unused, but computing it costs less than slicing it off first.
     gates = F.Activation(z, act_type="sigmoid")
     i, f, o = (F.slice_axis(gates, axis=1, begin=k * H, end=(k + 1) * H) for k in range(3))
     g = F.Activation(F.slice_axis(z, axis=1, begin=3 * H, end=4 * H), act_type="tanh")
@@ -62,11 +62,11 @@ def step_forward(
 
 
 def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Array, Array]:
-    """The chain rule through one step.
+    """Apply the chain rule through one step.
 
     Args:
-        dh: (B, H), dL/dh_t, from the layer above and from step t+1 together.
-        dc: (B, H), dL/dc_t as far as it comes from step t+1.
+        dh: (B, H), dL/dh_t, the sum from the layer above and from step t+1.
+        dc: (B, H), the part of dL/dc_t from step t+1.
 
     Returns:
         dz, (B, 4H), dL/dz_t before the gates' activations, and dL/dc_{t-1}, (B, H).
@@ -82,20 +82,20 @@ def step_backward(F: ModuleType, dh: Array, dc: Array, step: Step) -> Tuple[Arra
 
 
 def through_sigmoid(F: ModuleType, dy: Array, y: Array) -> Array:
-    """For y = sigmoid(x), dL/dx = dy * y * (1 - y), in one pass over memory."""
+    """Return dL/dx = dy * y * (1 - y) for y = sigmoid(x), in one pass over memory."""
     return F._internal._backward_sigmoid(dy, y)
 
 
 def through_tanh(F: ModuleType, dy: Array, y: Array) -> Array:
-    """For y = tanh(x), dL/dx = dy * (1 - y * y), in one pass over memory."""
+    """Return dL/dx = dy * (1 - y * y) for y = tanh(x), in one pass over memory."""
     return F._internal._backward_tanh(dy, y)
 
 
 def times_transposed(F: ModuleType, dz: Array, w_h: Array, B: int, H: int) -> Array:
-    """The (B, H) product dz W_h^T of dz, (B, 4H), and W_h, (H, 4H).
+    """Return the (B, H) product dz W_h^T of dz, (B, 4H), and W_h, (H, 4H).
 
-    FullyConnected multiplies by its weight transposed. From 16 rows on oneDNN takes a way that is up to twice as slow
-    as the one it takes when the two change places.
+    FullyConnected multiplies by its transposed weight. With swapped operands oneDNN is up to twice as fast from 16
+    rows on.
     """
     if B < 16:
         return F.FullyConnected(dz, w_h, num_hidden=H, no_bias=True)
@@ -105,16 +105,16 @@ def times_transposed(F: ModuleType, dz: Array, w_h: Array, B: int, H: int) -> Ar
 def lstm_forward(
     F: ModuleType, x_gates: Iterable[Array], h: Array, c: Array, w_h: Array, b: Array, H: int
 ) -> Tuple[List[Array], Array, List[Step]]:
-    """All T steps from a given state.
+    """Run all T steps from a given state.
 
     Args:
-        x_gates: of every step what `step_forward` takes.
-        h, c: (B, H), the state that the window starts from.
+        x_gates: for every step, the `x_gates` of `step_forward`.
+        h, c: (B, H), the initial state of the window.
         w_h: (H, 4H).
         b: (4H,).
 
     Returns:
-        h_0 .. h_T, each (B, H), h_0 being the given one; the last c, (B, H); and the T steps for `lstm_backward`.
+        h_0 .. h_T, each (B, H), where h_0 is the given h; the last c, (B, H); and the T steps for `lstm_backward`.
     """
     w_h_t = F.transpose(w_h)
     hs, steps = [h], []
@@ -126,17 +126,16 @@ def lstm_forward(
 
 
 def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Array, B: int, H: int) -> Array:
-    """Back through all T steps; the state before the window is a constant (truncated back-propagation through time).
+    """Back-propagate through all T steps; the initial state is a constant (truncated back-propagation through time).
 
     Args:
         dh_out: (T * B, H), dL/dh_t from the layer above, time first.
-        steps: what `lstm_forward` kept.
+        steps: from `lstm_forward`.
         w_h: (H, 4H).
 
     Returns:
-        dz, (T * B, 4H). The parameters' gradients are sums over it, so they are taken in one product each:
-        dW_h = [h_0 .. h_{T-1}]^T dz, db = sum of rows, and dW_x = [x_1 .. x_T]^T dz, which for characters adds row t
-        of dz to the row of W_x that x_t selected.
+        dz, (T * B, 4H). Each parameter's gradient is one product with it: dW_h = [h_0 .. h_{T-1}]^T dz, db = sum of
+        rows, and dW_x = [x_1 .. x_T]^T dz, which for characters adds row t of dz to the row of W_x that x_t selected.
     """
     T = len(steps)
     dh_next = dc = F.zeros_like(steps[-1].tanh_c)

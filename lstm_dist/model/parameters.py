@@ -1,6 +1,7 @@
-"""The model's parameters: the document's names and shapes, what they need, and their start; without MXNet.
+"""The model's parameters: names and shapes of the D2L chapter, memory requirements and initial values.
 
-A command that only has to know their sizes thus runs where MXNet cannot be loaded: a login node without a GPU's driver.
+This module does not import MXNet, so that commands which only need sizes also run where MXNet cannot be loaded, such
+as a login node without a GPU driver.
 """
 
 import math
@@ -12,25 +13,26 @@ import numpy as np
 from lstm_dist.model.lstm import GATES
 from lstm_dist.rng import Purpose, generator
 
-DOCUMENTS = 14  # parameters; those of further layers come behind them
-INITIAL_STD = 0.01  # the document's N(0, 0.01) weights; biases start at zero
-VOTES = 2  # numbers behind the gradients, by which the workers agree on what is to be done after a step
+DOCUMENTS = 14  # parameters of the D2L chapter; those of further layers follow
+INITIAL_STD = 0.01  # weights from N(0, 0.01) as in the D2L chapter; biases start at zero
+VOTES = 2  # numbers after the gradients, by which the workers agree on the actions after a step
 
 
 def suffixes(layers: int) -> List[str]:
-    """What ends the names of each layer's parameters: nothing for the document's, "_2" for those of the one above."""
+    """Return the suffix of each layer's parameter names: "" for the first layer, "_2" for the second, and so on."""
     return ["", *(f"_{number}" for number in range(2, layers + 1))]
 
 
 def layers_of(names: Iterable[str]) -> int:
-    """How many layers parameters of these names make."""
+    """Return the number of layers of a model with these parameter names."""
     return sum(re.fullmatch(r"W_hi(_\d+)?", name) is not None for name in names)
 
 
 def document_shapes(vocab_size: int, hidden_size: int, layers: int = 1) -> Dict[str, Tuple[int, ...]]:
-    """The document's 14 parameters, names and shapes, in its order: W_xi (V,H), W_hi (H,H), b_i (H,), ..., b_y (V,).
+    """Return names and shapes of all parameters.
 
-    Behind them come those of the layers above, 12 each: W_xi_2 (H,H), W_hi_2 (H,H), b_i_2 (H,), ...
+    First the 14 of the D2L chapter in its order, W_xi (V,H), W_hi (H,H), b_i (H,), ..., b_y (V,); then 12 for each
+    upper layer, W_xi_2 (H,H), W_hi_2 (H,H), b_i_2 (H,), ...
     """
     V, H = vocab_size, hidden_size
     shapes: Dict[str, Tuple[int, ...]] = {}
@@ -45,25 +47,25 @@ def document_shapes(vocab_size: int, hidden_size: int, layers: int = 1) -> Dict[
 
 
 def number_of_parameters(vocab_size: int, hidden_size: int, layers: int = 1) -> int:
-    """Of all together."""
+    """Return the total number of parameters."""
     return sum(math.prod(shape) for shape in document_shapes(vocab_size, hidden_size, layers).values())
 
 
 def memory_needed(vocab_size: int, hidden_size: int, layers: int, streams: int, seq_len: int) -> int:
-    """Bytes that a worker cannot do without, a lower bound: weights and gradients, and what the backward pass needs.
+    """Return a lower bound on a worker's memory in bytes: weights, gradients and values for the backward pass.
 
-    The latter are, for each of streams * seq_len characters, six vectors of every layer's cell, its gates' derivatives
-    and inputs (4H each), and the logits with their probabilities.
+    These values are, for each of streams * seq_len characters, six vectors of every layer's cell, its gates'
+    derivatives and inputs (4H each), and the logits with their probabilities.
     """
     parameters = number_of_parameters(vocab_size, hidden_size, layers)
     return 4 * (2 * parameters + streams * seq_len * (14 * hidden_size * layers + 2 * vocab_size))
 
 
 def initial_parameters(vocab_size: int, hidden_size: int, seed: int, layers: int = 1) -> Dict[str, np.ndarray]:
-    """The document's start: weights from N(0, 0.01), biases zero; a function of the seed and the sizes alone.
+    """Return the D2L chapter's initial values, weights from N(0, 0.01) and zero biases, from seed and sizes alone.
 
-    From there a second layer would hand on next to nothing, and only b_y would learn for hundreds of epochs: layers
-    above the first begin at N(0, 1 / sqrt(H)), which neither shrinks nor swells what goes through (LeCun et al. 1998).
+    Upper layers start from N(0, 1 / sqrt(H)), which preserves the scale of their inputs (LeCun et al. 1998): with the
+    smaller weights a second layer would output almost nothing, and only b_y would learn for hundreds of epochs.
     """
     parameters = {}
     for number, (name, shape) in enumerate(document_shapes(vocab_size, hidden_size, layers).items()):

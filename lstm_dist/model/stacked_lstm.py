@@ -1,6 +1,6 @@
-"""Layers of LSTMs, one above the other: the lowest reads characters, every other the h_t of the one below it.
+"""Stacked LSTM layers: the lowest reads characters, every other one the h_t of the layer below.
 
-The document has one. For more, h and c of all stand side by side, (B, layers * H), the lowest first.
+The D2L chapter has one layer. For more, h and c of all layers are concatenated, (B, layers * H), lowest first.
 """
 
 from types import ModuleType
@@ -12,12 +12,12 @@ from lstm_dist.model.parameters import suffixes
 
 
 class Layer(NamedTuple):
-    """What the backward pass, and the next window, need from one layer's forward pass.
+    """Values of one layer's forward pass that the backward pass and the next window need.
 
     Attributes:
-        x: (T * B, H), what it read; None for characters.
+        x: (T * B, H), the layer's input; None for characters.
         h_before, h_after: (T * B, H), h_0 .. h_{T-1} and h_1 .. h_T, time first.
-        h, c: (B, H), the last ones.
+        h, c: (B, H), the final state.
         steps: all T.
     """
 
@@ -30,24 +30,24 @@ class Layer(NamedTuple):
 
 
 def joint_name(suffix: str) -> str:
-    """Of a layer's matrices as one, its bias being the last row; without the lowest W_x, whose gradient is sparse."""
+    """Return the name of a layer's joined matrices, bias last; excludes the lowest W_x, whose gradient is sparse."""
     return f"W_x{suffix}, W_h{suffix}, b{suffix}" if suffix else "W_h, b"
 
 
 def side_by_side(F: ModuleType, parts: Sequence[Array]) -> Array:
-    """The (B, H) states of all layers as (B, layers * H); one needs no copy."""
+    """Return the (B, H) states of all layers as (B, layers * H); without a copy for one layer."""
     return parts[0] if len(parts) == 1 else F.concat(*parts, dim=1)
 
 
 def apart(F: ModuleType, state: Array, H: int, layers: int) -> List[Array]:
-    """What `side_by_side` joined."""
+    """Split a state that `side_by_side` joined."""
     if layers == 1:
         return [state]
     return [F.slice_axis(state, axis=1, begin=number * H, end=(number + 1) * H) for number in range(layers)]
 
 
 def layers_forward(F: ModuleType, arrays: Mapping[str, Array], T: int, H: int, layers: int) -> List[Layer]:
-    """All T steps of all layers, the lowest first; `arrays` as `model.window_graph` takes them."""
+    """Run all T steps of all layers, lowest first; `arrays` as in `char_lstm.window_graph`."""
     done: List[Layer] = []
     begun = (apart(F, arrays[name], H, layers) for name in ("h", "c"))
     for suffix, h, c in zip(suffixes(layers), *begun):
@@ -61,11 +61,11 @@ def layers_forward(F: ModuleType, arrays: Mapping[str, Array], T: int, H: int, l
 def layers_backward(
     F: ModuleType, dh_out: Array, done: Sequence[Layer], arrays: Mapping[str, Array], B: int, H: int
 ) -> Dict[str, Array]:
-    """The gradients under their `joint_name`s, and `dz` of the lowest, (T * B, 4H).
+    """Return the gradients under their `joint_name`s, and `dz` of the lowest layer, (T * B, 4H).
 
     Args:
-        dh_out: (T * B, H), dL/dh_t of the highest from the output layer, time first.
-        done: what `layers_forward` returned.
+        dh_out: (T * B, H), dL/dh_t of the top layer from the output layer, time first.
+        done: from `layers_forward`.
     """
     gradients = {}
     for suffix, layer in zip(reversed(suffixes(len(done))), reversed(done)):
@@ -78,18 +78,18 @@ def layers_backward(
 
 
 def with_ones(F: ModuleType, *factors: Array) -> Array:
-    """Side by side, and a column of ones: a bias is the weight of an input that is always one."""
+    """Concatenate columns and append a column of ones, since a bias is the weight of a constant input of one."""
     return F.concat(*factors, F.ones_like(F.slice_axis(factors[0], axis=1, begin=0, end=1)), dim=1)
 
 
 def _of_characters(F: ModuleType, inputs: Array, w_x: Array, T: int) -> Iterator[Array]:
-    """The gates' part of every step from (T, B) tokens, a row of W_x each."""
+    """Yield every step's x_t W_x from (T, B) tokens, each of which selects a row of W_x."""
     for t in range(T):
         yield F.take(w_x, F.reshape(F.slice_axis(inputs, axis=0, begin=t, end=t + 1), shape=(-1,)))
 
 
 def _of_states(F: ModuleType, x: Array, w_x: Array, T: int, H: int) -> Iterator[Array]:
-    """The same from the (T * B, H) states of the layer below, all in one product."""
+    """Yield every step's x_t W_x from the (T * B, H) states of the layer below, computed in one product."""
     gates = F.reshape(F.FullyConnected(x, F.transpose(w_x), num_hidden=4 * H, no_bias=True), shape=(T, -1, 4 * H))
     for t in range(T):
         yield F.reshape(F.slice_axis(gates, axis=0, begin=t, end=t + 1), shape=(-1, 4 * H))

@@ -39,7 +39,7 @@ OWN_NEWS = re.compile(
 )
 EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 LEAVING = 30.0  # seconds that workers have to leave after their launcher
-SILENT = 15.0  # seconds without a line after which the launcher is said to be starting; workers report after 10
+SILENT = 20.0  # seconds without a line after which the launcher is said to be starting; workers report after 10
 ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed
 REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
 
@@ -139,7 +139,8 @@ class Job:
                 self._process.terminate()
             if now > self._silent_until:
                 self._silent_until = math.inf
-                sys.stderr.write(f"still starting after {SILENT:.0f} s: horovodrun has not started a worker yet\n")
+                sys.stdout.write(f"still starting after {SILENT:.0f} s: no worker has reported yet\n")
+                sys.stdout.flush()
             if failed == math.inf and self.status() and first_cause(self.run_dir):
                 failed = now
             if now > failed + ENDING:  # mpirun waits for ever for a host that does not answer any more

@@ -73,7 +73,7 @@ def introduce(
     """Write the run card and the first lines; returns the facts that go into every checkpoint."""
     settings, steps, resolved = job.settings, job.batches.steps_per_epoch, job.resolved(world.size)
     mine = provenance.describe_rank(str(job.model.ctx), devices.identity(job.model.ctx))
-    mine["pinning"] = affinity.describe()
+    mine.update(cores=sorted(affinity.share or affinity.allowed), pinning=affinity.describe())
     ranks = [json.loads(text) for text in world.gather_text(json.dumps(mine), "ranks")]
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
     done = (past.progress.step if past else 0) * schedule.chars_per_step

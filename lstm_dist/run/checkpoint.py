@@ -1,8 +1,8 @@
-"""One checkpoint: everything that a run needs to go on, as the bytes of a `.safetensors` file, whole or refused.
+"""The checkpoint format: everything needed to resume a run, in a `.safetensors` file that is verified when read.
 
-The document's 14 parameters stand under their names, with 12 more for every layer above the first, the hidden state of
-all streams as `state.h` and `state.c`, and the rest in the file's metadata, as JSON. `safetensors.numpy.load_file`
-reads it without this project. No pickle.
+It holds the D2L chapter's 14 parameters under their names, 12 more for every layer above the first, the hidden state of
+all streams as `state.h` and `state.c`, and the rest as JSON in the file's metadata. `safetensors.numpy.load_file`
+reads it without this project. It does not use pickle.
 """
 
 import errno
@@ -24,24 +24,24 @@ from lstm_dist.errors import ExitStatus, UserError
 FORMAT = 1
 STATE = ("state.h", "state.c")
 
-# The hash covers every byte of the file, its own place filled with zeros. Inside of a JSON string the quotes would be
-# escaped, so nothing else in the header can look like it.
+# The hash covers every byte of the file, with its own digits replaced by zeros. Quotes inside a JSON string are
+# escaped, so nothing else in the header can match this pattern.
 _DIGEST = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 _BLANK = '"sha256":"' + "0" * 64 + '"'
 
 
 class DamagedError(UserError):
-    """A file that is not what was written."""
+    """A checkpoint file whose content is invalid or differs from what was written."""
 
 
 class Checkpoint(NamedTuple):
-    """What one file holds.
+    """The content of a checkpoint file.
 
     Attributes:
-        parameters: under the document's names.
-        state: `state.h` and `state.c`, (B, layers * H) each, of all streams; empty in a file of weights alone.
-        vocabulary: None in a file that some other program wrote without one.
-        facts: what else was kept, by name.
+        parameters: under the names of the D2L chapter.
+        state: `state.h` and `state.c`, (B, layers * H) each, of all streams; empty in a weights-only file.
+        vocabulary: None in a file that another program wrote without one.
+        facts: other metadata, by name.
     """
 
     parameters: Dict[str, np.ndarray]
@@ -56,13 +56,13 @@ def pack(
     state: Optional[Mapping[str, np.ndarray]] = None,
     **facts: Any,
 ) -> bytes:
-    """The bytes of a checkpoint.
+    """Return the bytes of a checkpoint.
 
     Args:
-        parameters: under the document's names.
-        vocabulary: travels with the weights, so that a checkpoint is enough to sample from.
+        parameters: under the names of the D2L chapter.
+        vocabulary: stored with the weights, so that a checkpoint suffices for sampling.
         state: under the names of STATE.
-        **facts: anything else worth keeping, written as JSON.
+        **facts: other metadata, written as JSON.
     """
     metadata = {k: json.dumps(v) for k, v in facts.items()}
     metadata.update(format=str(FORMAT), vocabulary=vocabulary.characters, sha256="0" * 64)
@@ -76,11 +76,12 @@ def unpack(data: bytes, name: str, needs_digest: bool = True) -> Checkpoint:
 
     Args:
         data: the whole file.
-        name: what the user calls it, for messages.
-        needs_digest: refuse what carries no hash; without it, weights that another program wrote are welcome.
+        name: its name in error messages.
+        needs_digest: refuse a file without a hash; False accepts weights from other programs.
 
     Raises:
-        DamagedError: when they are not exactly what `pack` made.
+        DamagedError: if they are not exactly the output of `pack`.
+        UserError: if they have another format version.
     """
     try:
         (length,) = struct.unpack("<Q", data[:8])
@@ -111,10 +112,10 @@ def unpack(data: bytes, name: str, needs_digest: bool = True) -> Checkpoint:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file, unless they are more than a model that this machine could train would make.
+    """Read a file, unless it is larger than a checkpoint of any model that this machine could train.
 
     Raises:
-        OSError: when it cannot be read.
+        OSError: if it cannot be read or is too large.
     """
     if path.stat().st_size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2:
         raise OSError(errno.EFBIG, "larger than half of this machine's memory")
@@ -122,16 +123,16 @@ def read(path: Path) -> bytes:
 
 
 def load_checkpoint(path: Path, flag: str) -> Checkpoint:
-    """Read the weights of a file, this project's or another's.
+    """Read the weights in a file of this project or another program.
 
     Args:
         path: the file.
-        flag: what the user calls it, for messages: "--init FILE".
+        flag: the flag to name in error messages, such as "--init".
 
     Raises:
-        UserError: when the file is missing or is not a whole safetensors file.
+        UserError: if the file is missing or is not an intact safetensors file.
     """
-    if not os.path.isfile(path):  # Path.is_file lets some errors through, a name that is too long among them
+    if not os.path.isfile(path):  # Path.is_file raises for some errors, such as a too long name
         what = "is a folder: name one of its .safetensors files" if os.path.isdir(path) else "no such file"
         raise UserError(f"{flag} {path}: {what}", ExitStatus.NO_INPUT)
     try:

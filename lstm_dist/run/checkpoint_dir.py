@@ -1,4 +1,4 @@
-"""The folder of a run's checkpoints: the newest few, each of them whole or absent."""
+"""The folder with a run's newest checkpoints, which are written atomically."""
 
 import contextlib
 import errno
@@ -13,11 +13,11 @@ from lstm_dist.run.checkpoint import Checkpoint, DamagedError, read, unpack
 KEEP = 3
 _NAME = re.compile(r"step-(\d{9,})\.safetensors")
 PARTIAL, CORRUPT = ".partial", ".corrupt"
-BEST = "best.safetensors"  # beside the checkpoints: the weights that predicted the held out text best
+BEST = "best.safetensors"  # the weights with the lowest validation loss
 
 
 class Found(NamedTuple):
-    """A checkpoint that was loaded, and why those that are newer were not."""
+    """A loaded checkpoint, and the reasons why newer ones were refused."""
 
     path: Path
     checkpoint: Checkpoint
@@ -25,22 +25,22 @@ class Found(NamedTuple):
 
 
 def step_of(path: Path) -> int:
-    """The step that a checkpoint is named after; -1 for any other file."""
+    """Return the step in a checkpoint's name; -1 for any other file."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
 
 
 class Store:
-    """The checkpoints in `folder`, which only the root of a job uses."""
+    """The checkpoints in `folder`; used by the root of a job only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def require(self) -> Path:
-        """The folder, which a run has made.
+        """Return the folder.
 
         Raises:
-            UserError: when there is none.
+            UserError: if it does not exist.
         """
         if not self.folder.is_dir():
             raise UserError(
@@ -49,42 +49,42 @@ class Store:
         return self.folder
 
     def paths(self) -> List[Path]:
-        """The committed checkpoints, newest first."""
+        """Return the committed checkpoints, newest first."""
         whole = (path for path in self.folder.glob("step-*.safetensors") if step_of(path) >= 0)
         return sorted(whole, key=step_of, reverse=True)
 
     def is_begun(self) -> bool:
-        """Whether there is, or was, a checkpoint: what is damaged is nothing to begin anew over."""
+        """Return whether there is a checkpoint, intact or damaged; a new run must not overwrite a damaged one."""
         return bool(self.paths()) or any(self.folder.glob(f"*{CORRUPT}*"))
 
     def commit(self, step: int, data: bytes) -> Path:
-        """Make `data` the checkpoint of `step`, so that at every moment the old files are there, or the new one too.
+        """Write `data` as the checkpoint of `step` atomically, so that an intact checkpoint exists at any time.
 
-        Written under another name, brought to the disk, read back, renamed, and the new name brought to the disk; only
-        then are older ones removed.
+        The file is written under a temporary name, synced, read back and renamed, and the folder is synced; only then
+        are older checkpoints removed.
 
         Raises:
-            UserError: when it cannot be written; nothing is left of it then.
+            UserError: if it cannot be written; the partial file is removed.
         """
         path = self._place(f"step-{step:09d}.safetensors", data)
         for old in [p for p in self.paths() if step_of(p) <= step][KEEP:]:
-            with contextlib.suppress(OSError):  # one too many is no reason to end, and goes next time
+            with contextlib.suppress(OSError):  # a surplus checkpoint is harmless and removed next time
                 old.unlink()
         return path
 
     def commit_best(self, data: bytes) -> Path:
-        """Make `data` the best weights so far, in the place of those before, and as carefully as a checkpoint.
+        """Write `data` as the best weights so far, atomically like a checkpoint.
 
         Raises:
-            UserError: when it cannot be written.
+            UserError: if it cannot be written.
         """
         return self._place(BEST, data)
 
     def best(self) -> Optional[Checkpoint]:
-        """The best weights so far; None where there are none, or they are damaged, and set aside.
+        """Return the best weights so far; None if there are none, or if they are damaged, after setting them aside.
 
         Raises:
-            UserError: when they cannot be read.
+            UserError: if they cannot be read.
         """
         path = self.folder / BEST
         if not path.exists():
@@ -112,10 +112,10 @@ class Store:
         return path
 
     def newest(self) -> Found:
-        """The newest checkpoint that is whole; what is newer and is not is set aside under another name.
+        """Return the newest intact checkpoint; newer damaged ones are set aside under another name.
 
         Raises:
-            UserError: when there is none.
+            UserError: if there is none.
         """
         reasons: List[str] = []
         for path in self.paths():
@@ -123,7 +123,7 @@ class Store:
             if checkpoint is not None:
                 return Found(path, checkpoint, reasons)
             reasons.append(reason)
-        if self.paths():  # what is damaged has been set aside
+        if self.paths():  # unreadable ones remain; damaged ones were set aside
             raise UserError(
                 f"--resume: no checkpoint can be read: {', '.join(reasons)}; mend that, or start again with another "
                 "--run-dir",
@@ -142,13 +142,13 @@ class Store:
         )
 
     def clean(self) -> None:
-        """Remove what a killed job was writing."""
+        """Remove partial files of a killed job."""
         for partial in self.folder.glob(f"*{PARTIAL}"):
-            with contextlib.suppress(OSError):  # in nobody's way
+            with contextlib.suppress(OSError):  # a leftover partial file is harmless
                 partial.unlink()
 
     def _read(self, path: Path) -> Tuple[Optional[Checkpoint], str]:
-        """A checkpoint, or why it is none; what is damaged is set aside, and what cannot be read left alone."""
+        """Return a checkpoint, or why it was refused; a damaged file is set aside, an unreadable one left in place."""
         try:
             return unpack(read(path), str(path)), ""
         except DamagedError as error:
@@ -157,7 +157,7 @@ class Store:
             return None, f"{path}: cannot be read ({error.strerror})"
 
     def _set_aside(self, path: Path) -> str:
-        """Rename what is damaged; says how that went."""
+        """Rename a damaged file, and return a description of the outcome."""
         try:
             path.replace(path.with_name(path.name + CORRUPT))
         except OSError as error:
@@ -166,7 +166,7 @@ class Store:
 
     def _write(self, path: Path, data: bytes) -> None:
         path.unlink(missing_ok=True)
-        # Not through a link that somebody else put there, and for nobody else to read.
+        # Do not follow a link that another user may have planted, and keep the file private.
         number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with open(number, "wb") as file:
             file.write(data)

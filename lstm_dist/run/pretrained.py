@@ -1,4 +1,4 @@
-"""A trained model: the weights and the vocabulary of a checkpoint, or of the last one of a run."""
+"""Loading a trained model: the weights and the vocabulary of a checkpoint, or of the last one of a run."""
 
 import os
 from pathlib import Path
@@ -14,21 +14,21 @@ from lstm_dist.model.parameters import layers_of
 from lstm_dist.run.checkpoint import load_checkpoint
 from lstm_dist.run.checkpoint_dir import Store
 
-SOURCE = "RUN_DIR_OR_CHECKPOINT"  # what the command lines call it
+SOURCE = "RUN_DIR_OR_CHECKPOINT"  # the name of the command-line argument
 
 
 class Trained(NamedTuple):
-    """A model and the characters that it knows."""
+    """A trained model and its vocabulary."""
 
     model: CharLSTM
     vocabulary: Vocabulary
 
 
 def load_trained(path: Path, ctx: mx.Context) -> Trained:
-    """The model of a `.safetensors` file.
+    """Load the model in a `.safetensors` file.
 
     Raises:
-        UserError: naming SOURCE, when there is none, or it is no model of this program.
+        UserError: naming SOURCE, if there is none, or it is not a model of this program.
     """
     checkpoint = load_checkpoint(path, SOURCE)
     if checkpoint.vocabulary is None:
@@ -43,10 +43,10 @@ def load_trained(path: Path, ctx: mx.Context) -> Trained:
 
 
 def find_checkpoint(source: Path) -> Path:
-    """A file as it is given; of a run, the last checkpoint, at its end or under way.
+    """Return a given file as it is, or the last checkpoint of a finished or running run.
 
     Raises:
-        UserError: naming SOURCE, when the run has none.
+        UserError: naming SOURCE, if the run has no checkpoint.
     """
     if not os.path.isdir(source):
         return source

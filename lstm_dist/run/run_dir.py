@@ -1,4 +1,4 @@
-"""A run's directory: made, and one job's at a time."""
+"""The run directory: its creation, and a check that all hosts see it."""
 
 import contextlib
 import itertools
@@ -15,10 +15,10 @@ _VISIBLE_WITHIN = 10.0  # seconds
 
 
 def new_run_dir() -> Path:
-    """Make a folder under runs/ that is named after the moment; numbered where another run began in the same second.
+    """Create a folder under runs/ named after the current time, with a number if the name is taken.
 
     Raises:
-        UserError: when it cannot be made.
+        UserError: if it cannot be created.
     """
     moment = datetime.now().strftime("%Y%m%d-%H%M%S")
     for number in itertools.count(1):
@@ -36,16 +36,16 @@ def new_run_dir() -> Path:
 
 
 def choose_run_dir(given: Optional[Path]) -> Path:
-    """The given one, or a new one."""
+    """Return the given run directory, or a new one."""
     return given or new_run_dir()
 
 
 class Mark(NamedTuple):
-    """A file by which other hosts tell whether they see the same folder.
+    """A marker file by which other hosts check whether they see the same folder.
 
     Attributes:
-        path: its own.
-        is_folder_new: whether the folder was made for it.
+        path: of the marker.
+        is_folder_new: whether the folder was created for the marker.
     """
 
     path: Path
@@ -53,10 +53,10 @@ class Mark(NamedTuple):
 
 
 def leave_mark(run_dir: Path) -> Mark:
-    """Put one into `run_dir`.
+    """Create a marker in `run_dir`.
 
     Raises:
-        UserError: naming --run-dir, when it cannot be written.
+        UserError: naming --run-dir, if it cannot be written.
     """
     mark = Mark(run_dir.resolve() / f".seen-{uuid.uuid4().hex}", not run_dir.exists())
     try:
@@ -68,7 +68,7 @@ def leave_mark(run_dir: Path) -> Mark:
 
 
 def is_seen(mark: Path) -> bool:
-    """Whether this host sees it: network file systems may take a while to show what another host has made."""
+    """Return whether this host sees the marker, after waiting for a network file system to show it."""
     patience = time.monotonic() + _VISIBLE_WITHIN
     while not mark.exists() and time.monotonic() < patience:
         time.sleep(0.1)
@@ -76,7 +76,7 @@ def is_seen(mark: Path) -> bool:
 
 
 def remove_mark(mark: Mark) -> None:
-    """Remove it, and the folder that was made for it."""
+    """Remove the marker, and the folder if it was created for it."""
     with contextlib.suppress(OSError):
         mark.path.unlink()
         if mark.is_folder_new:

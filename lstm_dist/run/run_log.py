@@ -1,4 +1,4 @@
-"""What a run leaves and what a person sees: one human line, one JSON line, a picture. Silent unless root."""
+"""Run logging on the root: console lines, JSON lines and a plot. The log of every other rank is silent."""
 
 import contextlib
 import errno
@@ -18,14 +18,14 @@ from lstm_dist.run import status
 from lstm_dist.run.status import ERRORS, STATUS
 from lstm_dist.run.tensorboard import Events, require_writer
 
-# What a run directory may hold, besides checkpoints/ and errors/; --overwrite deletes these and nothing else.
+# Files of a run directory outside its subfolders; --overwrite deletes these and the known files in the subfolders only.
 TIMES = "times.jsonl"
 RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
-EVENTS = "events"  # of TensorBoard, where they are asked for
-SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # there
+EVENTS = "events"  # folder of TensorBoard event files, if enabled
+SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # in TensorBoard
 FOLDERS = ("checkpoints", ERRORS)
-_READER_PATIENCE = 5.0  # seconds that whoever reads our output may let us wait
-_PIPE_BUF = 4096  # bytes that a pipe which takes any takes without waiting
+_READER_PATIENCE = 5.0  # seconds to wait for the reader of the output
+_PIPE_BUF = 4096  # bytes that a write to a ready pipe accepts without blocking
 
 
 class EpochMetrics(NamedTuple):
@@ -40,7 +40,7 @@ class EpochMetrics(NamedTuple):
         grad_norm: mean over the epoch's steps of the averaged gradient's norm before clipping.
         chars_per_sec: of the whole job, in this epoch.
         seconds: since training started, samples included.
-        valid_perplexity: exp of the loss on the held out text after this epoch; None where it was not read.
+        valid_perplexity: exp of the validation loss after this epoch; None if not evaluated.
     """
 
     epoch: int
@@ -55,44 +55,44 @@ class EpochMetrics(NamedTuple):
 
 
 class RunLog:
-    """The log of every rank but the root: silent."""
+    """The silent log of every rank except the root."""
 
     def start(
         self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int, initial_chars: int = 0
     ) -> None:
-        """Write config.json and run.json and begin to show progress."""
+        """Write config.json and run.json, and start the progress display."""
 
     def sync(self) -> None:
-        """Bring what was written to the disk."""
+        """Sync the written files to disk."""
 
     def say(self, line: str) -> None:
         """Show one line, and keep it in log.txt."""
 
     def note(self, line: str) -> None:
-        """Keep one line in log.txt, and show it to nobody."""
+        """Write one line to log.txt without showing it."""
 
     def advance(self, chars: int) -> None:
         """Move the progress bar."""
 
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:
-        """Write an epoch's JSON line and, where `show`, its human line."""
+        """Write an epoch's JSON line and, if `show`, its console line."""
 
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:
-        """Keep where the time of an epoch's sampled steps went, a line a step and worker."""
+        """Write the times of an epoch's profiled steps, one line per step and worker."""
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
-        """Show and keep a sample."""
+        """Show and write a sample."""
 
     def finish(self) -> None:
-        """Draw perplexity.png and say where everything is."""
+        """Draw perplexity.png and show the run directory."""
 
 
 @contextlib.contextmanager
 def _written(path: Path) -> Iterator[None]:
-    """Around what writes `path`.
+    """Wrap code that writes `path`.
 
     Raises:
-        UserError: where the disk does not take it: a run that nobody could read afterwards is not worth its time.
+        UserError: if writing fails; the run ends, because its results would be lost.
     """
     try:
         yield
@@ -103,7 +103,7 @@ def _written(path: Path) -> Iterator[None]:
 
 
 class RootLog(RunLog):
-    """The root's log: files in `run_dir`, lines and a progress bar for the person who watches."""
+    """The root's log: files in `run_dir`, and console lines with a progress bar."""
 
     def __init__(
         self,
@@ -113,21 +113,22 @@ class RootLog(RunLog):
         lock: Optional[IO[str]] = None,
         with_events: bool = False,
     ) -> None:
-        """Write into `run_dir`, as this job's from now on.
+        """Claim `run_dir` for this job and open its log files.
 
         Args:
             run_dir: the folder.
             overwrite: delete the run that it holds.
-            resumed_epochs: go on with the run that it holds, of which so many epochs count; what was written of later
-                ones is written again.
-            lock: what `claim` returned, if that was called already.
-            with_events: write event files for TensorBoard too.
+            resumed_epochs: resume the run that it holds after this number of epochs; records of later epochs are
+                discarded.
+            lock: from `claim`, if it was already called.
+            with_events: also write event files for TensorBoard.
 
         Raises:
-            UserError: naming --run-dir, when it holds a run that nobody spoke of, or cannot be written.
+            UserError: naming --run-dir, if it holds a run that is neither resumed nor overwritten, or cannot be
+                written.
         """
         if with_events:
-            require_writer()  # before anything is lost
+            require_writer()  # before any file is deleted
         self.run_dir = run_dir
         self._history: List[EpochMetrics] = []
         held = [] if resumed_epochs is not None else _held(run_dir, overwrite)
@@ -158,7 +159,7 @@ class RootLog(RunLog):
         for name, facts in (("config.json", config), ("run.json", card)):
             text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
             with _written(self.run_dir / name):
-                # A path that is not UTF-8 comes as lone surrogates, and leaves as their JSON escapes.
+                # A non-UTF-8 path contains lone surrogates, which are written as JSON escapes.
                 (self.run_dir / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         self._epochs = epochs
         if self._interactive:
@@ -241,7 +242,7 @@ class RootLog(RunLog):
 
 
 def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
-    """Perplexity against the epoch, on a logarithmic axis; nothing where there is no epoch."""
+    """Plot perplexity against the epoch on a logarithmic axis; do nothing without an epoch."""
     if not history:
         return
     import matplotlib as mpl
@@ -273,17 +274,17 @@ def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
 
 
 def _console() -> "tuple[IO[str], bool]":
-    """Where the person watches, and whether that is a terminal.
+    """Return the output stream, and whether it is a terminal.
 
-    horovodrun's pipes swallow carriage returns; its caller may name the terminal itself in LSTM_DIST_TERMINAL.
+    horovodrun's pipes drop carriage returns, so its caller may name the terminal in LSTM_DIST_TERMINAL.
     """
     terminal = os.environ.get("LSTM_DIST_TERMINAL")
     if terminal:
         try:
-            # Not O_TRUNC and not as the controlling terminal: it may be a file, and it is the caller's.
+            # Without O_TRUNC, because it may be a file; with O_NOCTTY, because the terminal belongs to the caller.
             number = os.open(terminal, os.O_WRONLY | os.O_NOCTTY)
         except OSError:
-            pass  # another host than the launcher's
+            pass  # this host is not the launcher's
         else:
             if os.isatty(number):
                 return open(number, "w", encoding="utf-8", errors="backslashreplace"), True
@@ -296,10 +297,10 @@ def _json_line(record: Dict[str, Any]) -> str:
 
 
 def _held(run_dir: Path, overwrite: bool) -> List[Path]:
-    """The files of the run that `run_dir` holds, which are to be deleted.
+    """Return the files of an existing run in `run_dir`, for deletion.
 
     Raises:
-        UserError: when that is not allowed, or something is in the way: what is refused has not lost half of the run.
+        UserError: before any file is deleted, if there are files but `overwrite` is false, or a file type is wrong.
     """
     known = [run_dir / name for name in RUN_FILES]
     patterns = ("checkpoints/*.safetensors*", f"{ERRORS}/*.json", f"{EVENTS}/events.*")
@@ -321,7 +322,7 @@ def _held(run_dir: Path, overwrite: bool) -> List[Path]:
 
 
 def _go_on(run_dir: Path, epochs: int) -> List[EpochMetrics]:
-    """Forget what was written after the first `epochs`, and why the run ended; the metrics that remain."""
+    """Discard the recorded causes and all records after the first `epochs`; return the remaining metrics."""
     status.clear(run_dir)
     for name in ("metrics.jsonl", "samples.jsonl", TIMES):
         if name != TIMES or (run_dir / TIMES).exists():
@@ -331,7 +332,7 @@ def _go_on(run_dir: Path, epochs: int) -> List[EpochMetrics]:
 
 
 def _keep_epochs(path: Path, epochs: int) -> None:
-    """Cut a file of JSON lines behind its last line of the first `epochs` epochs."""
+    """Truncate a file of JSON lines after the last line of the first `epochs` epochs."""
     kept = 0
     with path.open("r+b") as file:
         for line in file:
@@ -342,7 +343,7 @@ def _keep_epochs(path: Path, epochs: int) -> None:
 
 
 def _epoch(line: bytes) -> float:
-    """Of a JSON line; infinite where it is none, as what was written last may be after a machine's crash."""
+    """Return the epoch of a JSON line; infinite if invalid, as the last line may be after a machine crash."""
     try:
         return int(json.loads(line)["epoch"])
     except (ValueError, TypeError, KeyError):
@@ -350,13 +351,13 @@ def _epoch(line: bytes) -> float:
 
 
 def _write_in_time(stream: IO[str], text: str) -> bool:
-    """Write unless nobody takes it: a launcher that has stopped reading must not hold the job up for ever.
+    """Write with a timeout, and return whether it succeeded: a launcher that stops reading must not block the job.
 
-    A person at a terminal may stop it for as long as the watchdog lets them, or close it.
+    A terminal has no timeout: a user may pause it until the watchdog ends the job, or close it.
 
     Raises:
-        BrokenPipeError: when the reader of a pipe is gone.
-        UserError: when it goes to a disk that does not take it.
+        BrokenPipeError: if the reader of a pipe is gone.
+        UserError: if the output is a file and the write fails.
     """
     try:
         if stream.isatty():
@@ -370,7 +371,7 @@ def _write_in_time(stream: IO[str], text: str) -> bool:
                 return False
             os.write(stream.fileno(), data[start : start + _PIPE_BUF])
     except OSError as error:
-        if error.errno == errno.EIO:  # the terminal was closed, which comes with a signal if it concerns the run
+        if error.errno == errno.EIO:  # the terminal was closed; if that concerns the run, it also gets a signal
             return False
         if error.errno == errno.EPIPE:
             raise

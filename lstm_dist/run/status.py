@@ -1,7 +1,7 @@
-"""How a run is doing, in files: `status.json`, and `errors/rank<r>.json` of each rank that failed.
+"""The status of a run in files: `status.json`, and `errors/rank<r>.json` for each rank that failed.
 
-A launcher flattens every exit status to 1 and shows the survivors' complaints last. The first cause has to be where a
-person, or the program that restarts the job, can find it.
+A launcher maps every exit status to 1 and shows the errors of the surviving ranks last. These files make the first
+cause available to users and to the program that restarts the job.
 """
 
 import contextlib
@@ -27,8 +27,8 @@ class Cause(NamedTuple):
         status: an ExitStatus.
         kind: the exception's name.
         message: one line.
-        rank, host, pid: whose it is.
-        step: the last that was finished.
+        rank, host, pid: of the failed process.
+        step: the last finished one.
         time: seconds since 1970.
     """
 
@@ -42,14 +42,14 @@ class Cause(NamedTuple):
     time: float
 
     def describe(self) -> str:
-        """One line."""
+        """Describe the cause in one line."""
         return f"rank {self.rank} on {self.host}, after step {self.step}: {self.message}"
 
 
 def write_status(run_dir: Path, state: str, **facts: Any) -> None:
     """Replace status.json; `state` is running, finished, stopped or failed.
 
-    A disk that does not take it ends nothing: checkpoints and metrics are what a run is worth.
+    Write errors are ignored, because only checkpoints and metrics are essential.
     """
     who = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": os.environ.get(ATTEMPT)}
     with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def write_status(run_dir: Path, state: str, **facts: Any) -> None:
 
 
 def record(run_dir: Path, rank: int, step: int, status: int, kind: str, message: str) -> None:
-    """Leave the first cause of this rank's end; a disk that does not take it changes nothing about the end."""
+    """Write the first cause of this rank's failure; write errors are ignored, as they must not replace the cause."""
     path = run_dir / ERRORS / f"rank{rank}.json"
     cause = Cause(int(status), kind, message, rank, socket.gethostname(), os.getpid(), step, time.time())
     with contextlib.suppress(OSError):
@@ -66,13 +66,13 @@ def record(run_dir: Path, rank: int, step: int, status: int, kind: str, message:
 
 
 def clear(run_dir: Path) -> None:
-    """Forget the causes of an earlier part of the run."""
+    """Delete the causes of an earlier part of the run."""
     for path in (run_dir / ERRORS).glob("rank*.json"):
         path.unlink()
 
 
 def read_status(run_dir: Path) -> Any:
-    """What status.json says; an empty mapping where there is none."""
+    """Return the content of status.json; an empty mapping if it is missing or invalid."""
     try:
         return json.loads((run_dir / STATUS).read_bytes())
     except (OSError, ValueError):
@@ -80,7 +80,7 @@ def read_status(run_dir: Path) -> Any:
 
 
 def first_cause(run_dir: Path) -> Optional[Cause]:
-    """The earliest cause that is not merely the loss of another rank; where there is none, the earliest of all."""
+    """Return the earliest cause other than the loss of a peer; otherwise the earliest of all, None without any."""
     causes: List[Cause] = []
     for path in (run_dir / ERRORS).glob("rank*.json"):
         with contextlib.suppress(OSError, ValueError, TypeError):
@@ -91,11 +91,11 @@ def first_cause(run_dir: Path) -> Optional[Cause]:
 
 
 def why(run_dir: Path, lost: str = "") -> str:
-    """Why a run that did not end well has ended, as far as its files tell; one line, empty where they do not.
+    """Return why a run failed according to its files, in one line; empty if unknown.
 
     Args:
         run_dir: of the run.
-        lost: who is known to have ended without a word; otherwise the ranks that have left none.
+        lost: the processes known to have ended without an error record; by default, the ranks without one.
     """
     cause, status = first_cause(run_dir), read_status(run_dir)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
@@ -106,7 +106,7 @@ def why(run_dir: Path, lost: str = "") -> str:
 
 
 def _silent_ranks(run_dir: Path) -> str:
-    """The ranks that left no error, and their hosts."""
+    """Return the ranks without an error record, and their hosts."""
     try:
         ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
     except (OSError, ValueError, KeyError):
@@ -129,5 +129,5 @@ def _replace(path: Path, record: Any) -> None:
 
 
 if __name__ == "__main__":
-    if read_status(Path(sys.argv[1])).get("attempt") == os.environ.get(ATTEMPT):  # and not of another job's run
+    if read_status(Path(sys.argv[1])).get("attempt") == os.environ.get(ATTEMPT):  # ignore another job's status
         sys.stdout.write(f"{why(Path(sys.argv[1]))}\n")

@@ -1,4 +1,4 @@
-"""Why a run is asked to stop: a signal, a file, the end of its time or of its launcher. Agreed between two steps."""
+"""Stop requests: a signal, a file, the time limit or the end of the launcher. Workers agree on them between steps."""
 
 import contextlib
 import math
@@ -13,22 +13,22 @@ from lstm_dist.cluster.launcher_watch import Owner
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 FILE = "STOP"
 LAUNCHER_ENDED = "the end of horovodrun"
-_LOOK_EVERY = 0.5  # seconds between two looks for file and launcher: a shared file system answers slowly
+_LOOK_EVERY = 0.5  # seconds between two checks of file and launcher, as shared file systems are slow
 
 
 def heeded() -> List[int]:
-    """Those of SIGNALS that this process is to heed: not SIGHUP under nohup, which asks to outlive its terminal."""
+    """Return those of SIGNALS to handle: all but SIGHUP under nohup, where the process must outlive its terminal."""
     return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 class Stop:
-    """While it is entered, the SIGNALS only leave a word here; `asked` is where the run looks.
+    """Context manager in which SIGNALS only set `reason`; the run polls `asked`.
 
-    A handler that did more, or raised, would do so inside MXNet one time in twenty, which loses exceptions in the
-    `__del__` of an array; and a rank that left by itself would leave the others waiting.
+    The handler must not raise: one time in twenty it would run inside MXNet, which loses exceptions in the `__del__`
+    of an array. Also, a rank that ended alone would leave the others waiting.
 
     Attributes:
-        reason: the first signal or other cause, empty while there is none.
+        reason: the first signal or other cause; empty if there is none.
     """
 
     def __init__(self) -> None:
@@ -39,17 +39,17 @@ class Stop:
         self._owner = Owner()
 
     def watch(self, folder: Path, deadline: float) -> None:
-        """Stop for a file STOP in `folder` as well, and at `deadline`, a moment of `time.monotonic`."""
+        """Also stop if `folder` contains a file STOP, and at `deadline`, in `time.monotonic` seconds."""
         self._file, self._deadline = folder / FILE, deadline
 
     def forget(self) -> None:
-        """Remove the file, so that it does not stop the next part of the run."""
+        """Remove the file, so that it does not stop the resumed run."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)
 
     def asked(self) -> bool:
-        """Whether this worker wants the run to stop."""
+        """Return whether this worker requests a stop."""
         now = time.monotonic()
         if not self.reason and now >= self._deadline:
             self.reason = "--time-limit"
@@ -72,12 +72,12 @@ class Stop:
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         for number, handler in self._previous.items():
-            # A launcher tells the last ranks to end as soon as the first one has: they end with a status of their own.
+            # A launcher signals the remaining ranks once the first has ended; ignore it to keep their own exit status.
             signal.signal(number, signal.SIG_IGN if isinstance(error, SystemExit) else handler)
 
 
 def _whose(file: Path) -> str:
-    """What whoever made a file has written into it, in parentheses."""
+    """Return the content of a stop file in parentheses; empty if there is none."""
     with contextlib.suppress(OSError):
         word = file.read_text(encoding="utf-8", errors="replace")[:80].strip()
         return f" ({word})" if word else ""

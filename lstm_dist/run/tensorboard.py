@@ -1,4 +1,4 @@
-"""A run's epochs and samples as event files, for those who watch them with TensorBoard."""
+"""TensorBoard event files with a run's epochs and samples."""
 
 import time
 from pathlib import Path
@@ -8,10 +8,10 @@ from lstm_dist.errors import ExitStatus, UserError
 
 
 def require_writer() -> None:
-    """Refuse to begin without it.
+    """Check that tensorboardX is installed.
 
     Raises:
-        UserError: naming --tensorboard, when it is not installed.
+        UserError: naming --tensorboard, if it is not.
     """
     try:
         import tensorboardX  # noqa: F401
@@ -23,17 +23,17 @@ def require_writer() -> None:
 
 
 class Events:
-    """The event file of one part of a run; written at once, without a thread that a full disk would end."""
+    """The event file of one part of a run; written synchronously, because a full disk would end a writer thread."""
 
     def __init__(self, folder: Path, first_epoch: int) -> None:
-        """Begin one.
+        """Create the event file.
 
         Args:
             folder: of the event files.
-            first_epoch: that this part tells of: what an earlier part said of it and later ones no longer counts.
+            first_epoch: of this part; TensorBoard discards earlier parts' events from this epoch on.
 
         Raises:
-            OSError: when it cannot be written; so do all that follow.
+            OSError: if it cannot be written; the other methods raise it too.
         """
         from tensorboardX import summary
         from tensorboardX.event_file_writer import EventsWriter
@@ -47,17 +47,17 @@ class Events:
         self._writer.flush()
 
     def epoch(self, epoch: int, numbers: Dict[str, float]) -> None:
-        """Numbers of an epoch, by name."""
+        """Write the numbers of an epoch, by name."""
         for name, value in numbers.items():
             self._write(epoch, self._summary.scalar(name, value))
         self._writer.flush()
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
-        """A sample."""
+        """Write a sample."""
         self._write(epoch, self._summary.text(f"sample/{prefix}", text))
 
     def close(self) -> None:
-        """Bring everything to the file."""
+        """Flush and close the file."""
         self._writer.close()
 
     def _write(self, epoch: int, summary: Any) -> None:

@@ -1,9 +1,9 @@
-"""The watchdog: a worker that has not moved for too long ends itself, says where it was, and so ends the job.
+"""The watchdog: ends a worker without progress, and thereby the job, after reporting where it was.
 
-So does one that is still connecting when its launcher has gone. Neither Horovod nor MPI does this: under Gloo
-Horovod's stall inspector never fires, and under MPI nobody notices a rank that is frozen. Two timers, because a thread
-cannot run while another one keeps Python's lock, and faulthandler's, which can, knows no better status than 1 and
-writes no files.
+It also ends a worker that is still connecting after its launcher has ended. Neither Horovod nor MPI does this: under
+Gloo, Horovod's stall inspector never fires, and MPI does not detect a frozen rank. There are two timers, because a
+Python thread cannot run while another one holds the GIL, and faulthandler's timer, which can, exits with status 1 only
+and writes no files.
 """
 
 import faulthandler
@@ -19,11 +19,11 @@ from typing import Callable, Optional, Type
 from lstm_dist.cluster.launcher_watch import Owner
 from lstm_dist.errors import ExitStatus, print_error
 
-STARTING = 300.0  # seconds that the start may take before the configuration is known
-# Times the limit: what the root does alone, while the others wait for it, may take longer than a step.
+STARTING = 300.0  # seconds allowed for the start, until the configuration is known
+# Factors of the limit: work of the root for which the others wait may take longer than a step.
 PHASES = {"start": 1.0, "step": 1.0, "samples": 3.0, "checkpoint": 3.0}
-_REARM_EVERY = 0.25  # seconds between two moves of faulthandler's timer, each of which costs 40 us
-_LAST_WORDS = 10.0  # seconds that the end of a stuck worker may take
+_REARM_EVERY = 0.25  # seconds between two resets of faulthandler's timer, each of which costs 40 us
+_LAST_WORDS = 10.0  # seconds allowed for the final report of a stuck worker
 
 _STDERR = 2
 
@@ -31,12 +31,12 @@ OnStall = Callable[[str, ExitStatus], None]
 
 
 class Watchdog:
-    """Runs from `__enter__` on; everything that moves calls `beat`.
+    """Context manager that ends the process if `beat` is not called in time.
 
     Attributes:
-        limit: seconds without a beat after which the process ends, times the phase's factor.
-        on_stall: told the message and the status before the end.
-        step: the last that was finished, as far as it was told.
+        limit: allowed seconds without a beat, multiplied by the phase's factor.
+        on_stall: called with the message and the status before the process ends.
+        step: the last finished step that was reported.
     """
 
     def __init__(self, limit: float = STARTING) -> None:
@@ -51,7 +51,7 @@ class Watchdog:
         self._owner = Owner()
 
     def beat(self, phase: str, step: int = 0) -> None:
-        """Something has moved, `step` is finished, and what comes next is `phase`, one of PHASES."""
+        """Report progress: `step` is finished, and `phase`, one of PHASES, comes next."""
         self.step = step
         self._last, changed, self._phase = time.monotonic(), phase != self._phase, phase
         if changed or self._last > self._armed + min(_REARM_EVERY, self.limit / 10):
@@ -66,7 +66,7 @@ class Watchdog:
         while not self._over.wait(min(_REARM_EVERY, self.limit / 10)):
             before, looked = looked, time.monotonic()
             still = looked - self._last
-            if self._phase == "start" and self._owner.has_ended():  # while it connects, it looks for nothing itself
+            if self._phase == "start" and self._owner.has_ended():  # nothing else checks while connecting
                 print_error(f"a worker on {socket.gethostname()} ends, as horovodrun has ended")
                 os._exit(ExitStatus.PEER_LOST)
             if still > self._allowed():
@@ -79,7 +79,7 @@ class Watchdog:
             where = "was itself frozen, as by SIGSTOP, a suspended machine or a held lock of Python"
         message = f"no {self._phase} for {seconds:.0f} s (--stall-timeout {self.limit:g}): it {where}"
         status = ExitStatus.PEER_LOST if waits else ExitStatus.INTERNAL
-        # What is told may be stuck where the rank is, on a disk that does not answer: the other timer gives it a while.
+        # Reporting may block like the rank itself, as on an unresponsive disk, so faulthandler's timer limits it.
         faulthandler.dump_traceback_later(_LAST_WORDS, exit=True, file=_STDERR)
         try:
             faulthandler.dump_traceback(file=_STDERR)
@@ -90,8 +90,8 @@ class Watchdog:
             os._exit(status)
 
     def __enter__(self) -> "Watchdog":
-        # A crash inside of MXNet or Horovod says where Python was, and is the end. MXNet's own handlers call exit,
-        # which waits for threads that wait for Python's lock, which the crashed thread may hold: at times, a hang.
+        # A crash in MXNet or Horovod must print Python's stack and end the process. MXNet's own handlers call exit,
+        # which waits for threads that need the GIL; if the crashed thread holds it, the process hangs.
         for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE):
             signal.signal(number, signal.SIG_DFL)
         faulthandler.enable(file=_STDERR)
@@ -107,6 +107,6 @@ class Watchdog:
 
 
 def _waits_for_others(frame: Optional[FrameType]) -> bool:
-    """Whether a thread is inside of MXNet or Horovod, where it waits for a device or for other ranks."""
+    """Return whether a thread is inside MXNet, Horovod or MPI, where it waits for a device or for other ranks."""
     module = "" if frame is None else str(frame.f_globals.get("__name__"))
     return module.split(".")[0] in ("mxnet", "horovod", "mpi4py")

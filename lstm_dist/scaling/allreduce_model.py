@@ -1,28 +1,27 @@
-"""What an allreduce costs: a few constants, fitted to measurements, that predict it for other sizes and workers.
+"""Model the cost of an allreduce with a few constants, fitted to measurements, to predict other sizes and workers.
 
-A message of n bytes takes alpha + n beta seconds (Hockney 1994), adding up included. An allreduce of n bytes over N
-workers sends so many messages one after another, and so many bytes in all (P is the largest power of two up to N and
-k = log2 P):
+A message of n bytes takes alpha + n beta seconds (Hockney 1994), including the summation. On its critical path, an
+allreduce of n bytes over N workers sends (P is the largest power of two up to N, k = log2 P):
 
-                          messages     bytes                where P < N, besides
+                          messages     bytes                in addition, if P < N
     recursive doubling    k            k n                  1 + (N - P) / N, (1 + (N - P) / N) n
     Rabenseifner          2 k          2 (P - 1) / P n      3, 2 n
     ring                  2 (N - 1)    2 (N - 1) / N n
 
-(Thakur, Rabenseifner, Gropp 2005; the ring: Patarasuk, Yuan 2009). All that is linear in alpha and beta. Every pair of
-workers counts as equally near: what was measured within one host says nothing about a network. Between SHORT and LONG
-a library changes algorithm and protocol several times; what was measured there is not fitted to, and taken for long.
-Of short messages this is the mean over the workers: the N - P that hand in their part first are told the result last.
+(Thakur, Rabenseifner, Gropp 2005; the ring: Patarasuk, Yuan 2009). All costs are linear in alpha and beta. All pairs
+of workers are assumed equally distant, so measurements within one host do not predict a network. Between SHORT and
+LONG, libraries switch algorithm and protocol several times; these sizes are left out of the fit, and predicted as long.
+Short-message costs are means over the workers, as the N - P extra workers receive the result last.
 """
 
 from typing import Literal, NamedTuple, Sequence, Tuple
 
 from lstm_dist.experiments.fitting import fit_costs
 
-SHORT, LONG = 4096, 2**18  # bytes of a buffer: below and from where Open MPI 4.1 does the same over every network
+SHORT, LONG = 4096, 2**18  # bytes; below SHORT and from LONG on, Open MPI 4.1 uses the same algorithm on every network
 
-# "mpi": what Open MPI 4.1 does, recursive doubling of short messages and Rabenseifner's algorithm of long ones.
-# "ring": what Gloo does at every size, and in the main NCCL.
+# "mpi": Open MPI 4.1, with recursive doubling for short messages and Rabenseifner's algorithm for long ones.
+# "ring": Gloo at every size, and mostly NCCL.
 Algorithm = Literal["mpi", "ring"]
 
 
@@ -31,8 +30,8 @@ class Sample(NamedTuple):
 
     Attributes:
         workers: at least 2.
-        bytes: of the buffer that each of them gives.
-        seconds: from when all had come until a worker has the result, the mean over the workers.
+        bytes: size of each worker's buffer.
+        seconds: from the arrival of the last worker until a worker has the result, averaged over the workers.
     """
 
     workers: int
@@ -41,15 +40,15 @@ class Sample(NamedTuple):
 
 
 class Link(NamedTuple):
-    """The fitted constants, none below 0.
+    """The fitted constants, all >= 0.
 
     Attributes:
-        overhead: s a call, whatever N: what Horovod's negotiation costs even where the network is free.
-        alpha_short: s a message, of buffers below SHORT.
-        alpha: s a message, of longer ones: agreeing on a place for it first makes it three times alpha_short over TCP.
-        beta: s a byte.
-        algorithm: that of the allreduce.
-        residuals: measured / fitted - 1, one a sample that was fitted to.
+        overhead: s per call for any N: the cost of Horovod's negotiation even on an infinitely fast network.
+        alpha_short: s per message of buffers below SHORT.
+        alpha: s per message of longer buffers; over TCP about three times alpha_short, due to the rendezvous handshake.
+        beta: s per byte.
+        algorithm: the allreduce algorithm.
+        residuals: measured / fitted - 1, one per fitted sample.
     """
 
     overhead: float
@@ -61,11 +60,11 @@ class Link(NamedTuple):
 
     @property
     def without_latency(self) -> "Link":
-        """The same where bytes cost what they do, and nothing else costs anything."""
+        """Return a link with the same cost per byte and no other costs."""
         return self._replace(overhead=0.0, alpha_short=0.0, alpha=0.0)
 
     def seconds(self, workers: int, size: float) -> float:
-        """Predicted time of an allreduce of `size` bytes; 0 for one worker, who has nobody to send to."""
+        """Predict the time of an allreduce of `size` bytes; 0 for one worker, which has nothing to send."""
         if workers == 1:
             return 0.0
         messages, sent = traffic(workers, size, self.algorithm)
@@ -74,12 +73,12 @@ class Link(NamedTuple):
 
 
 def traffic(workers: int, size: float, algorithm: Algorithm) -> Tuple[float, float]:
-    """Messages, and their bytes in all, that an allreduce of `size` bytes sends one after another."""
+    """Return the messages, and their total bytes, on the critical path of an allreduce of `size` bytes."""
     if algorithm == "ring":
         return 2 * (workers - 1), 2 * (workers - 1) / workers * size
     doublings = workers.bit_length() - 1
     power = 2**doublings
-    # Workers beyond the power of two hand in their part before, and are given the result after.
+    # Workers beyond the power of two send their part first, and receive the result last.
     beyond = workers > power
     if size < SHORT:
         messages = doublings + beyond * (1 + (workers - power) / workers)
@@ -88,18 +87,18 @@ def traffic(workers: int, size: float, algorithm: Algorithm) -> Tuple[float, flo
 
 
 def fit_link(samples: Sequence[Sample], algorithm: Algorithm = "mpi", negotiated: bool = True) -> Link:
-    """The constants of the least squared relative errors.
+    """Fit the constants by least squares of the relative errors.
 
-    One number of workers cannot tell what a call costs from what its messages cost. The messages then get all, and
-    overhead is 0: predictions for more workers err on the slow side.
+    A single N cannot separate the cost of a call from that of its messages. All of it is then attributed to messages,
+    and overhead is 0, so that predictions for more workers err on the slow side.
 
     Args:
-        samples: of several sizes both below SHORT and from LONG on, better of several numbers of workers too.
-        algorithm: that of the allreduce that was measured.
-        negotiated: whether a call costs something besides its messages, as Horovod's does and MPI's own does not.
+        samples: several sizes both below SHORT and from LONG on, preferably for several N.
+        algorithm: the measured allreduce algorithm.
+        negotiated: whether a call has a cost besides its messages, as with Horovod but not with plain MPI.
 
     Raises:
-        ValueError: when a sample is unusable, or when all together do not determine the constants.
+        ValueError: if a sample is invalid, or if the samples do not determine the constants.
     """
     alone = [sample for sample in samples if sample.workers < 2]
     if alone:

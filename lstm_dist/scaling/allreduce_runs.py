@@ -1,4 +1,4 @@
-"""Measuring the allreduce alone: by way of Horovod, as a step has it, and by MPI itself, as the network could do it."""
+"""Measure the allreduce alone: with Horovod, as in a training step, and with plain MPI as the lower bound."""
 
 import json
 from typing import Any, Dict, List, NamedTuple, Sequence
@@ -11,14 +11,14 @@ PROGRAM = ("-m", "lstm_dist.scaling.allreduce_worker")
 
 
 class Probe(NamedTuple):
-    """One job: a way of sending, horovod-mpi, horovod-gloo or mpi, and the number of workers."""
+    """One job: the communication path (horovod-mpi, horovod-gloo or mpi) and the number of workers."""
 
     path: str
     workers: int
 
     @property
     def name(self) -> str:
-        """By which its folder is called."""
+        """The name of the probe's folder."""
         return f"{self.path}-n{self.workers:03d}"
 
 
@@ -36,25 +36,25 @@ class Network:
 
     @property
     def workers(self) -> Dict[str, int]:
-        """Their numbers, by the names of all probes, in the order in which these are to be run."""
+        """Number of workers of each probe, by name, in execution order."""
         return {name: probe.workers for name, probe in self._probes.items()}
 
     def command(self, name: str) -> List[str]:
-        """The command of a probe's job."""
+        """Return the command of a probe's job."""
         probe, result = self._probes[name], (self.folder / name / "result.json").resolve()
         controller = "gloo" if probe.path == "horovod-gloo" else "mpi"
         program = [*PROGRAM, probe.path, str(result), *self._limits]
         return self._launcher.program(probe.workers, program, controller)
 
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
-        """Run a probe, in an environment with these variables too; its row."""
+        """Run a probe with these additional environment variables and return its row."""
         place = self.folder / name
         place.mkdir(parents=True, exist_ok=True)
         environment = {**self._launcher.environment(), "OMP_NUM_THREADS": "1", **variables}
         return self.row(name, execute(self.command(name), place / "output.txt", environment))
 
     def row(self, name: str, outcome: Outcome) -> Dict[str, Any]:
-        """That of a probe whose job has ended so."""
+        """Return the row of a completed probe."""
         result = self.folder / name / "result.json"
         return {
             **self._source.row(name, outcome, result), **self._probes[name]._asdict(),

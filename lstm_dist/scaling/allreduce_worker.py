@@ -1,8 +1,8 @@
-"""Times the allreduce of one buffer, from 1 KiB on, between the workers that a launcher starts.
+"""Time the allreduce of one buffer, from 1 KiB on, between the workers that a launcher starts.
 
 python -m lstm_dist.scaling.allreduce_worker PATH FILE SECONDS MIB
 
-PATH is horovod-mpi, horovod-gloo or mpi; SECONDS is how long each size is measured, MIB the largest size.
+PATH is horovod-mpi, horovod-gloo or mpi; SECONDS is the measuring time per size, MIB the largest size.
 """
 
 import json
@@ -21,17 +21,17 @@ from lstm_dist.errors import one_line_errors
 from lstm_dist.run.watchdog import Watchdog
 
 SMALLEST = 1024  # bytes
-FEWEST, MOST = 4, 200  # repetitions of a size
+FEWEST, MOST = 4, 200  # repetitions per size
 
 
 class Way(NamedTuple):
-    """A way of sending.
+    """A communication path.
 
     Attributes:
-        rank: of this worker.
-        meet: returns when all workers have come.
-        prepare: makes what sums a buffer of so many bytes over all workers, and returns when that is done.
-        collect: everybody's text, in the order of ranks.
+        rank: rank of this worker.
+        meet: barrier, returns when all workers have arrived.
+        prepare: returns a function that sums a buffer of this many bytes over all workers and blocks until done.
+        collect: gathers every worker's text, in rank order.
     """
 
     rank: int
@@ -41,7 +41,7 @@ class Way(NamedTuple):
 
 
 def through_horovod(world: World) -> Way:
-    """As World.average_ sends the gradients of a step."""
+    """Return the path of World.average_, which averages the gradients of a step."""
     from mxnet import nd
 
     def prepare(size: int) -> Callable[[], Any]:
@@ -58,7 +58,7 @@ def through_horovod(world: World) -> Way:
 
 
 def through_mpi() -> Way:
-    """By MPI's own Allreduce, with no Horovod beside it."""
+    """Return the path of plain MPI's Allreduce, without Horovod."""
     mpi = MpiGroup.open().comm
 
     def prepare(size: int) -> Callable[[], Any]:
@@ -69,9 +69,9 @@ def through_mpi() -> Way:
 
 
 def measure(way: Way, size: int, seconds: float) -> List[float]:
-    """The seconds of every repetition: the mean over the workers, each from when all had come.
+    """Return the seconds of every repetition, from the arrival of the last worker, averaged over the workers.
 
-    Not the longest: who is told last that all have come waits less, and who is told first waits for that one too.
+    The maximum would be biased: a worker that leaves the barrier first also waits for the one that leaves it last.
     """
     send = way.prepare(size)
 
@@ -81,7 +81,7 @@ def measure(way: Way, size: int, seconds: float) -> List[float]:
         send()
         return time.perf_counter() - began
 
-    once()  # the first of a buffer takes its way through Horovod's negotiation, and its pages from the system
+    once()  # warm-up: a buffer's first call includes Horovod's full negotiation and page faults
     slowest = max(float(text) for text in way.collect(str(once())))
     times = [once() for _ in range(int(min(MOST, max(FEWEST, seconds / slowest))))]
     everybodys = [json.loads(text) for text in way.collect(json.dumps(times))]
@@ -89,7 +89,7 @@ def measure(way: Way, size: int, seconds: float) -> List[float]:
 
 
 class Plan(NamedTuple):
-    """What is to be measured: how long each size, which sizes, and where it is written."""
+    """What to measure: seconds per size, the sizes, and the output file."""
 
     seconds: float
     sizes: List[int]
@@ -97,7 +97,7 @@ class Plan(NamedTuple):
 
 
 def measure_all(way: Way, plan: Plan, watchdog: Watchdog, process: Dict[str, Any]) -> None:
-    """All sizes; the first worker writes them, and where they were measured."""
+    """Measure all sizes; rank 0 writes the times and the description of the processes."""
     ranks, rows = [json.loads(text) for text in way.collect(json.dumps(describe_rank("cpu")))], []
     for number, size in enumerate(plan.sizes, 1):
         rows.append({"bytes": size, "seconds": measure(way, size, plan.seconds)})
@@ -107,8 +107,8 @@ def measure_all(way: Way, plan: Plan, watchdog: Watchdog, process: Dict[str, Any
 
 
 def main(path: str, file: str, seconds: str, largest: str) -> None:
-    """Measure one way."""
-    pin_to_cores()  # before MXNet is loaded
+    """Measure one path."""
+    pin_to_cores()  # must precede the import of MXNet
     process = describe_process()
     doublings = (int(largest) * 2**20 // SMALLEST).bit_length()
     plan = Plan(float(seconds), [SMALLEST * 2**k for k in range(doublings)], Path(file))

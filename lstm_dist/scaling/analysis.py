@@ -1,4 +1,4 @@
-"""Everything that follows from an experiment's rows, as numbers; what is said and drawn is made of these alone."""
+"""Compute all numbers of a report from an experiment's rows; its text and pictures use only these."""
 
 from typing import List, NamedTuple, Optional
 
@@ -8,11 +8,11 @@ from lstm_dist.scaling.records import Point, Rows
 
 
 class Mode(NamedTuple):
-    """Weak or strong scaling; the lists are in the order of the number of workers.
+    """Weak or strong scaling; the lists are ordered by number of workers.
 
     Attributes:
         name: "weak" or "strong".
-        steps: predicted beside measured; a number of workers is missing whose steps were not sampled.
+        steps: predicted and measured; without numbers of workers whose steps were not sampled.
     """
 
     name: str
@@ -25,13 +25,13 @@ class Mode(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """All.
+    """All findings.
 
     Attributes:
-        modes: those of which something was measured.
-        wires: one a path.
-        wire: the path that the training jobs took, if it has a link.
-        reaches: time to perplexity, one a batch and number of workers.
+        modes: modes with measurements.
+        wires: one per path.
+        wire: the path that the training jobs used, if it has a link.
+        reaches: time to perplexity, one per batch and number of workers.
     """
 
     rows: Rows
@@ -41,18 +41,18 @@ class Findings(NamedTuple):
     reaches: List[time_to_perplexity.Reach]
 
     def failed(self, *modes: str) -> List[Point]:
-        """Training jobs of these modes that failed."""
+        """Return the failed training jobs of these modes."""
         return [point for point in self.rows.points if point.mode in modes and point.state == "failed"]
 
     @property
     def oversubscribed(self) -> List[int]:
-        """Numbers of workers that had no core each."""
+        """Numbers of workers that were oversubscribed."""
         groups = [reached.group for mode in self.modes for reached in mode.throughputs]
         return sorted({group.workers for group in groups if group.oversubscribed})
 
 
 def find(rows: Rows) -> Findings:
-    """All numbers."""
+    """Compute all findings."""
     wires = link_fits.wires(rows)
     own = link_fits.of_job(wires, rows.experiment.launcher)
     modes = [_mode(rows, name, own) for name in MODES if rows.finished(name)]

@@ -1,4 +1,4 @@
-"""What a step's time is lost to, in parts of the step: what bounds the job, and what would help."""
+"""Attribute the time of a step to losses: what limits the job, and what would help."""
 
 from typing import List, NamedTuple, Optional
 
@@ -7,15 +7,15 @@ from lstm_dist.scaling.step_breakdown import TimeSplit
 
 
 class Shares(NamedTuple):
-    """A sampled step, in parts that sum to 1.
+    """Fractions of a sampled step, which sum to 1.
 
     Attributes:
-        useful: compute, as much as one worker alone needs for so many streams.
-        shared: compute beyond that: memory and cores are shared, or a part of a step does not shrink with its streams.
+        useful: compute that one worker alone needs for the same number of streams.
+        shared: additional compute, from shared memory and cores or from work that does not shrink with the streams.
         wait: for the slowest worker.
-        latency, bandwidth: of the exchange, told apart as the link tells them; nan where there is no link.
-        exchange: both.
-        rest: cutting the window, clipping, updating.
+        latency, bandwidth: parts of the exchange by the fitted link; nan without a link.
+        exchange: the sum of both.
+        rest: cutting the window, clipping and updating.
     """
 
     split: TimeSplit
@@ -28,14 +28,14 @@ class Shares(NamedTuple):
     rest: float
 
     def losses(self) -> "List[tuple[str, float]]":
-        """All but `useful`, the largest first: their names above, and their shares."""
+        """Return the names and shares of all but `useful`, largest first."""
         told_apart = self.latency == self.latency
         names = ["shared", "wait", *(["latency", "bandwidth"] if told_apart else ["exchange"]), "rest"]
         return sorted(((name, getattr(self, name)) for name in names), key=lambda loss: -loss[1])
 
 
 def shares(splits: List[TimeSplit], wire: Optional[Wire]) -> List[Shares]:
-    """One a group, beside the one of one worker; none where that was not sampled."""
+    """Return one entry per group, relative to the one-worker group; none if that group was not sampled."""
     single = next((split for split in splits if split.group.workers == 1), None)
     return [_shares(split, single, wire) for split in splits] if single else []
 

@@ -1,4 +1,4 @@
-"""The pictures of a report."""
+"""Draw the pictures of a report."""
 
 from math import isfinite, log2
 from typing import Any, Dict, List, Sequence
@@ -38,7 +38,7 @@ _OF_PART = dict(zip(PARTS, (HUES[3], HUES[0], HUES[4], HUES[1], HUES[2])))
 
 @styled
 def of_throughput(modes: Sequence[Mode]) -> Picture:
-    """Characters a second of both modes, and the ideal."""
+    """Draw the throughput of both modes, and the ideal."""
     figure, axes = panel()
     for mode in modes:
         _estimates(axes, mode, [one.chars_per_sec for one in mode.throughputs])
@@ -58,7 +58,7 @@ def of_throughput(modes: Sequence[Mode]) -> Picture:
 
 @styled
 def of_efficiency(modes: Sequence[Mode]) -> Picture:
-    """Percent of the ideal speedup, of both modes."""
+    """Draw the parallel efficiency of both modes, in percent."""
     figure, axes = panel()
     for mode in modes:
         _estimates(axes, mode, [one.efficiency for one in mode.throughputs], 100)
@@ -73,7 +73,7 @@ def of_efficiency(modes: Sequence[Mode]) -> Picture:
 
 @styled
 def of_speedup(mode: Mode) -> Picture:
-    """Of one mode, with the laws as far as they were fitted."""
+    """Draw the speedup of one mode with its fitted laws."""
     figure, axes = panel()
     _estimates(axes, mode, [one.speedup for one in mode.throughputs])
     workers = _workers([mode])
@@ -89,7 +89,7 @@ def of_speedup(mode: Mode) -> Picture:
 
 @styled
 def of_times(mode: Mode) -> Picture:
-    """A bar a number of workers, made of the five times."""
+    """Draw one bar per number of workers, stacked from the five parts of a step."""
     figure, axes = panel(1.5 + 0.5 * len(mode.splits))
     for place, split in enumerate(mode.splits):
         _bar(axes, place, split, named=place == 0)
@@ -113,7 +113,7 @@ def _tick(group: Group) -> str:
 
 
 def _bar(axes: Axes, place: int, split: TimeSplit, named: bool) -> None:
-    """Hatched where the workers had no core each."""
+    """Draw one stacked bar, hatched if oversubscribed."""
     left = 0.0
     for part in PARTS:
         width = 100 * split.parts[part].mean / split.total
@@ -127,13 +127,13 @@ def _bar(axes: Axes, place: int, split: TimeSplit, named: bool) -> None:
 
 @styled
 def of_wires(wires: Sequence[Wire], gradients: int) -> List[Picture]:
-    """Time against size, one panel a path, all with the same axis; `gradients` is their size, in bytes."""
+    """Draw time against size, one panel per path with shared axes; `gradients` is the gradients' size in bytes."""
     times = [1000 * value for wire in wires for one in _drawn(wire) for value in (one.low, one.high)]
     return [_wire(wire, gradients, 0.7 * min(times), 1.4 * max(times)) for wire in wires if _drawn(wire)]
 
 
 def _wire(wire: Wire, gradients: int, least: float, most: float) -> Picture:
-    """Points measured, from quartile to quartile, and lines fitted; a colour and a marker a number of workers."""
+    """Draw measured quartiles and fitted lines, with a colour and a marker per number of workers."""
     figure, axes = panel(3.4)
     for workers, hue, marker in _series(wire):
         rows = [one for one in _drawn(wire) if one.workers == workers]
@@ -158,7 +158,7 @@ def _wire(wire: Wire, gradients: int, least: float, most: float) -> Picture:
 
 @styled
 def of_residuals(wire: Wire, gradients: int) -> Picture:
-    """How far the measured times are from the fitted ones."""
+    """Draw the relative residuals of the fit."""
     figure, axes = panel(2.9)
     fitted = [one for one in wire.measured if isfinite(one.residual)]
     for workers, hue, marker in _series(wire):
@@ -176,7 +176,7 @@ def of_residuals(wire: Wire, gradients: int) -> Picture:
 
 @styled
 def of_forecast(mode: Mode, forecast: Forecast) -> Picture:
-    """The step's time: measured where there are points, dashed with a band where there are none."""
+    """Draw the step time: points where measured, dashed lines with a band where predicted."""
     figure, axes = panel()
     known = [one for one in mode.throughputs if not one.group.oversubscribed]
     numbers, took = [one.group.workers for one in known], [1000 * one.step for one in known]
@@ -201,7 +201,7 @@ def of_forecast(mode: Mode, forecast: Forecast) -> Picture:
 
 @styled
 def of_reaches(reaches: Sequence[Reach]) -> List[Picture]:
-    """Three: characters that the target takes, characters a second, seconds; never in one panel."""
+    """Draw characters to the target, characters per second, and seconds, each in its own panel."""
     panels = (
         ("chars", "characters to the target (millions)", 1e-6, "Statistical efficiency: characters needed", HUES[2]),
         ("chars_per_sec", "characters a second (thousands)", 1e-3, "Hardware efficiency: characters a second", HUES[0]),
@@ -211,7 +211,7 @@ def of_reaches(reaches: Sequence[Reach]) -> List[Picture]:
 
 
 def _reach(reaches: Sequence[Reach], name: str, label: str, scale: float, caption: str, hue: str) -> Picture:
-    """Against the global batch; how many characters it takes does not depend on the cores."""
+    """Draw one quantity against the global batch; the characters needed do not depend on the cores."""
     figure, axes = panel()
     reached = [reach for reach in reaches if reach.repeats]
     streams = [reach.streams for reach in reached]
@@ -246,7 +246,7 @@ def _ideal(axes: Axes, workers: Sequence[int], values: Sequence[float]) -> None:
 
 
 def _curves(axes: Axes, laws: Laws) -> None:
-    """From one worker to the last that they were fitted to."""
+    """Draw the laws from one worker to the largest fitted N."""
     for law, line, hue in ((laws.amdahl, "-", HUES[2]), (laws.usl, "--", HUES[3])):
         if law:
             along = [2 ** (step / 20 * log2(laws.workers[-1])) for step in range(21)]
@@ -254,12 +254,12 @@ def _curves(axes: Axes, laws: Laws) -> None:
 
 
 def _drawn(wire: Wire) -> List[Measured]:
-    """One worker's MPI only copies; a call of Horovod's costs what it costs with one worker too."""
+    """Return the sizes to draw; with one worker, plain MPI is left out, as it only copies."""
     return [one for one in wire.measured if one.workers > 1 or wire.path != "mpi"]
 
 
 def _series(wire: Wire) -> "List[tuple[int, str, str]]":
-    """The numbers of workers that are drawn, each with a colour and a marker."""
+    """Return the drawn numbers of workers, each with a colour and a marker."""
     numbers = sorted({one.workers for one in wire.measured})
     drawn = {one.workers for one in _drawn(wire)}
     return [(n, HUES[k % len(HUES)], "osD^vPX"[k % 7]) for k, n in enumerate(numbers) if n in drawn]

@@ -1,6 +1,6 @@
-"""What compute and link say of a step: beside what was measured, and for numbers of workers that nobody has measured.
+"""Predict steps from compute and link, for measured and for larger numbers of workers.
 
-All workers wait for the slowest, then exchange [Valiant 1990, bulk-synchronous steps]:
+All workers wait for the slowest one, then exchange [Valiant 1990, bulk-synchronous steps]:
 
     seconds(N) = data + compute of the slowest + update + link(N, bytes)
 """
@@ -15,7 +15,7 @@ from lstm_dist.scaling.throughput import Group, Throughput
 
 
 class Step(NamedTuple):
-    """A step of a group: the slowest worker's own part and the link's, and the seconds that were measured of both."""
+    """A step of a group: the predicted own part of the slowest worker and of the link, and the measured seconds."""
 
     group: Group
     predicted: Prediction
@@ -28,7 +28,7 @@ class Step(NamedTuple):
 
 
 class Far(NamedTuple):
-    """A predicted step, seconds: the middle, and the edges that Forecast tells of."""
+    """A predicted step, in seconds: the middle, and the edges that Forecast defines."""
 
     workers: int
     low: float
@@ -39,13 +39,13 @@ class Far(NamedTuple):
 class Forecast(NamedTuple):
     """Steps of more workers than were measured.
 
-    The lower edge takes what a call costs besides its bytes to be the same for any number of workers, the upper edge to
-    be a cost of its messages, of which there are the more, the more workers there are. Under weak scaling the lower
-    edge also gives every worker the compute of one that has a machine to itself, the rest that of the measured N.
+    The lower edge assumes that the cost of a call besides its bytes is independent of N, the upper edge that it is a
+    cost per message, and so grows with N. Under weak scaling, the lower edge also assumes the compute time of a single
+    worker on an otherwise idle machine; the others use that of the measured N.
 
     Attributes:
-        measured: the most workers that had cores of their own.
-        single: seconds a step of one worker, measured.
+        measured: largest N that was not oversubscribed.
+        single: measured seconds per step of one worker.
     """
 
     mode: str
@@ -54,12 +54,12 @@ class Forecast(NamedTuple):
     far: List[Far]
 
     def efficiency(self, workers: int, step: float) -> float:
-        """Of so many workers, if a step takes them so many seconds."""
+        """Return the efficiency of `workers` workers with steps of `step` seconds."""
         return self.single / step / (workers if self.mode == "strong" else 1)
 
 
 def steps(found: List[Throughput], splits: List[TimeSplit], wire: Optional[Wire]) -> List[Step]:
-    """One a group whose steps were sampled; without a link, only of one worker."""
+    """Return one entry per group with sampled steps; without a link, only for one worker."""
     of_workers = {split.group.workers: split for split in splits}
     return [
         _step(reached, of_workers[reached.group.workers], wire)
@@ -75,12 +75,12 @@ def _step(reached: Throughput, split: TimeSplit, wire: Optional[Wire]) -> Step:
 
 
 def own_seconds(split: TimeSplit) -> float:
-    """What a step takes without the exchange, the slowest worker's compute included."""
+    """Return the seconds of a step without the exchange, with the slowest worker's compute."""
     return split.parts["data"].mean + split.slowest_compute + split.parts["update"].mean
 
 
 def forecast(found: List[Throughput], splits: List[TimeSplit], wire: Optional[Wire]) -> Optional[Forecast]:
-    """From what was measured with cores of its own; None without more than one worker among that, or a link."""
+    """Predict from groups that are not oversubscribed; None without several workers among them, or a link."""
     good = [split for split in splits if not split.group.oversubscribed]
     if not (wire and wire.link and good and good[0].group.workers == 1 and len(good) > 1):
         return None
@@ -95,7 +95,7 @@ def forecast(found: List[Throughput], splits: List[TimeSplit], wire: Optional[Wi
 
 
 def _predict(splits: List[TimeSplit], link: Link, size: int) -> List[Prediction]:
-    """Weak: all compute like the last of these. Strong: compute follows the streams of a worker, a line through all."""
+    """Predict from the last group's compute (weak), or a linear fit of compute over streams per worker (strong)."""
     own = [own_seconds(split) for split in splits]
     if splits[0].group.mode == "weak":
         return predict_weak(own[-1], size, link)
@@ -104,7 +104,7 @@ def _predict(splits: List[TimeSplit], link: Link, size: int) -> List[Prediction]
 
 
 def extremes(link: Link, workers: int, size: int) -> "tuple[Link, Link]":
-    """Two links that cost the same at so many workers: all but the bytes paid once a call, and once a message."""
+    """Return two links that cost the same at `workers` workers: latency all per call, and all per message."""
     messages, _ = traffic(workers, size, link.algorithm)
     none = link.without_latency
     fixed = link.seconds(workers, size) - none.seconds(workers, size)

@@ -1,4 +1,4 @@
-"""What an exchange costs over each path: the link's constants, fitted to the measured allreduces."""
+"""Fit the link constants of each communication path to the measured allreduces."""
 
 from math import nan
 from statistics import median
@@ -14,12 +14,12 @@ _ALGORITHMS: Dict[str, Algorithm] = {"horovod-mpi": "mpi", "horovod-gloo": "ring
 
 
 class Measured(NamedTuple):
-    """Allreduces of one size by so many workers, seconds.
+    """Allreduces of one size with one number of workers, in seconds.
 
     Attributes:
         low, median, high: quartiles of the repetitions.
-        fitted: what the path's link says; nan where there is none.
-        residual: median / fitted - 1 of what was fitted to; nan of the others.
+        fitted: prediction of the path's link; nan if there is none.
+        residual: median / fitted - 1 if used in the fit, else nan.
     """
 
     path: str
@@ -35,12 +35,12 @@ class Measured(NamedTuple):
 
 
 class Wire(NamedTuple):
-    """One path.
+    """One communication path.
 
     Attributes:
-        link: None where what was measured does not determine it.
-        lack: why not; empty where it does.
-        workers: the numbers of workers that it was fitted to.
+        link: None if the measurements do not determine it.
+        lack: why there is no link; empty if there is one.
+        workers: numbers of workers used in the fit.
     """
 
     path: str
@@ -51,12 +51,12 @@ class Wire(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The path in words."""
+        """The path's display name."""
         return NAMES[self.path]
 
 
 def wires(rows: Rows) -> List[Wire]:
-    """One a path of which something was measured."""
+    """Return one entry per measured path."""
     found: Dict[str, List[Network]] = {}
     for row in rows.network:
         if row.state == "finished":
@@ -65,7 +65,7 @@ def wires(rows: Rows) -> List[Wire]:
 
 
 def _wire(path: str, rows: List[Network]) -> Wire:
-    """What one worker exchanges with itself, and what workers without a core each do, is measured and not fitted to."""
+    """Fit one path; rows with one worker or oversubscribed cores are reported, but excluded from the fit."""
     good = [row for row in rows if row.workers > 1 and not row.oversubscribed]
     link, lack = None, "more than one worker, each with a core of its own, was not measured"
     if good:
@@ -98,6 +98,6 @@ def _measured(row: Network, size: Size, link: Optional[Link], fitted_to: bool) -
 
 
 def of_job(wires: List[Wire], launcher: str) -> Optional[Wire]:
-    """The path that the training jobs took: Gloo's where their launcher names it; None where it has no link."""
+    """Return the path that the training jobs used: Gloo if their launcher names it; None if it has no link."""
     path = "horovod-gloo" if "gloo" in launcher.lower() else "horovod-mpi"
     return next((wire for wire in wires if wire.path == path and wire.link), None)

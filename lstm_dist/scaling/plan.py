@@ -1,4 +1,4 @@
-"""What jobs/scale.py is asked for, every value in its range."""
+"""Parse and validate the command line of jobs/scale.py."""
 
 import argparse
 import re
@@ -13,7 +13,7 @@ from lstm_dist.experiments.launchers import Horovodrun, Launcher, Srun
 from lstm_dist.scaling.point import MODES
 from lstm_dist.train.config import RunConfig, parse_config
 
-# Fields of the training's configuration that the points decide, and what to say instead.
+# Training settings that the points determine, and what the error message suggests instead.
 _DECIDED = {
     "global_batch_size": "give --streams",
     "batch_size_per_worker": "give --streams",
@@ -30,15 +30,15 @@ _DECIDED = {
 
 
 class Request(NamedTuple):
-    """The command line.
+    """A parsed command line.
 
     Attributes:
-        options: the flags of jobs/scale.py.
-        workers: the numbers of them, in order.
-        modes: of the points.
-        launcher: of the workers.
-        flags: those of jobs/train.py.
-        settings: what they come to.
+        options: flags of jobs/scale.py.
+        workers: numbers of workers, ascending.
+        modes: modes of the points.
+        launcher: launcher of the workers.
+        flags: flags of jobs/train.py.
+        settings: training configuration from `flags`.
     """
 
     options: argparse.Namespace
@@ -50,15 +50,15 @@ class Request(NamedTuple):
 
     @property
     def is_array(self) -> bool:
-        """Whether Slurm is to run the jobs; one of them is run by this command even then."""
+        """Whether to submit the jobs to Slurm; a job selected with --only runs in this process, as within the array."""
         return bool(self.options.slurm_array and not self.options.only)
 
 
 def parse(argv: Sequence[str], description: str) -> Request:
-    """Read a command line.
+    """Parse a command line.
 
     Raises:
-        UserError: naming the flag.
+        UserError: if a flag is invalid; the message names it.
     """
     cut = argv.index("--") if "--" in argv else len(argv)
     parser = _parser(description)
@@ -77,7 +77,7 @@ def parse(argv: Sequence[str], description: str) -> Request:
         if mode not in MODES:
             raise UserError(f"--mode {options.mode}: {mode!r} should be one of {', '.join(MODES)}")
     launcher = _launcher(options)
-    if workers[-1] > launcher.most and not options.only:  # which is one of few workers, perhaps
+    if workers[-1] > launcher.most and not options.only:  # the selected job may need fewer workers
         raise UserError(f"--workers {options.workers}: there is room for {launcher.most} ({launcher.words})")
     flags = list(argv[cut + 1 :])
     return Request(options, workers, modes, launcher, flags, _settings(options, workers, modes, flags))
@@ -87,7 +87,7 @@ _MAY_BE_LESS = ("time_every", "seconds", "to_perplexity")
 
 
 def _refuse_unmeant(given: Set[str], options: argparse.Namespace) -> None:
-    """Refuse flags that would change nothing, as somebody thinks they do; but for those that follow a `network`."""
+    """Raise UserError for flags that would have no effect in this combination."""
     is_network, needs_slurm = options.what == "network", options.slurm_array or options.launcher == "srun"
     for names, means_nothing, instead in (
         (("seconds", "largest"), not is_network, "is of network: begin with `jobs/scale.py network`, or leave it out"),
@@ -111,7 +111,7 @@ def _numbers(text: str) -> List[int]:
 
 
 def _settings(options: argparse.Namespace, workers: List[int], modes: List[str], flags: List[str]) -> RunConfig:
-    """What the flags of jobs/train.py come to, if they leave to the points what those decide."""
+    """Parse the flags of jobs/train.py, and check that they leave alone the settings that the points determine."""
     settings, usual = parse_config(flags), parse_config([])
     for name, instead in _DECIDED.items():
         if getattr(settings, name) != getattr(usual, name):

@@ -1,4 +1,4 @@
-"""The points of a scaling experiment: the jobs that there are to run, and their order."""
+"""The points of a scaling experiment, that is the jobs to run, and their order."""
 
 import random
 from typing import List, NamedTuple, Sequence
@@ -10,11 +10,11 @@ class Point(NamedTuple):
     """One job.
 
     Attributes:
-        mode: weak (every worker has the streams that one has alone), strong (all have them together), or perplexity
-            (weak, and trained until it is good enough).
-        workers: their number.
+        mode: weak (every worker has the streams of a single worker), strong (all workers share them), or perplexity
+            (weak, trained until the target perplexity).
+        workers: number of workers.
         streams: of the whole job.
-        repeat: from 1; repetitions are jobs of their own.
+        repeat: from 1; each repetition is a separate job.
     """
 
     mode: str
@@ -24,19 +24,19 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        """By which its folder is called."""
+        """The name of the point's folder."""
         return f"{self.mode}-n{self.workers:03d}-r{self.repeat}"
 
 
 def plan(workers: Sequence[int], modes: Sequence[str], streams: int, repeats: int, seed: int = 0) -> List[Point]:
-    """All points in a random order, so that a machine which becomes slower or busy is nobody's disadvantage.
+    """Return all points in random order, so that slowdowns of the machine do not bias any of them.
 
     Args:
-        workers: the numbers of them.
-        modes: of `Point`.
-        streams: of one worker alone.
-        repeats: of each.
-        seed: of the order.
+        workers: numbers of workers.
+        modes: modes of `Point`.
+        streams: of a single worker.
+        repeats: jobs per point.
+        seed: seed of the order.
     """
     points = [
         Point(mode, number, streams if mode == "strong" else streams * number, repeat)

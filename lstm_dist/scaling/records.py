@@ -1,8 +1,8 @@
-"""What an experiment's folder holds, read and checked: one row a job, one row a path and number of workers.
+"""Read and validate the records of an experiment: one row per job, one row per path and number of workers.
 
-experiment.json                       what is the same for all of it
+experiment.json                       settings common to all jobs
 points/<id>/row.json                  a training job: weak-n002-r1, strong-n004-r3, perplexity-n002-r1
-network/<path>-n<NNN>/row.json        allreduces of many sizes, nothing else
+network/<path>-n<NNN>/row.json        only allreduces, of many sizes
 """
 
 from itertools import chain
@@ -18,15 +18,15 @@ State = Literal["finished", "failed"]
 
 
 class Experiment(Record):
-    """What all jobs of a folder have in common.
+    """Settings common to all jobs of a folder.
 
     Attributes:
         streams: of one worker under weak scaling, of the whole job under strong scaling.
-        parameters: numbers in the model.
-        steps, epochs: optimizer updates an epoch, and epochs of a job that is timed.
-        warm_up: the first epochs, which are not counted.
-        flags: what jobs/train.py got besides.
-        launcher: what started the workers, in words.
+        parameters: number of model parameters.
+        steps, epochs: steps per epoch, and epochs of a timed job.
+        warm_up: number of initial epochs that are not counted.
+        flags: other flags of jobs/train.py.
+        launcher: description of the launcher.
     """
 
     streams: PositiveInt
@@ -43,19 +43,19 @@ class Experiment(Record):
 
 
 class Epoch(Record):
-    """Of a timed job, after the warm-up; chars_per_sec is of all its workers together."""
+    """One epoch of a timed job after the warm-up; chars_per_sec is the total of all its workers."""
 
     chars_per_sec: PositiveFloat
     steps: PositiveInt
 
 
 class Times(Record):
-    """Where one worker's time of one step went, seconds.
+    """Profile of one step of one worker, in seconds.
 
     Attributes:
         data: cutting the window.
         compute: forward and backward.
-        wait: from there until the slowest worker has arrived.
+        wait: waiting for the slowest worker.
         wire: the averaging allreduce.
         update: clip and SGD.
     """
@@ -71,7 +71,7 @@ class Times(Record):
 
 
 class _Job(Record):
-    """What a row of either kind says of the job that made it; `status` and `message` are of one that failed."""
+    """Fields common to both kinds of rows; `status` and `message` describe a failure."""
 
     workers: PositiveInt
     state: State
@@ -89,10 +89,10 @@ class Point(_Job):
 
     Attributes:
         streams: of the whole job.
-        repeat: from 1.
+        repeat: repetition, from 1.
         cores, devices: of all workers together.
-        bytes: of the gradients on the wire.
-        target, reached, chars, train_seconds: of a "perplexity" job: what was aimed at, whether it was reached, and
+        bytes: of the communicated gradients.
+        target, reached, chars, train_seconds: of a "perplexity" job: the target perplexity, whether it was reached, and
             the characters and seconds of training until then.
     """
 
@@ -113,31 +113,31 @@ class Point(_Job):
 
     @property
     def chars_per_sec(self) -> float:
-        """Of all workers together, over all epochs that count."""
+        """Throughput of all workers together over all counted epochs."""
         steps = sum(epoch.steps for epoch in self.epochs)
         return steps / sum(epoch.steps / epoch.chars_per_sec for epoch in self.epochs)
 
 
 class Size(Record):
-    """Seconds of each allreduce of so many bytes, the mean over the ranks."""
+    """Seconds of each allreduce of this many bytes, averaged over the ranks."""
 
     bytes: PositiveInt
     seconds: Tuple[PositiveFloat, ...]
 
 
 class Network(_Job):
-    """Allreduces over a path: Horovod's over MPI or Gloo, or MPI's own without Horovod."""
+    """Allreduces over one path: Horovod over MPI or Gloo, or plain MPI."""
 
     path: Literal["horovod-mpi", "horovod-gloo", "mpi"]
     sizes: Tuple[Size, ...] = ()
 
 
 class Rows(NamedTuple):
-    """All of a folder.
+    """All rows of a folder.
 
     Attributes:
-        mixed: how its rows differ in what should be the same; empty where they do not.
-        unfinished: folders of jobs that have no row: interrupted, or running now.
+        mixed: inconsistencies between rows; empty if there are none.
+        unfinished: folders of jobs without a row, interrupted or still running.
     """
 
     experiment: Experiment
@@ -147,16 +147,16 @@ class Rows(NamedTuple):
     unfinished: List[str]
 
     def finished(self, *modes: str) -> List[Point]:
-        """Training jobs of these modes that came to their end."""
+        """Return the finished training jobs of these modes."""
         return [point for point in self.points if point.mode in modes and point.state == "finished"]
 
 
 def read(folder: Path, allow_mixed: bool) -> Rows:
-    """Everything that was measured into a folder so far.
+    """Read all rows of a folder.
 
     Raises:
-        UserError: where it is no experiment, holds nothing yet, has a damaged file, or rows of another machine or
-            program than the rest and not `allow_mixed`.
+        UserError: if it is not an experiment, has no rows yet, has an invalid file, or mixes rows of several machines
+            or programs without `allow_mixed`.
     """
     file = folder / "experiment.json"
     if not file.is_file():
@@ -180,7 +180,7 @@ def read(folder: Path, allow_mixed: bool) -> Rows:
 
 
 def _require_numbers(path: Path, point: Point) -> None:
-    """A finished job has what its mode is about."""
+    """Check that a finished job has the numbers that its mode requires."""
     if point.state == "failed":
         return
     if point.times and not sum(times.compute for times in point.times):
@@ -193,7 +193,7 @@ def _require_numbers(path: Path, point: Point) -> None:
 
 
 def _differences(rows: Dict[Path, _Job]) -> "chain[str]":
-    """In what finished jobs differ that should not; of one that failed no number is used."""
+    """Return inconsistencies between finished jobs; failed jobs are skipped, as their numbers are not used."""
     finished = [(path, row) for path, row in rows.items() if row.state == "finished"]
     return chain.from_iterable(_difference(name, finished) for name in ("machine", "commit", "code"))
 

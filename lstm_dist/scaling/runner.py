@@ -1,4 +1,4 @@
-"""What all points of an experiment have in common, and the folder that keeps it and their rows."""
+"""The settings common to all points of an experiment, and the folder that stores them and the rows."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from lstm_dist.train.config import RunConfig
 
 
 class Target(NamedTuple):
-    """How good the points of mode perplexity have to become, within how many epochs."""
+    """Target perplexity of the points of mode perplexity, and the maximum number of epochs."""
 
     perplexity: float
     max_epochs: int
@@ -24,17 +24,17 @@ class Experiment(NamedTuple):
     """The settings of every point.
 
     Attributes:
-        streams: of one worker alone.
-        seq_len, hidden_size, layers, vocab_size: of the model.
-        parameters: how many the model has.
-        bytes: that a worker sends of them in a step.
-        steps: in an epoch, at any number of workers: the text grows with the streams.
-        epochs: of a point.
-        warm_up: how many of them are not counted.
-        time_every: of so many steps one is taken apart.
-        threads: OpenMP's, of a worker.
-        flags: of jobs/train.py, beside those that follow from all this.
-        launcher: how workers are started, in words.
+        streams: of a single worker.
+        seq_len, hidden_size, layers, vocab_size: model sizes.
+        parameters: number of model parameters.
+        bytes: gradient bytes that a worker sends per step.
+        steps: steps per epoch for any number of workers, as the text grows with the streams.
+        epochs: epochs per point.
+        warm_up: initial epochs that are not counted.
+        time_every: one of this many steps is profiled.
+        threads: OpenMP threads per worker.
+        flags: further flags of jobs/train.py.
+        launcher: description of the launcher.
     """
 
     streams: int
@@ -53,7 +53,7 @@ class Experiment(NamedTuple):
     launcher: str
 
     def train_flags(self, point: Point, corpus: Path, target: Target) -> List[str]:
-        """The flags of jobs/train.py for one point; `corpus` is what `write_corpus` wrote."""
+        """Return the flags of jobs/train.py for one point; `corpus` is the file from `write_corpus`."""
         flags = [*self.flags, f"--global-batch-size={point.streams}", "--checkpoint-every=1h", "--sample-length=1"]
         if point.mode == "perplexity":
             return [
@@ -68,7 +68,7 @@ class Experiment(NamedTuple):
 
 
 def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
-    """The sizes of the model that these settings train on a text of so many distinct characters."""
+    """Return the sizes of the model that these settings train with this vocabulary size."""
     parameters = number_of_parameters(vocab_size, settings.hidden_size, settings.layers)
     width = {"float32": 4, "float16": 2}[settings.wire_dtype]
     return {
@@ -78,45 +78,45 @@ def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
 
 
 def text_length(streams: int, steps: int, seq_len: int) -> int:
-    """The characters of which so many streams have so many windows each."""
+    """Return the number of characters that gives each of `streams` streams `steps` windows."""
     return streams * (steps * seq_len + 1)
 
 
 def base_text(settings: RunConfig, streams: int, steps: int) -> str:
-    """The text of one worker: that which is trained on, from its beginning, again and again where it is too short."""
+    """Return one worker's text: the beginning of the training corpus, repeated if it is too short."""
     chars = text_length(streams, steps, settings.seq_len)
     text = load(settings.corpus, chars, settings.max_corpus_bytes).text
     return (text * (chars // len(text) + 1))[:chars]
 
 
 class Folder:
-    """An experiment on disk: `experiment.json`, a row for every point that has been measured, and its run."""
+    """An experiment on disk: `experiment.json`, and a row and a run for every measured point."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def open(self, experiment: Experiment) -> None:
-        """Begin, or go on with, this experiment.
+        """Create or continue this experiment.
 
         Raises:
-            UserError: when the folder holds another, or something else.
+            UserError: if the folder holds another experiment or other files.
         """
-        usual = {"layers": 1}  # before that was thought of
+        usual = {"layers": 1}  # folders written before the setting existed
         settle(self.path / "experiment.json", experiment._asdict(), "another experiment,", usual)
 
     def rows(self, kind: str) -> Dict[str, Dict[str, Any]]:
-        """What was measured, by name: `kind` is points or network."""
+        """Return the rows by name; `kind` is points or network."""
         files = sorted(self.path.glob(f"{kind}/*/row.json"))
         return {file.parent.name: json.loads(file.read_bytes()) for file in files}
 
     def keep(self, kind: str, row: Dict[str, Any]) -> None:
-        """A row that was measured."""
+        """Store a row."""
         place = self.path / kind / row["id"]
-        place.mkdir(parents=True, exist_ok=True)  # of a job that never began there is none
+        place.mkdir(parents=True, exist_ok=True)  # a job that failed to start has no folder
         write_json(place / "row.json", row)
 
     def require_target(self, perplexity: float) -> None:
-        """Refuse to mix points that were trained down to another perplexity with those of this one."""
+        """Raise UserError if the folder has points with another target perplexity."""
         for row in self.rows("points").values():
             if row.get("target", perplexity) != perplexity:
                 raise UserError(
@@ -125,14 +125,14 @@ class Folder:
                 )
 
     def forget(self, kind: str, names: Sequence[str]) -> None:
-        """The rows of what is to be measured again."""
+        """Delete the rows of jobs that will be measured again."""
         for name in names:
             file = self.path / kind / name / "row.json"
             if file.exists():
                 file.unlink()
 
     def write_corpus(self, text: str, times: int) -> Path:
-        """The text of the timed points, so many times over; it is only written where it is not there."""
+        """Write the corpus of the timed points, `text` repeated `times` times, unless it exists; return its path."""
         file = self.path / "corpus.txt"
         if not file.exists() or file.stat().st_size != len(text.encode()) * times:
             partial = file.with_suffix(".partial")

@@ -1,4 +1,4 @@
-"""The report's sections: which tables, pictures and sentences belong together, and what is missing for them."""
+"""Build the report's sections from tables, pictures and text, and state what is missing from them."""
 
 import shlex
 from pathlib import Path
@@ -14,7 +14,7 @@ _WORKERS = "--workers 1,2,4"
 
 
 def report(findings: Findings, folder: Path) -> Report:
-    """All of it; `folder` is where the experiment is, for the commands that would complete it."""
+    """Build the report; `folder` is the experiment's, for the commands that would complete it."""
     out = f"--out {shlex.quote(str(folder))}"
     sections = [_scaling(findings, out), _times(findings, out), _network(findings, out)]
     sections += [_prediction(findings), _perplexity(findings, out)]
@@ -23,7 +23,7 @@ def report(findings: Findings, folder: Path) -> Report:
 
 
 def _facts(findings: Findings) -> "List[tuple[str, str]]":
-    """What was measured."""
+    """Return the facts about the measurement."""
     experiment, points, network = findings.rows.experiment, findings.rows.points, findings.rows.network
     jobs, unfinished = [*points, *network], findings.rows.unfinished
     failed = sum(job.state == "failed" for job in jobs)
@@ -129,7 +129,7 @@ def _network(findings: Findings, out: str) -> Section:
 
 
 def _beside_mpi(findings: Findings, gradients: int) -> List[str]:
-    """What Horovod takes for the gradients beside what MPI takes by itself, by their links."""
+    """Compare the allreduce time of the gradients with Horovod and with plain MPI, by their fitted links."""
     plain = next((wire for wire in findings.wires if wire.path == "mpi"), None)
     said = []
     for wire in findings.wires:
@@ -144,7 +144,7 @@ def _beside_mpi(findings: Findings, gradients: int) -> List[str]:
 
 
 def _alone(findings: Findings) -> List[str]:
-    """What a call of Horovod's costs a worker that has nobody to exchange with."""
+    """Describe the cost of a Horovod call with a single worker, which has nothing to communicate."""
     least = {
         wire.name: min((one.median for one in wire.measured if one.workers == 1), default=0.0)
         for wire in findings.wires

@@ -1,4 +1,4 @@
-"""The jobs of an experiment as arrays of Slurm jobs, one array a number of workers: submitted, and collected."""
+"""Submit the jobs of an experiment as Slurm job arrays, one per number of workers, and collect their rows."""
 
 import json
 import shlex
@@ -14,12 +14,12 @@ from lstm_dist.experiments.subprocess_job import last_words
 from lstm_dist.scaling.runner import Folder
 
 _SCRIPT = ROOT / "slurm" / "scaling.sbatch"
-_POLL = 2.0  # seconds between two looks at the queue
-_LATE = 10.0  # seconds in which a shared file system shows the row of a job that has left the queue
+_POLL = 2.0  # seconds between polls of the queue
+_LATE = 10.0  # seconds for a shared file system to show the row of a job that has left the queue
 
 
 class Array:
-    """What is in the queue: every name's job, kept in the folder so that the same command can collect it later."""
+    """The queued jobs by name, stored in the folder so that the same command can collect them later."""
 
     def __init__(self, folder: Folder, per_node: int, sbatch_flags: str) -> None:
         self._folder = folder
@@ -29,7 +29,7 @@ class Array:
         self.jobs: Dict[str, str] = json.loads(self._file.read_bytes()) if self._file.exists() else {}
 
     def commands(self, workers: Dict[str, int], flags: Sequence[str]) -> List[List[str]]:
-        """The commands that submit these jobs, given by their names: one a number of workers."""
+        """Return the commands that submit these jobs, one per number of workers."""
         return [self._command(number, names, flags) for number, names in _by_number(workers).items()]
 
     def _command(self, number: int, names: Sequence[str], flags: Sequence[str]) -> List[str]:
@@ -41,10 +41,10 @@ class Array:
         ]  # fmt: skip
 
     def submit(self, workers: Dict[str, int], flags: Sequence[str]) -> None:
-        """Submit what is not in the queue already.
+        """Submit the jobs that are not queued yet.
 
         Raises:
-            UserError: with what sbatch says, when it does not take a job.
+            UserError: if sbatch rejects a job; the message quotes sbatch.
         """
         queued = self._queued()
         workers = {name: number for name, number in workers.items() if self.jobs.get(name) not in queued}
@@ -59,7 +59,7 @@ class Array:
             write_json(self._file, self.jobs)
 
     def collect(self, names: Sequence[str], kind: str) -> Iterator[Tuple[str, str]]:
-        """Wait for the jobs: each name when it has a row, with nothing, or when none can come any more, with why."""
+        """Wait for the jobs and yield each name, with "" when its row exists, or with the reason if it never will."""
         waiting: Set[str] = set(names)
         gone: Dict[str, float] = {}
         while waiting:
@@ -79,16 +79,16 @@ class Array:
         return f"Slurm job {self.jobs[name]}: {last_words(logs[0]) if logs else 'it has left no log'}"
 
     def _queued(self) -> Set[str]:
-        """The jobs of this experiment that are waiting or running."""
+        """Return the jobs of this experiment that are pending or running."""
         numbers = {job.split("_")[0] for job in self.jobs.values()}
         if not numbers:
             return set()
-        # Where none of them is known any more, that is an error to squeue, and an empty set here.
+        # squeue fails if it knows none of the jobs any more; that means an empty set.
         return set(_run(["squeue", "-h", "-r", "-j", ",".join(sorted(numbers)), "-o", "%i"]).stdout.split())
 
 
 def _by_number(workers: Dict[str, int]) -> Dict[int, List[str]]:
-    """The names of each number of workers, whose place there is their index in its array."""
+    """Group the names by number of workers; a name's position is its array index."""
     names: Dict[int, List[str]] = defaultdict(list)
     for name, number in workers.items():
         names[number].append(name)

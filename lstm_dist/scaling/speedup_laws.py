@@ -1,7 +1,7 @@
-"""What measurements with several workers say: estimates with their intervals, and laws of speedup.
+"""Fit laws of speedup to measurements with several workers.
 
 Speedup is throughput(N) / throughput(1), and hardware efficiency speedup / N: `ratio(many, one) / N`. Statistical
-efficiency at batch B is `ratio(chars at the smallest batch, chars at B)`, chars being what a perplexity took.
+efficiency at batch B is `ratio(chars at the smallest batch, chars at B)`, with the characters needed for a perplexity.
 """
 
 import math
@@ -15,9 +15,9 @@ class Law(NamedTuple):
 
     Attributes:
         name: of the law.
-        contention: sigma, the part of the work that they do one at a time; above 1 where two are slower than one.
-        coherency: kappa, what each pair costs; 0 in Amdahl's law.
-        residuals: measured / fitted - 1, one a point.
+        contention: sigma, the serial fraction of the work; above 1 if two workers are slower than one.
+        coherency: kappa, the cost per pair of workers; 0 in Amdahl's law.
+        residuals: measured / fitted - 1, one per point.
     """
 
     name: str
@@ -26,42 +26,42 @@ class Law(NamedTuple):
     residuals: Tuple[float, ...] = ()
 
     def speedup(self, workers: float) -> float:
-        """N / (1 + sigma (N - 1) + kappa N (N - 1)) (Gunther 2007)."""
+        """Return N / (1 + sigma (N - 1) + kappa N (N - 1)) (Gunther 2007)."""
         return workers / (1 + self.contention * (workers - 1) + self.coherency * workers * (workers - 1))
 
     @property
     def peak(self) -> float:
-        """The N, at least 1, of the largest speedup: sqrt((1 - sigma) / kappa), and inf in Amdahl's law."""
+        """The N >= 1 with the largest speedup: sqrt((1 - sigma) / kappa), and inf in Amdahl's law."""
         if self.contention >= 1:
             return 1.0
         return max(1.0, math.sqrt((1 - self.contention) / self.coherency)) if self.coherency else math.inf
 
     @property
     def limit(self) -> float:
-        """The speedup that no N exceeds: that of the peak, or 1 / sigma in Amdahl's law; inf where nothing is lost."""
+        """The upper bound of the speedup: its value at the peak, 1 / sigma in Amdahl's law, or inf without any loss."""
         if math.isfinite(self.peak):
             return self.speedup(self.peak)
         return 1 / self.contention if self.contention else math.inf
 
 
 def fit_amdahl(workers: Sequence[int], speedups: Sequence[float]) -> Law:
-    """Amdahl's law (1967), by least squares of the relative errors; speedups above N count as no contention.
+    """Fit Amdahl's law (1967) by least squares of the relative errors; speedups above N count as no contention.
 
     Args:
-        workers: N of each point; a point of one worker is true of every law and decides nothing.
-        speedups: over one worker.
+        workers: N of each point; points with N = 1 satisfy every law and do not affect the fit.
+        speedups: relative to one worker.
 
     Raises:
-        ValueError: without a point of several workers, or when a number is unusable.
+        ValueError: without a point with N > 1, or if a number is invalid.
     """
     return _fit("Amdahl", {"contention": [n - 1 for n in workers]}, workers, speedups)
 
 
 def fit_usl(workers: Sequence[int], speedups: Sequence[float]) -> Law:
-    """Gunther's universal scalability law (2007), fitted the same way.
+    """Fit Gunther's universal scalability law (2007) in the same way.
 
     Raises:
-        ValueError: without two different numbers of several workers, or when a number is unusable.
+        ValueError: without points at two different N > 1, or if a number is invalid.
     """
     columns = {"contention": [n - 1 for n in workers], "coherency": [n * (n - 1) for n in workers]}
     return _fit("USL", columns, workers, speedups)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: the five times, over workers and steps, and who was waited for."""
+"""Break down the time of a step into five parts, over workers and steps, and find the slowest worker."""
 
 from collections import Counter, defaultdict
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -13,7 +13,7 @@ PARTS = StepTimes._fields[1:]
 
 
 class Spread(NamedTuple):
-    """One of the five times, seconds: the mean of all, and the least, median and greatest of the workers' means."""
+    """One of the five parts, in seconds: overall mean, and the minimum, median and maximum of the workers' means."""
 
     mean: float
     least: float
@@ -22,10 +22,10 @@ class Spread(NamedTuple):
 
 
 class Slowest(NamedTuple):
-    """The worker that was the last to finish its backward pass more often than any other.
+    """The worker that most often finished its backward pass last.
 
     Attributes:
-        share: of the sampled steps; 1 / N if it was mere chance.
+        share: fraction of the sampled steps; 1 / N if it were random.
     """
 
     rank: int
@@ -34,12 +34,12 @@ class Slowest(NamedTuple):
 
 
 class TimeSplit(NamedTuple):
-    """Of a group.
+    """The step breakdown of a group.
 
     Attributes:
-        parts: by name, in the order of the step.
-        slowest: None where a worker is alone.
-        slowest_compute: seconds, the mean over the steps of the longest compute of any worker.
+        parts: by name, in step order.
+        slowest: None with a single worker.
+        slowest_compute: seconds, the mean over steps of the slowest worker's compute.
     """
 
     group: Group
@@ -49,12 +49,12 @@ class TimeSplit(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Seconds of a sampled step, the mean over workers and steps."""
+        """Seconds of a sampled step, averaged over workers and steps."""
         return sum(spread.mean for spread in self.parts.values())
 
 
 def time_splits(groups: List[Group]) -> List[TimeSplit]:
-    """One a group of which steps were sampled."""
+    """Return one breakdown per group with sampled steps."""
     return [_time_split(group) for group in groups if any(point.times for point in group.points)]
 
 
@@ -74,7 +74,7 @@ def _spread(group: Group, part: str) -> Spread:
 
 
 def _by_step(points: List[Point]) -> List[List[Times]]:
-    """The workers' times of each step of each job."""
+    """Group the workers' times by job and step."""
     found: Dict[Tuple[str, int], List[Times]] = defaultdict(list)
     for point in points:
         for times in point.times:
@@ -83,7 +83,7 @@ def _by_step(points: List[Point]) -> List[List[Times]]:
 
 
 def _slowest(by_step: List[List[Times]]) -> Optional[Slowest]:
-    """Who comes last waits the least."""
+    """Return the worker that is most often last; the last worker to arrive waits least."""
     last = Counter(
         (first.rank, first.host) for times in by_step if len(times) > 1 for first in [min(times, key=lambda t: t.wait)]
     )

@@ -1,4 +1,4 @@
-"""The summary of a report on scaling: what bounds the job at each number of workers, and what would help."""
+"""Summarize a scaling report: what limits the job at each number of workers, and what would help."""
 
 from typing import Dict, List
 
@@ -9,7 +9,7 @@ from lstm_dist.scaling.bottlenecks import Shares
 SCALING = {"weak": "Weak scaling", "strong": "Strong scaling"}
 
 
-_WORTH_A_WORD = 0.005  # of a step
+_WORTH_A_WORD = 0.005  # smallest share of a step that is mentioned
 
 
 _LOSSES = {
@@ -35,7 +35,7 @@ _REMEDIES = {
 
 
 def summary(findings: Findings) -> str:
-    """What bounds the job at each number of workers, and what would help: one paragraph."""
+    """Return one paragraph on what limits the job at each number of workers, and what would help."""
     said = [_of_one(findings.modes)]
     said += [_of_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
     remedies = [_remedy(mode, mode.shares[-1]) for mode in (_trusted(mode) for mode in findings.modes) if mode.shares]
@@ -52,7 +52,7 @@ def summary(findings: Findings) -> str:
 
 
 def _trusted(mode: Mode) -> Mode:
-    """With only those of its several workers that had cores of their own."""
+    """Return the mode without oversubscribed groups of several workers."""
     return mode._replace(
         throughputs=[t for t in mode.throughputs if t.group.workers > 1 and not t.group.oversubscribed],
         shares=[s for s in mode.shares if s.split.group.workers > 1 and not s.split.group.oversubscribed],
@@ -86,7 +86,7 @@ def _of_mode(mode: Mode, streams: int) -> str:
 
 
 def _largest(mode: str, shares: Shares) -> Dict[str, str]:
-    """What takes most of a step, the three largest first, and their shares of it."""
+    """Return the three largest parts of a step and their shares."""
     parts = [("the compute itself", shares.useful)]
     parts += [(_key(mode, name, _LOSSES), part) for name, part in shares.losses()]
     largest = sorted(parts, key=lambda part: -part[1])[:3]
@@ -94,7 +94,7 @@ def _largest(mode: str, shares: Shares) -> Dict[str, str]:
 
 
 def _bound(parts: Dict[str, str], again: bool) -> str:
-    """What bounds the job; `again` when the clause before has named the same."""
+    """State what limits the job; `again` if the previous clause named the same limit."""
     if not parts:
         return ""
     if again:
@@ -105,7 +105,7 @@ def _bound(parts: Dict[str, str], again: bool) -> str:
 
 
 def _remedy(mode: Mode, shares: Shares) -> str:
-    """Against the largest loss, and what the efficiency would be without it."""
+    """State a remedy for the largest loss, and the efficiency without that loss."""
     (name, share), *_ = shares.losses()
     workers = shares.split.group.workers
     now = next(reached.efficiency.value for reached in mode.throughputs if reached.group.workers == workers)

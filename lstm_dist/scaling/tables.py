@@ -1,4 +1,4 @@
-"""The tables of a report; what they round, their facts keep."""
+"""Build the tables of a report; the cells' facts keep the unrounded values."""
 
 from math import inf, isfinite, isnan, nan, sqrt
 from typing import Dict, List, Sequence
@@ -20,7 +20,7 @@ OVERSUBSCRIBED = "oversubscribed"
 
 
 def _count(name: str, value: int) -> Cell:
-    """A number of things."""
+    """Return a cell with a count."""
     return Cell(number(value), {name: value})
 
 
@@ -29,14 +29,14 @@ def _mark(oversubscribed: bool) -> str:
 
 
 def _failed(job: "Point | Network", cells: List[Cell], width: int) -> Row:
-    """What a job that failed said last, in place of its numbers."""
+    """Return a row with a failed job's last error message in place of its numbers."""
     text = f"{job.id if isinstance(job, Point) else 'failed'}: status {job.status}: {job.message or 'no message'}"
     facts = {"state": "failed", "status": job.status, "message": job.message}
     return Row([*cells, Cell(text, facts, width - len(cells))], "failed")
 
 
 def of_scaling(findings: Findings) -> Table:
-    """One row a mode and number of workers, one a job that failed."""
+    """Return one row per mode and number of workers, and one per failed job."""
     columns = ["mode", "workers", "streams", "jobs", "chars/s", "95 %", "speedup", "95 %", "efficiency, %", "95 %"]
     columns += ["ms a step", ""]
     reached = [(t.group.mode, t.group.workers, _scaling(t)) for mode in findings.modes for t in mode.throughputs]
@@ -77,7 +77,7 @@ def _scaling(reached: Throughput) -> Row:
 
 
 def of_laws(modes: Sequence[Mode]) -> Table:
-    """One row a law that was fitted."""
+    """Return one row per fitted law."""
     columns = ["law", "fitted to", "contention σ, %", "coherency κ, %", "speedup at most", "measured / fitted − 1"]
     laws = [(mode.laws, law) for mode in modes for law in (mode.laws.amdahl, mode.laws.usl) if law]
     return Table("Laws of speedup, fitted to the points with cores of their own", columns, [_law(*one) for one in laws])
@@ -107,7 +107,7 @@ def _most(law: Law) -> str:
 
 
 def of_shares(modes: Sequence[Mode]) -> Table:
-    """One row a mode and number of workers."""
+    """Return one row per mode and number of workers."""
     columns = ["mode", "workers", "ms a step", "compute itself, %", "further compute, %", "wait, %", "latency, %"]
     columns += ["bandwidth, %", "data, update, %", ""]
     caption = "What a step's time goes to, in percent of it"
@@ -128,7 +128,7 @@ def _shares(one: Shares) -> Row:
 
 
 def of_times(modes: Sequence[Mode]) -> Table:
-    """One row a mode, number of workers and part of a step."""
+    """Return one row per mode, number of workers and part of a step."""
     columns = ["mode", "workers", "part", "mean, ms", "share, %", "least, ms", "median, ms", "most, ms"]
     columns += ["last the most often", "of the steps, %"]
     rows = [_times(split, part) for mode in modes for split in mode.splits for part in PARTS]
@@ -160,7 +160,7 @@ def _times(split: TimeSplit, part: str) -> Row:
 
 
 def of_slowest(modes: Sequence[Mode]) -> Table:
-    """One row a mode and more than one worker."""
+    """Return one row per mode and number of workers above 1."""
     columns = [
         "mode",
         "workers",
@@ -194,7 +194,7 @@ def _slowest(split: TimeSplit) -> Row:
 
 
 def of_links(wires: Sequence[Wire]) -> Table:
-    """One row a path."""
+    """Return one row per path."""
     columns = ["path", "fitted to", "a call, ms", "α short, ms", "α, ms", "β, ns/byte", "bandwidth 1/β, MB/s"]
     columns += ["typical error, %", "largest, %"]
     caption = "The link: what a call, a message (α; of buffers below 4 KiB, and from 256 KiB on) and a byte (β) cost"
@@ -220,7 +220,7 @@ def _link(wire: Wire) -> Row:
 
 
 def of_network(findings: Findings) -> Table:
-    """One row a path, number of workers and size."""
+    """Return one row per path, number of workers and size."""
     columns = ["path", "workers", "size", "times", "median, ms", "quartiles, ms", "fitted, ms", "residual, %", ""]
     rows = [_measured(one) for wire in findings.wires for one in wire.measured]
     for job in findings.rows.network:
@@ -249,7 +249,7 @@ def _measured(one: Measured) -> Row:
 
 
 def of_steps(modes: Sequence[Mode]) -> Table:
-    """One row a mode and number of workers."""
+    """Return one row per mode and number of workers."""
     columns = [
         "mode",
         "workers",
@@ -286,7 +286,7 @@ def _step(step: Step) -> Row:
 
 
 def of_forecasts(forecasts: Sequence[Forecast]) -> Table:
-    """One row a mode and number of workers."""
+    """Return one row per mode and number of workers."""
     columns = ["mode", "workers", "ms a step", "band, ms", "efficiency, %", "band, %"]
     rows = [_far(one, far) for one in forecasts for far in one.far if far.workers > one.measured]
     return Table("Predicted, not measured", columns, rows)
@@ -307,7 +307,7 @@ def _far(forecast: Forecast, far: Far) -> Row:
 
 
 def of_perplexity(findings: Findings) -> Table:
-    """One row a global batch and number of workers, one a job that failed."""
+    """Return one row per global batch and number of workers, and one per failed job."""
     columns = ["streams", "workers", "jobs", "characters", "95 %", "statistical, %", "chars/s", "95 %", "hardware, %"]
     columns += ["both, %", "seconds to it", "95 %", ""]
     rows = [((reach.streams, reach.workers), _reach(reach)) for reach in findings.reaches]

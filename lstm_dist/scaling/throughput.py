@@ -1,4 +1,4 @@
-"""Characters a second, speedup and efficiency of every number of workers, and the laws that are fitted to them."""
+"""Characters per second, speedup and efficiency for every number of workers, and the laws fitted to them."""
 
 from collections import defaultdict
 from typing import Dict, List, NamedTuple, Optional, Tuple
@@ -20,13 +20,13 @@ class Group(NamedTuple):
 
 
 class Throughput(NamedTuple):
-    """What a group reached; speedup and efficiency are nan where the mode has no job of one worker.
+    """Results of a group; speedup and efficiency are nan if the mode has no job with one worker.
 
     Attributes:
-        chars_per_sec: of all workers together, mean over the repeats.
-        speedup: chars_per_sec over that of one worker.
-        efficiency: speedup over the number of workers.
-        step: seconds.
+        chars_per_sec: of all workers together, averaged over the repeats.
+        speedup: chars_per_sec relative to one worker.
+        efficiency: speedup / N.
+        step: seconds per step.
     """
 
     group: Group
@@ -37,10 +37,10 @@ class Throughput(NamedTuple):
 
 
 class Laws(NamedTuple):
-    """What was fitted to the points of a mode with cores of their own; None where there are too few.
+    """Laws fitted to the points of a mode that are not oversubscribed; None with too few points.
 
     Attributes:
-        workers: those of the points; one residual each.
+        workers: N of the fitted points, one per residual.
     """
 
     mode: str
@@ -50,9 +50,9 @@ class Laws(NamedTuple):
 
 
 def groups(rows: Rows, mode: str) -> List[Group]:
-    """In the order of the number of workers.
+    """Return the groups by ascending number of workers.
 
-    One worker is the same job under weak and strong scaling: where a mode has none, the other's serves it.
+    One worker is the same job under weak and strong scaling: a mode without one uses the other mode's.
     """
     found: Dict[int, List[Point]] = defaultdict(list)
     for point in rows.finished(mode):
@@ -67,7 +67,7 @@ def groups(rows: Rows, mode: str) -> List[Group]:
 
 
 def throughputs(rows: Rows, mode: str) -> List[Throughput]:
-    """One a number of workers."""
+    """Return one entry per number of workers."""
     found = groups(rows, mode)
     rates = {group.workers: [point.chars_per_sec for point in group.points] for group in found}
     return [_throughput(group, rates[group.workers], rates.get(1), rows.experiment.seq_len) for group in found]
@@ -79,9 +79,9 @@ def _throughput(group: Group, rates: List[float], single: Optional[List[float]],
 
 
 def laws(mode: str, found: List[Throughput]) -> Laws:
-    """Fitted to what has more than one worker, each on cores of its own.
+    """Fit the laws to the points with several workers that are not oversubscribed.
 
-    Amdahl's law has one unknown and wants one point, the universal scalability law has two.
+    Amdahl's law has one parameter and needs one point; the universal scalability law needs two.
     """
     good = [t for t in found if t.group.workers > 1 and not t.group.oversubscribed and t.speedup.value > 0]
     workers, speedups = tuple(t.group.workers for t in good), [t.speedup.value for t in good]

@@ -1,4 +1,4 @@
-"""What it takes to reach a perplexity: characters a second, characters in all, and both together."""
+"""Measure time to perplexity: characters per second, characters needed, and both combined."""
 
 from collections import defaultdict
 from typing import Dict, List, NamedTuple, Tuple
@@ -12,13 +12,13 @@ class Reach(NamedTuple):
 
     Attributes:
         streams: of the whole job.
-        repeats: jobs that reached it.
-        missed: jobs that did not.
-        chars: until then.
-        statistical: characters that the smallest batch needed, over those that this one needs.
+        repeats: number of jobs that reached the target.
+        missed: number of jobs that did not.
+        chars: characters until the target.
+        statistical: statistical efficiency, characters at the smallest batch / characters at this batch.
         chars_per_sec: of all workers together.
-        hardware: characters a second and worker, over those at the smallest batch.
-        seconds: of training until then.
+        hardware: characters per second per worker, relative to the smallest batch.
+        seconds: seconds of training until the target.
     """
 
     streams: int
@@ -35,12 +35,12 @@ class Reach(NamedTuple):
 
     @property
     def both(self) -> float:
-        """Statistical times hardware efficiency: so much of N workers is left in time to perplexity."""
+        """Statistical times hardware efficiency: the efficiency of N workers in time to perplexity."""
         return self.statistical.value * self.hardware.value
 
 
 def reaches(rows: Rows) -> List[Reach]:
-    """In the order of the batch; the first that was reached is what the others are compared with."""
+    """Return entries by batch size; the smallest batch that reached the target is the reference."""
     found: Dict[Tuple[int, int], List[Point]] = defaultdict(list)
     for point in rows.finished("perplexity"):
         found[point.streams, point.workers].append(point)

@@ -1,4 +1,4 @@
-"""Measuring training: every point is a job of jobs/train.py."""
+"""Measure training: every point is a job of jobs/train.py."""
 
 import shlex
 import shutil
@@ -26,17 +26,17 @@ class Training:
 
     @property
     def workers(self) -> Dict[str, int]:
-        """Their numbers, by the names of all points, in the order in which these are to be run."""
+        """Number of workers of each point, by name, in execution order."""
         return {name: point.workers for name, point in self._points.items()}
 
     def command(self, name: str) -> List[str]:
-        """The command of a point's job."""
+        """Return the command of a point's job."""
         point = self._points[name]
         flags = self._experiment.train_flags(point, self._corpus, self._target)
         return self._launcher.training(point.workers, [*flags, f"--run-dir={(self.folder / name / 'run').resolve()}"])
 
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
-        """Run a point, in an environment with these variables too; its row."""
+        """Run a point with these additional environment variables and return its row."""
         place = self.folder / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -44,7 +44,7 @@ class Training:
         return self.row(name, execute(self.command(name), place / "output.txt", environment))
 
     def row(self, name: str, outcome: Outcome) -> Dict[str, Any]:
-        """That of a point whose job has ended so."""
+        """Return the row of a completed point."""
         point, run_dir, first = self._points[name], self.folder / name / "run", self._experiment.warm_up
         row = {
             **self._source.row(name, outcome, run_dir / "run.json"), **point._asdict(),

@@ -1,4 +1,4 @@
-"""What each setting does to perplexity: the chapter's questions, answered from trials, as a report."""
+"""Report the effect of each setting on perplexity, to answer the exercises of the D2L chapter."""
 
 from itertools import cycle
 from math import inf, isnan
@@ -15,13 +15,13 @@ from lstm_dist.sweep.runner import Setup, TrialRow
 
 
 class Effect(NamedTuple):
-    """One value of a factor, the others being the document's, over all seeds.
+    """One value of a factor, with the D2L chapter's values for the others, over all seeds.
 
     Attributes:
-        value: of the factor.
-        trained: perplexity on the training text after the last epoch.
-        held_out: on what was held out, after the last epoch.
-        best: the least on that after any epoch, and `best_epoch` the mean epoch at which that was.
+        value: value of the factor.
+        trained: training perplexity after the last epoch.
+        held_out: validation perplexity after the last epoch.
+        best: lowest validation perplexity of any epoch; `best_epoch` is the mean epoch at which it occurred.
     """
 
     value: str
@@ -34,7 +34,7 @@ class Effect(NamedTuple):
 
 
 def effects(rows: Sequence[TrialRow]) -> Dict[str, List[Effect]]:
-    """Of every factor of which more than one value was tried, in the order of the values."""
+    """Return the effects of every factor with more than one value, ordered by value."""
     found = {}
     for factor in DEFAULT:
         groups: Dict[str, List[TrialRow]] = {}
@@ -48,9 +48,9 @@ def effects(rows: Sequence[TrialRow]) -> Dict[str, List[Effect]]:
 
 
 def _order(value: str) -> "tuple[float, str]":
-    """Numbers by their size, and words, in the order of the plan, behind them."""
+    """Return a sort key: numbers ascending, then words in the order of the plan."""
     names = list(DEFAULT["batches"])
-    return (float(names.index(value)), value) if value in names else (float(value) or inf, "")  # 0 is all of the text
+    return (float(names.index(value)), value) if value in names else (float(value) or inf, "")  # 0 means the whole text
 
 
 def _effect(value: str, rows: List[TrialRow]) -> Effect:
@@ -67,7 +67,7 @@ def _effect(value: str, rows: List[TrialRow]) -> Effect:
 
 
 def report(rows: Sequence[TrialRow], setup: Setup) -> Report:
-    """All of it."""
+    """Build the report."""
     found = effects(rows)
     failed = [row for row in rows if row.state == "failed"]
     facts = [
@@ -85,7 +85,7 @@ def report(rows: Sequence[TrialRow], setup: Setup) -> Report:
 
 
 def summary(found: Dict[str, List[Effect]]) -> str:
-    """Both of the chapter's questions, answered in a paragraph."""
+    """Answer both questions of the D2L chapter in one paragraph."""
     said = [_hyperparameter(factor, found[factor]) for factor in found if factor != "batches"]
     if "batches" in found:
         said.append(_carried({effect.value: effect for effect in found["batches"]}))
@@ -93,7 +93,7 @@ def summary(found: Dict[str, List[Effect]]) -> str:
 
 
 def _hyperparameter(factor: str, found: List[Effect]) -> str:
-    """Which value was best at predicting what was held out, and by how much."""
+    """State which value had the best validation perplexity, and by how much."""
     if factor == "max-chars":
         first, last = found[0], found[-1]
         most = "all" if last.value == "0" else last.value
@@ -117,7 +117,7 @@ def _hyperparameter(factor: str, found: List[Effect]) -> str:
 
 
 def _carried(found: Dict[str, Effect]) -> str:
-    """What carrying the state through random sampling does."""
+    """State the effect of carrying the state over with random sampling."""
     zeroed, carried = found.get("random/window"), found.get("random/epoch")
     if not (zeroed and carried):
         return ""
@@ -135,13 +135,13 @@ def _carried(found: Dict[str, Effect]) -> str:
 
 
 def _differ(one: Effect, other: Effect) -> bool:
-    """Whether the best on the held out text differs by more than seeds do; single runs are taken at their word."""
+    """Return whether the best validation perplexities differ by more than the seeds do; single runs always count."""
     rows = [[min(epoch.valid_perplexity for epoch in row.epochs) for row in effect.rows] for effect in (one, other)]
     return _is_not_one(*rows)
 
 
 def _is_not_one(above: Sequence[float], below: Sequence[float]) -> bool:
-    """Whether their ratio is not 1, by its interval, where there is one."""
+    """Return whether the interval of the ratio, if there is one, excludes 1."""
     found = ratio(above, below)
     return found.value != 1 if isnan(found.low) else not found.low <= 1 <= found.high
 
@@ -168,7 +168,7 @@ def _section(factor: str, found: List[Effect]) -> Section:
 
 @styled
 def of_values(factor: str, found: List[Effect]) -> Picture:
-    """Perplexity of every value."""
+    """Draw the perplexity of every value."""
     figure, axes = panel()
     for place, effect in enumerate(found):
         point(axes, place, effect.trained, HUES[0], "o", False)
@@ -187,7 +187,7 @@ def of_values(factor: str, found: List[Effect]) -> Picture:
 
 @styled
 def of_epochs(factor: str, found: List[Effect]) -> Picture:
-    """Perplexity on the held out text, epoch by epoch, a line a seed."""
+    """Draw validation perplexity by epoch, one line per seed."""
     figure, axes = panel()
     for effect, hue in zip(found, cycle(HUES)):
         for row in effect.rows:

@@ -1,4 +1,4 @@
-"""The trials of the chapter's exercises: the document's settings, and each setting in turn with other values."""
+"""The trials for the exercises of the D2L chapter: its settings, and variations of one setting at a time."""
 
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -7,7 +7,7 @@ from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError
 from lstm_dist.train.config import RunConfig
 
-# What is varied, and to which values; the document's are among them.
+# The varied settings and their values, which include the D2L chapter's.
 DEFAULT = {
     "max-chars": ("5000", "10000", "20000"),
     "seq-len": ("17", "35", "70"),
@@ -31,7 +31,7 @@ MEANING = {
 }
 
 
-# Fields of the training's configuration that trials decide.
+# Training settings that the trials determine.
 _DECIDED = (
     "max_chars", "seq_len", "learning_rate", "hidden_size", "sampling", "state_reset", "seed", "epochs", "log_every",
     "checkpoint_every", "run_dir", "valid_fraction", "eval_every", "until_perplexity",
@@ -39,10 +39,10 @@ _DECIDED = (
 
 
 def require_free(settings: RunConfig, usual: RunConfig) -> None:
-    """Refuse settings that trials decide.
+    """Refuse settings that the trials determine.
 
     Raises:
-        UserError: naming the flag.
+        UserError: if one is set; the message names the flag.
     """
     for name in _DECIDED:
         if getattr(settings, name) != getattr(usual, name):
@@ -51,10 +51,10 @@ def require_free(settings: RunConfig, usual: RunConfig) -> None:
 
 
 def require_text(settings: RunConfig, workers: int) -> None:
-    """Refuse a text of which no trial could begin, before the first is started.
+    """Check, before the first trial starts, that the text is long enough to train on.
 
     Raises:
-        UserError: naming --corpus.
+        UserError: if it is too short; the message names --corpus.
     """
     text = load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
     kept = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
@@ -66,8 +66,8 @@ class Trial(NamedTuple):
     """One run.
 
     Attributes:
-        values: every factor's.
-        seed: of the initial weights.
+        values: value of every factor.
+        seed: seed of the initial weights.
     """
 
     values: Tuple[Tuple[str, str], ...]
@@ -75,30 +75,30 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """By which its folder is called: where it differs from the document, and the seed."""
+        """The name of the trial's folder: its differences from the D2L chapter, and the seed."""
         differ = [f"{factor}-{value.replace('/', '-')}" for factor, value in self.values if value != DOCUMENT[factor]]
         return f"{'-'.join(differ) or 'document'}-s{self.seed}"
 
     @property
     def flags(self) -> List[str]:
-        """Of jobs/train.py."""
+        """Return the flags of jobs/train.py."""
         flags = [f"--{factor}={value}" for factor, value in self.values if factor != "batches"]
         sampling, state_reset = dict(self.values)["batches"].split("/")
         return [*flags, f"--sampling={sampling}", f"--state-reset={state_reset}", f"--seed={self.seed}"]
 
 
 def plan(grid: Dict[str, Sequence[str]], seeds: int) -> List[Trial]:
-    """All trials: one factor differs from the document at a time, or none; every seed of one before the next seed."""
+    """Return all trials: at most one factor differs from the D2L chapter; each seed is complete before the next."""
     settings = [dict(DOCUMENT)] + [{**DOCUMENT, factor: value} for factor in grid for value in grid[factor]]
     distinct = list(dict.fromkeys(tuple(setting.items()) for setting in settings))
     return [Trial(values, seed) for seed in range(seeds) for values in distinct]
 
 
 def parse_grid(given: Sequence[str]) -> Dict[str, Sequence[str]]:
-    """What --vary says, as `seq-len=17,35`; all of DEFAULT where nothing is given.
+    """Parse --vary, such as `seq-len=17,35`; return DEFAULT if nothing is given.
 
     Raises:
-        UserError: for a factor that there is none of, or no values.
+        UserError: for an unknown factor, or one without values.
     """
     grid: Dict[str, Sequence[str]] = {}
     for text in given:

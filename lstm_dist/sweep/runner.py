@@ -1,4 +1,4 @@
-"""Running trials, each a job of jobs/train.py, and the rows that are kept of them."""
+"""Run trials as jobs of jobs/train.py, and store their rows."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from lstm_dist.sweep.grid import Trial
 
 
 class Epoch(Record):
-    """Perplexity after an epoch, of the training text and of what was held out."""
+    """Perplexity after an epoch, on the training text and on the validation set."""
 
     epoch: int
     perplexity: float
@@ -25,7 +25,7 @@ class Epoch(Record):
 
 
 class TrialRow(Record):
-    """What is kept of a trial; `message` is the last word of one that failed."""
+    """Stored result of a trial; `message` is the last error message of a failed one."""
 
     name: str
     values: Dict[str, str]
@@ -38,7 +38,7 @@ class TrialRow(Record):
 
 
 class Setup(NamedTuple):
-    """What all trials of a folder have in common."""
+    """Settings common to all trials of a folder."""
 
     flags: List[str]
     epochs: int
@@ -46,10 +46,10 @@ class Setup(NamedTuple):
 
 
 def read_setup(folder: Path) -> Setup:
-    """That of the trials that a folder holds.
+    """Read the setup of a folder's trials.
 
     Raises:
-        UserError: naming --out, when it holds none.
+        UserError: if the folder holds none; the message names --out.
     """
     try:
         return Setup(**json.loads((folder / "setup.json").read_bytes()))
@@ -58,7 +58,7 @@ def read_setup(folder: Path) -> Setup:
 
 
 class Trials:
-    """The trials of a folder: `setup.json`, and a row and a run for every one that is done."""
+    """The trials of a folder: `setup.json`, and a row and a run for every completed trial."""
 
     def __init__(self, trials: Sequence[Trial], setup: Setup, folder: Path, launcher: Launcher) -> None:
         self._trials = {trial.name: trial for trial in trials}
@@ -66,19 +66,19 @@ class Trials:
 
     @property
     def number(self) -> int:
-        """Of all trials."""
+        """The total number of trials."""
         return len(self._trials)
 
     def open(self) -> None:
-        """Begin, or go on.
+        """Create or continue the folder.
 
         Raises:
-            UserError: naming --out, when it holds something else, or cannot be written.
+            UserError: if the folder holds something else, or cannot be written; the message names --out.
         """
         settle(self._folder / "setup.json", self._setup._asdict(), "trials")
 
     def command(self, name: str) -> List[str]:
-        """Of one trial."""
+        """Return the command of a trial."""
         setup = self._setup
         flags = [
             *setup.flags, *self._trials[name].flags, f"--epochs={setup.epochs}", f"--log-every={setup.epochs}",
@@ -87,12 +87,12 @@ class Trials:
         return self._launcher.training(setup.workers, flags)
 
     def missing(self, again: bool) -> List[str]:
-        """Those that have no row, and those that failed if they are to be run again, in their order."""
+        """Return, in order, the trials without a row, and also the failed ones if `again`."""
         kept = {row.name for row in read(self._folder) if not (again and row.state == "failed")}
         return [name for name in self._trials if name not in kept]
 
     def run(self, name: str) -> TrialRow:
-        """Run one to its end, and keep its row."""
+        """Run a trial to completion and store its row."""
         place = self._folder / name
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
@@ -115,14 +115,14 @@ class Trials:
 
 
 def is_finite(line: Dict[str, Any]) -> bool:
-    """Whether both perplexities of an epoch are numbers."""
+    """Return whether both perplexities of an epoch are finite."""
     return math.isfinite(line["perplexity"]) and math.isfinite(line["valid_perplexity"])
 
 
 def read(folder: Path) -> List[TrialRow]:
-    """The rows that a folder holds.
+    """Read all rows of a folder.
 
     Raises:
-        UserError: naming one that is damaged.
+        UserError: if a row is invalid; the message names it.
     """
     return [read_row(path, TrialRow) for path in sorted(folder.glob("*/row.json"))]

@@ -1,7 +1,7 @@
-"""The typed configuration of a run: defaults < `--config FILE.toml` < command line; validated at the door.
+"""The typed configuration of a run: defaults < `--config FILE.toml` < command line; validated when parsed.
 
-One field is one flag, one key of the file and one line of `--help`. pydantic checks types and ranges; what it finds is
-told in the words of the flag.
+Each field is one flag, one key of the file and one entry of `--help`. pydantic checks types and ranges; its errors are
+reported in terms of the flag.
 """
 
 import argparse
@@ -30,13 +30,13 @@ else:
 
 
 _SWITCHES = ("tensorboard", "overwrite", "resume", "auto_resume")
-_MAX_TOML = 2**20  # bytes of a --config file: settings, and nothing that is read for hours
+_MAX_TOML = 2**20  # bytes of a --config file: refuses files that are not settings before they are read in full
 _EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
 
 
 def _seconds(text: str) -> float:
-    """Of 90s, 5m or 23.5h; 0 of anything else."""
+    """Return the seconds of a time such as 90s, 5m or 23.5h; 0 for anything else."""
     match = _TIME.fullmatch(text)
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
 
@@ -47,7 +47,7 @@ def _field(group: str, default: Any, description: str, **limits: Any) -> Any:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True))
 class RunConfig:
-    """Everything that decides a run. The defaults are the document's hyperparameters on the packaged corpus."""
+    """All settings of a run. The defaults are the D2L chapter's hyperparameters on the packaged corpus."""
 
     corpus: Optional[Path] = _field(
         "text",
@@ -263,54 +263,54 @@ class RunConfig:
 
     @property
     def checkpoint_seconds(self) -> float:
-        """Seconds between two checkpoints; 0 where epochs are counted instead."""
+        """Return the seconds between two checkpoints; 0 if the interval is in epochs."""
         return _seconds(self.checkpoint_every)
 
     @property
     def checkpoint_epochs(self) -> int:
-        """Epochs between two checkpoints; 0 where seconds are counted instead."""
+        """Return the epochs between two checkpoints; 0 if the interval is in seconds."""
         match = _EPOCHS.fullmatch(self.checkpoint_every)
         return int(match[1]) if match else 0
 
     def deadline(self, began: float) -> float:
-        """When to stop, so that a process that began at `began` ends within --time-limit; never without one."""
+        """Return when a process started at `began` must stop to end within --time-limit; infinite without a limit."""
         limit = self.time_limit_seconds
         return began + limit - min(30.0, limit / 10)
 
     @property
     def time_limit_seconds(self) -> float:
-        """Seconds until the end; infinite where none is given."""
+        """Return --time-limit in seconds; infinite if not given."""
         return math.inf if self.time_limit is None else _seconds(self.time_limit)
 
     @property
     def kept_chars(self) -> int:
-        """How many characters of the corpus are trained on; 0 is all."""
+        """Return the number of characters of the corpus to use; 0 means all."""
         if self.max_chars is not None:
             return self.max_chars
         return 0 if self.corpus is not None and os.path.isdir(self.corpus) else 20_000
 
     def streams(self, size: int) -> int:
-        """B, the streams in the whole job of `size` workers."""
+        """Return B, the number of streams in the whole job of `size` workers."""
         if self.batch_size_per_worker is not None:
             return self.batch_size_per_worker * size
         return self.global_batch_size or 32
 
     @property
     def resets_every_window(self) -> bool:
-        """Whether the LSTM's state is zeroed before every window, and not only at the start of an epoch."""
+        """Return whether the LSTM's state is zeroed before every window, not only at the start of an epoch."""
         default = "window" if self.sampling == "random" else "epoch"
         return (self.state_reset or default) == "window"
 
     def to_json(self) -> Dict[str, Any]:
-        """The fields as JSON has them, paths as text."""
+        """Return the fields as JSON values, with paths as text."""
         return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
 
     def facts(self) -> Dict[str, str]:
-        """Every field as text: equal on two ranks exactly when they were configured alike."""
+        """Return every field as text; equal on two ranks if and only if their configurations are equal."""
         return {k: _shown(v) for k, v in self.to_json().items()}
 
     def resolved(self, size: int, prefixes: Sequence[str]) -> Dict[str, Any]:
-        """The fields as they came out for `size` workers and a corpus: what another run would have to be given."""
+        """Return the fields with their defaults resolved for `size` workers and the corpus, to reproduce the run."""
         return {
             **self.to_json(),
             "corpus": None if self.corpus is None else str(self.corpus.resolve()),
@@ -323,8 +323,8 @@ class RunConfig:
         }
 
 
-# What may change from one part of a run to the next: nothing that its weights depend on but for their number of epochs.
-# The corpus is compared by its characters and not by its name.
+# Fields that may change on resume: except for the number of epochs, none that the weights depend on. The corpus is
+# compared by content, not by name.
 _MAY_CHANGE = frozenset(
     "corpus max_corpus_bytes init epochs until_perplexity device run_dir overwrite resume auto_resume checkpoint_every "
     "time_limit stall_timeout eval_every log_every prefix sample_length tensorboard time_every".split()
@@ -332,16 +332,16 @@ _MAY_CHANGE = frozenset(
 
 
 def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run as another.
+    """Check that a run is resumed with the settings that determine its result.
 
     Args:
-        then: `resolved` when it was started.
-        now: as it is asked for.
+        then: `resolved` when the run was started.
+        now: `resolved` of the current command.
 
     Raises:
-        UserError: naming every field that differs and both its values.
+        UserError: naming every field that differs, with both values.
     """
-    # Before a field was thought of, its default was what happened.
+    # A run from before a field was added behaved like the field's default.
     then = {**{k: field.default for k, field in FIELDS.items()}, **then}
     keys = [k for k in {**then, **now} if k not in _MAY_CHANGE and then.get(k) != now.get(k)]
     if keys:
@@ -362,14 +362,14 @@ FIELDS: Dict[str, FieldInfo] = RunConfig.__pydantic_fields__  # type: ignore[att
 
 
 def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[str, Any]] = None) -> RunConfig:
-    """The configuration of a command line: its flags over those of its `--config` file over the defaults.
+    """Parse a command line: flags override its `--config` file, which overrides the defaults.
 
     Args:
         argv: the command line, by default this program's.
-        base: values that take the place of the defaults: those of the run that is resumed.
+        base: values that replace the defaults: those of the resumed run.
 
     Raises:
-        UserError: naming the flag or the file's key, for an unknown one or an impossible value.
+        UserError: naming the flag or the file's key, if it is unknown or its value invalid.
         SystemExit: after `--help`.
     """
     given = vars(_parser().parse(argv))
@@ -378,11 +378,11 @@ def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[st
     of_file = _read_toml(file) if file else {}
     if base is not None and ({**of_file, **given}).get("auto_resume"):
         given = {**{key: value for key, value in given.items() if key not in _BEGINNING}, "resume": True}
-    if given.get("resume"):  # how the run began is not how it goes on
+    if given.get("resume"):  # settings for the start of a run do not apply to a resumed one
         of_file = {key: value for key, value in of_file.items() if key not in _BEGINNING}
     for layer in (base or {}, of_file, given):
         if not set(layer).isdisjoint(_BATCH_SIZES):
-            # They say the same thing in two ways: either name takes the place of what a lower layer said.
+            # Both set the batch size, so either one overrides whichever a lower layer gave.
             values = {key: value for key, value in values.items() if key not in _BATCH_SIZES}
         values.update(layer)
     try:
@@ -417,7 +417,7 @@ def _parser() -> TeachingParser:
         group = str(field.title)
         groups.setdefault(group, parser.add_argument_group(group) if group not in groups else None)
         default = "" if field.default in (None, False) else f" (default {field.default})"
-        # Some help texts hold a percent sign of their own one day; argparse would read it as a format.
+        # Escape percent signs, which argparse would read as a format.
         text = (str(field.description) + default).replace("%", "%%")
         if field.annotation is bool:
             groups[group].add_argument(_flag(name), action="store_true", help=text)
@@ -439,7 +439,7 @@ def _read_toml(path: Path) -> Dict[str, Any]:
         )
     try:
         values = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, or of a thousand brackets
+    except (ValueError, RecursionError) as error:  # invalid TOML, invalid UTF-8, or too deeply nested
         raise UserError(f"--config {path}: is not TOML ({error})", ExitStatus.BAD_CONFIG) from None
     for key in values:
         if key not in FIELDS:

@@ -1,4 +1,4 @@
-"""The keeper of a run: asks for its stops and checkpoints, commits them, and finds the place to go on from."""
+"""Training callbacks: request stops and checkpoints, commit checkpoints, and record how a run ends."""
 
 import hashlib
 import math
@@ -26,12 +26,12 @@ from lstm_dist.train.trainer import Callbacks, Progress, Votes
 
 
 class Keeper(Callbacks):
-    """What every worker's training calls back; the root of them writes.
+    """The training callbacks of every worker; only the root writes files.
 
     Attributes:
-        every: seconds between two checkpoints by the root's clock; 0 is never.
-        facts: what a checkpoint holds beside weights, state and progress.
-        samples: writes those of an epoch.
+        every: seconds between two checkpoints by the root's clock; 0 means never.
+        facts: metadata of a checkpoint in addition to weights, state and progress.
+        samples: writes the samples of an epoch.
     """
 
     def __init__(
@@ -53,32 +53,32 @@ class Keeper(Callbacks):
         self._stop = stop
         self._watchdog = watchdog
         self._last = time.monotonic()
-        self._best: Optional[float] = None  # the least loss on the held out text; not looked for yet
+        self._best: Optional[float] = None  # lowest validation loss; None until it is looked up
         self.every = 0.0
         self.facts: Dict[str, Any] = {}
         self.samples: Callable[[int], None] = lambda _: None
 
     def vote(self) -> Votes:
-        """This worker's wish to stop, and the root's clock for checkpoints."""
+        """Return whether this worker wants to stop, and, on the root, whether a checkpoint is due."""
         now = time.monotonic()
         due = self._world.is_root and 0 < self.every <= now - self._last
         if due:
-            self._last = now  # it is made after the next step, and not asked for again until then
+            self._last = now  # the checkpoint follows the next step; do not request it again until then
         return Votes(self._stop.asked(), due)
 
     def beat(self, phase: str, step: int) -> None:
-        """Tell the watchdog."""
+        """Report progress to the watchdog."""
         self._watchdog.beat(phase, step)
 
     def write_samples(self, epoch: int) -> None:
-        """Have the root write them."""
+        """Write the samples of an epoch with the `samples` callback."""
         self.samples(epoch)
 
     def validate(self, epoch: int, loss: float) -> None:
-        """Have the root keep the weights, if they are the best so far.
+        """Save the weights on the root if they are the best so far.
 
         Raises:
-            SettledError: on every rank, when they cannot be written.
+            SettledError: on every rank, if they cannot be written.
         """
         self._world.settle_root(lambda: self._keep_best(epoch, loss), "best")
 
@@ -92,10 +92,10 @@ class Keeper(Callbacks):
             self._store.commit_best(pack(self._model.parameters.to_document(), self._vocabulary, valid=valid))
 
     def commit(self, progress: Progress, state: LSTMState) -> None:
-        """Make a checkpoint of weights that are the same everywhere.
+        """Write a checkpoint after checking that the weights are equal on all ranks.
 
         Raises:
-            SettledError: on every rank, when they are not, or are not finite, or it cannot be written.
+            SettledError: on every rank, if the weights differ or are not finite, or the checkpoint cannot be written.
         """
         weights = self._model.parameters.flat.asnumpy()
         self._world.require_equal(
@@ -105,7 +105,7 @@ class Keeper(Callbacks):
             "last checkpoint",
             ExitStatus.INTERNAL,
         )
-        if not np.isfinite(weights).all():  # on every rank, as they are the same
+        if not np.isfinite(weights).all():  # raised on every rank, because the weights are equal
             raise SettledError(
                 f"step {progress.step}: the weights are not finite: lower --learning-rate or --max-norm; the last "
                 "checkpoint is of the steps before",
@@ -127,11 +127,11 @@ class Keeper(Callbacks):
 
 @contextmanager
 def recorded(run_dir: Path, world: World, watchdog: Watchdog) -> Iterator[None]:
-    """Around a run: why it ends on this rank, if it does not end well, stays in the run directory."""
+    """Wrap a run: record the cause of a failure of this rank in the run directory."""
 
     def leave_word(status: int, kind: str, message: str) -> None:
         record(run_dir, world.rank, watchdog.step, status, kind, message)
-        cause = first_cause(run_dir)  # which may be another rank's, and the root may not live to tell it
+        cause = first_cause(run_dir)  # may be another rank's; the root may end before it can report it
         write_status(run_dir, "failed", step=watchdog.step, reason=cause.describe() if cause else message)
 
     if world.is_root:
@@ -143,7 +143,7 @@ def recorded(run_dir: Path, world: World, watchdog: Watchdog) -> Iterator[None]:
         raise
     except BaseException as error:
         known = error.status if isinstance(error, UserError) else ExitStatus.INTERNAL
-        # Whoever read the output is gone: nobody, or horovodrun.
+        # A broken pipe means that the reader of the output, such as horovodrun, is gone.
         lost = is_peer_failure(error) or isinstance(error, BrokenPipeError)
         status = ExitStatus.PEER_LOST if lost else known
         if world.is_root or not isinstance(error, SettledError):
@@ -152,7 +152,7 @@ def recorded(run_dir: Path, world: World, watchdog: Watchdog) -> Iterator[None]:
 
 
 def leave_stopped(run_dir: Path, world: World, log: RunLog, stop: Stop, step: int) -> NoReturn:
-    """Say who asked for the stop, and end with the status that means "to be continued"."""
+    """Report the source of the stop request, and exit with the status for a run to be resumed."""
     reasons = world.gather_text(stop.reason, "reasons")
     rank = next((r for r, reason in enumerate(reasons) if reason), 0)
     where = f"--resume --run-dir {shlex.quote(str(run_dir))}"

@@ -1,21 +1,21 @@
-"""The step size of every step: a function of its number alone, so that a run that goes on knows where it is."""
+"""The learning rate schedule: a function of the step number alone, so that a resumed run needs no other state."""
 
 import math
 from typing import NamedTuple
 
 
 class LearningRate(NamedTuple):
-    """How the step size changes.
+    """A learning rate schedule.
 
-    constant    stays
+    constant    does not change
     step        is multiplied by `factor` after every `every` steps
-    cosine      falls along half a period, to `factor` times itself after `every` steps, and stays there
+    cosine      decays along half a period to `factor` times the peak after `every` steps, then stays constant
                 (Loshchilov and Hutter 2017)
 
     Attributes:
-        peak: the step size before it falls.
-        kind: one of these three.
-        warm_up: steps in which it rises to that, along a line; the fall begins after them.
+        peak: the step size before the decay.
+        kind: "constant", "step" or "cosine".
+        warm_up: steps of linear increase to the peak; the decay begins after them.
         every: steps, see above.
         factor: see above.
     """
@@ -27,7 +27,7 @@ class LearningRate(NamedTuple):
     factor: float = 0.0
 
     def at(self, step: int) -> float:
-        """The step size of a step, counted from 0."""
+        """Return the step size of a step, counted from 0."""
         if step < self.warm_up:
             return self.peak * (step + 1) / self.warm_up
         done = step - self.warm_up

@@ -1,10 +1,10 @@
-"""What a loss means: perplexity and bits per character."""
+"""Metrics derived from the loss: perplexity and bits per character."""
 
 import math
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), the size of the alphabet among which the model is, in effect, choosing at random.
+    """Return exp(loss), the number of equally likely characters with the same loss.
 
     Args:
         loss: mean cross-entropy, nats per character.
@@ -13,7 +13,7 @@ def perplexity(loss: float) -> float:
 
 
 def bits_per_char(loss: float) -> float:
-    """The same in bits, what a perfect compressor driven by the model would spend on a character.
+    """Return the loss in bits, the mean code length of an ideal compressor that uses the model.
 
     Args:
         loss: mean cross-entropy, nats per character.

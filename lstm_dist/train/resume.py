@@ -1,4 +1,4 @@
-"""The part of a run that is done: its last whole checkpoint, told to all ranks."""
+"""Resuming a run: its last intact checkpoint, shared with all ranks."""
 
 import contextlib
 import json
@@ -17,17 +17,17 @@ from lstm_dist.train.config import FIELDS, RunConfig, parse_config
 from lstm_dist.train.setup import Job
 from lstm_dist.train.trainer import NotFiniteError, Progress, Trainer
 
-_ANEW = ("init", "run_dir", "overwrite", "resume", "auto_resume", "time_limit")  # said anew with every part of a run
+_ANEW = ("init", "run_dir", "overwrite", "resume", "auto_resume", "time_limit")  # not inherited on resume
 
 
 class Past(NamedTuple):
-    """The part of a run that is done, on every rank.
+    """The completed part of a run, on every rank.
 
     Attributes:
-        progress: where it is.
-        facts: what its checkpoint holds beside weights and state.
-        warnings: what is wrong with those that are newer.
-        checkpoint: the whole of it, on the root.
+        progress: of the checkpoint.
+        facts: the checkpoint's metadata.
+        warnings: why newer checkpoints were refused.
+        checkpoint: the complete checkpoint on the root, None elsewhere.
     """
 
     progress: Progress
@@ -36,14 +36,14 @@ class Past(NamedTuple):
     checkpoint: Optional[Checkpoint]
 
     def parse_config(self, argv: Optional[Sequence[str]]) -> RunConfig:
-        """The configuration of a command line that goes on with this: what it does not give stays as it was."""
+        """Parse a command line that resumes this run; settings not given keep their previous values."""
         return parse_config(argv, {k: v for k, v in self.facts["config"].items() if k in FIELDS and k not in _ANEW})
 
     def restore(self, job: Job, world: World) -> LSTMState:
-        """Fill the model of the root; every worker's part of the hidden state of all streams.
+        """Load the weights on the root, and return this worker's part of the hidden state.
 
         Raises:
-            SettledError: when the checkpoint is of another model.
+            SettledError: if the checkpoint belongs to a different model.
         """
         world.settle_root(lambda: self._load(job.model), "restore")
         parts = []
@@ -55,11 +55,11 @@ class Past(NamedTuple):
         return LSTMState(*parts)
 
     def describe(self, here: Mapping[str, Any], epochs: int) -> str:
-        """Where the run goes on, and whether it will end on the same bits as if it had never stopped.
+        """Describe where the run resumes, and whether its result will be bitwise that of an uninterrupted run.
 
         Args:
-            here: `workers`, `controller` and `threads` of the part that begins.
-            epochs: at which it will end.
+            here: current `workers`, `controller` and `threads`.
+            epochs: total number of epochs.
         """
         if self.progress.epoch >= epochs:
             return f"all {self.progress.epoch} epochs are done: go on with more --epochs"
@@ -73,10 +73,10 @@ class Past(NamedTuple):
 
 
 def recall(world: World, store: Store) -> Past:
-    """The newest whole checkpoint, read by the root, its facts told to all.
+    """Read the newest intact checkpoint on the root, and share its metadata with all ranks.
 
     Raises:
-        SettledError: when there is none.
+        SettledError: if there is none.
     """
     found = world.settle_root(store.newest, "recall")
     told = json.dumps([found.checkpoint.facts, found.refused] if found else None)
@@ -86,7 +86,7 @@ def recall(world: World, store: Store) -> Past:
 
 
 def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Optional[IO[str]]]:
-    """What is to be gone on with, and the root's lock on its directory; nothing where the run is to begin."""
+    """Return the run to resume and the root's lock on its directory; (None, None) if a new run is to start."""
     if not (settings.resume or settings.auto_resume) or settings.run_dir is None:
         return None, None
     store = Store(settings.run_dir / "checkpoints")
@@ -97,7 +97,7 @@ def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Option
 
 
 def go_back(trainer: Trainer, error: NotFiniteError, job: Job, run_dir: Path, log: RunLog, world: World) -> NoReturn:
-    """Leave a checkpoint of the step before the one whose numbers were not finite, and end.
+    """Write a checkpoint of the last step with finite numbers, and end the run.
 
     Raises:
         SettledError: always.
@@ -105,7 +105,7 @@ def go_back(trainer: Trainer, error: NotFiniteError, job: Job, run_dir: Path, lo
     last = trainer.progress.step
     log.say(f"step {last + 1}: {error}; going back to the last checkpoint for the weights of step {last}")
     past = recall(world, Store(run_dir / "checkpoints"))
-    with contextlib.suppress(NotFiniteError):  # what cannot be repeated leaves that checkpoint as the last
+    with contextlib.suppress(NotFiniteError):  # if the replay fails too, the existing checkpoint remains the last
         trainer.replay(past.progress, past.restore(job, world), last)
     raise SettledError(
         f"step {last + 1}: training has diverged ({error}): lower --learning-rate or --max-norm; the last checkpoint "

@@ -1,4 +1,4 @@
-"""A job as it is settled before its first step: configuration, text, batches, model; the same on all ranks."""
+"""Setup of a job before its first step: configuration, text, batches and model, consistent on all ranks."""
 
 import json
 import os
@@ -31,7 +31,7 @@ DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
 
 
 class Job(NamedTuple):
-    """What is settled before the first step."""
+    """Everything that is set up before the first step."""
 
     settings: RunConfig
     text: corpus.Corpus
@@ -41,11 +41,11 @@ class Job(NamedTuple):
     held_out: Optional[Scorer] = None
 
     def resolved(self, size: int) -> Dict[str, Any]:
-        """Every setting as it came out for `size` workers and this text."""
+        """Return every setting, resolved for `size` workers and this text."""
         return {**self.settings.resolved(size, self.prefixes), "corpus_sha256": self.text.digest}
 
     def describe(self, world: World, devices: Sequence[str]) -> str:
-        """One line: the workers, the model and the batches."""
+        """Describe the workers, the model and the batches in one line."""
         streams, held_out = self.settings.streams(world.size), ""
         if self.held_out:
             held_out = f", {self.held_out.chars + 1:,} characters held out"
@@ -57,7 +57,7 @@ class Job(NamedTuple):
 
 
 def prepare(settings: RunConfig, world: World, startup: Startup) -> Job:
-    """Read the corpus and make the first weights. Nothing is written yet."""
+    """Read the corpus and create the initial weights, without writing any file."""
     startup.enter(PREPARING)
     text = token_dataset.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
     streams = settings.streams(world.size)
@@ -82,15 +82,15 @@ def prepare(settings: RunConfig, world: World, startup: Startup) -> Job:
         sizes = (len(text.vocabulary), settings.hidden_size, settings.seed, settings.layers)
         model.load(initial_parameters(*sizes), "the initial weights")
     held_out = hold_out(text, cut, settings, world) if settings.valid_fraction else None
-    startup.enter(AGREEING)  # in which this worker waits for those that still prepare
+    startup.enter(AGREEING)  # this worker waits for those that are still preparing
     return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text), held_out)
 
 
 def hold_out(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -> Scorer:
-    """What is behind the cut, to be read by all workers.
+    """Return the scorer of the validation set, the text after the cut.
 
     Raises:
-        UserError: naming --valid-fraction, when that is too little.
+        UserError: naming --valid-fraction, if the validation set is too short.
     """
     tokens = text.tokens[cut:]
     streams = max(world.size, min(settings.streams(world.size), len(tokens) - 1))
@@ -102,10 +102,10 @@ def hold_out(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -
 
 
 def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, streams: int) -> None:
-    """Refuse what a worker's share of memory cannot hold, before any of it is asked for.
+    """Check, before any allocation, that the model fits a worker's share of memory.
 
     Raises:
-        UserError: saying how much it would be.
+        UserError: naming the required memory, if it does not.
     """
     needed = memory_needed(vocab_size, settings.hidden_size, settings.layers, streams, settings.seq_len)
     limit = devices.memory(ctx)
@@ -119,7 +119,7 @@ def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, strea
 
 
 def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str]:
-    """The given ones, or the document's, or the first lines' beginnings where the corpus lacks their characters."""
+    """Return the given prefixes, else the D2L chapter's, else (if characters are missing) the first lines' starts."""
     if given:
         for prefix in given:
             missing = text.vocabulary.missing(prefix)
@@ -135,10 +135,10 @@ def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str
 
 
 def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> None:
-    """Every rank has to have the same configuration, text and program.
+    """Check that every rank has the same configuration, text and program.
 
     Raises:
-        SettledError: naming the ranks and what differs.
+        SettledError: naming the ranks and the differences.
     """
     same = {
         "corpus": job.text.digest,
@@ -147,25 +147,27 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
         "device": job.model.ctx.device_type,
         "NCCL": str(world.has_nccl),
     }
-    if job.model.ctx.device_type == "cpu":  # sums of another order, and soon other weights
+    if job.model.ctx.device_type == "cpu":  # the thread count changes summation order, and thus weights
         same["OMP_NUM_THREADS"] = str(cpu_affinity.openmp_threads())
     world.require_equal({**job.settings.facts(), **same, **versions}, "start")
 
 
 def inspect_place(job: Job, run_dir: Path, world: World) -> List[str]:
-    """Warnings about devices and run directory, as they are seen by all workers together.
+    """Check devices and run directory on all workers, and return warnings.
 
     Raises:
-        SettledError: where a job could not go on with them.
+        SettledError: if the job cannot run with them.
     """
     return [*filter(None, (_inspect_gpus(job.model.ctx, world), _inspect_run_dir(run_dir, world)))]
 
 
 def _inspect_gpus(ctx: mx.Context, world: World) -> str:
-    """A GPU for every worker, where they exchange through NCCL, which refuses two on one in words that do not help.
+    """Check that every worker has its own GPU.
+
+    With NCCL sharing is an error, because NCCL refuses it with an unhelpful message.
 
     Returns:
-        A warning where they share one and can; empty where they do not.
+        A warning if workers share a GPU, else an empty string.
     """
     mine = json.dumps([socket.gethostname(), devices.identity(ctx)])
     users: Dict[str, List[str]] = defaultdict(list)
@@ -182,12 +184,12 @@ def _inspect_gpus(ctx: mx.Context, world: World) -> str:
 
 
 def _inspect_run_dir(run_dir: Path, world: World) -> str:
-    """A run directory that every host sees, or why its workers end is nowhere to be read.
+    """Check that every host sees the run directory; otherwise the causes of failures there are lost.
 
-    A Slurm job has no choice, as it may go on wherever it is put next.
+    Under Slurm an invisible directory is an error, because the job may be resumed on any host.
 
     Returns:
-        A warning where some hosts do not see it; empty where all do.
+        A warning if some hosts do not see it, else an empty string.
     """
     if world.is_one_host:
         return ""
@@ -208,7 +210,7 @@ def _inspect_run_dir(run_dir: Path, world: World) -> str:
 
 
 def make_schedule(job: Job, size: int) -> Schedule:
-    """The loop's numbers; the one place where the number of workers enters the mathematics."""
+    """Return the parameters of the training loop; the only place where N, the number of workers, affects the math."""
     settings, streams = job.settings, job.settings.streams(size)
     return Schedule(
         epochs=settings.epochs,

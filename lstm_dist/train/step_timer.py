@@ -1,7 +1,7 @@
-"""Where the time of a step goes: its parts, taken apart on sampled steps. The others are left alone.
+"""Profiling of sampled steps: the time of each part of a step.
 
-MXNet and Horovod work behind Python's back, so that a part's time can only be had by waiting for it, and by having
-nothing else under way meanwhile. That costs a step some of its speed, which is why only one in many is sampled.
+MXNet and Horovod work asynchronously, so a part can only be timed by waiting for it while nothing else runs. That
+slows a step down, which is why only a sample of the steps is profiled.
 """
 
 import json
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class StepTimes(NamedTuple):
-    """Seconds of one worker's part of one step.
+    """Seconds that one worker spent in the parts of one step.
 
     Attributes:
         step: counted from 1.
         data: cutting the window.
         compute: forward and backward.
-        wait: from there until the slowest worker has arrived.
-        wire: the average itself.
-        update: the clip and the SGD step.
+        wait: waiting for the slowest worker.
+        wire: communication, that is averaging the gradients.
+        update: clipping and the SGD update.
     """
 
     step: int
@@ -36,40 +36,40 @@ class StepTimes(NamedTuple):
 
 
 class Stopwatch:
-    """What a step tells of its parts; this one does not listen, and keeps nobody waiting."""
+    """Stopwatch that does nothing, for steps that are not profiled."""
 
     def lap(self, *results: "NDArray") -> None:
-        """A part has been asked for, and `results` are what it makes."""
+        """Mark the end of a part of the step that computes `results`."""
 
     def gather(self, world: "World") -> None:
-        """The exchange comes next."""
+        """Mark the start of communication."""
 
 
 class RunningStopwatch(Stopwatch):
-    """One that waits for every part, and for every worker before the exchange."""
+    """Stopwatch that waits for every part, and for all workers before communication."""
 
     def __init__(self) -> None:
         self._laps = [time.perf_counter()]
 
     def lap(self, *results: "NDArray") -> None:
-        """See Stopwatch."""
+        """Wait for `results` and record the time."""
         for result in results:
             result.wait_to_read()
         self._laps.append(time.perf_counter())
 
     def gather(self, world: "World") -> None:
-        """A barrier, which Horovod does not have for MXNet: a sum of nothing, and the last one's wait is its cost."""
+        """Wait for all workers with an allreduce of zero, because Horovod has no barrier for MXNet; record the time."""
         if world.size > 1:
             world.sum([0.0], "barrier")
         self._laps.append(time.perf_counter())
 
     def read(self, step: int) -> StepTimes:
-        """The times of the step that is over, this number's."""
+        """Return the times of the finished step, whose number is `step`."""
         return StepTimes(step, *(after - before for before, after in zip(self._laps, self._laps[1:])))
 
 
 def collect(times: List[StepTimes], world: "World") -> List[Dict[str, Any]]:
-    """The times of all workers, on every one, each with its rank and host."""
+    """Return the times of all workers with rank and host, on every worker."""
     mine = json.dumps([socket.gethostname(), times])
     return [
         {"rank": rank, "host": host, **StepTimes(*one)._asdict()}

@@ -1,8 +1,8 @@
 """The training loop.
 
-Each worker takes its shard of the batch streams, runs the hand-written LSTM forward and backward on it, Horovod
-averages the gradients, every worker clips the average by its global norm and takes the same SGD step, and rank 0 writes
-perplexity, samples and checkpoints.
+Each worker runs the hand-written LSTM forward and backward on its shard of the batch streams. Horovod averages the
+gradients, every worker clips the average by its global norm and takes the same SGD step, and rank 0 writes perplexity,
+samples and checkpoints.
 """
 
 import time
@@ -26,22 +26,22 @@ Batches = Union[ConsecutiveBatches, RandomBatches]
 
 
 class Schedule(NamedTuple):
-    """The numbers of the loop.
+    """The parameters of the training loop.
 
     Attributes:
         epochs: passes over the text.
-        learning_rate: of SGD, step by step.
+        learning_rate: the SGD learning rate schedule.
         max_norm: theta of the clipping.
-        gradient_scale: N * B_ref / B, which turns the workers' average of sums over their own streams into the one
-            scale that gradients have at every N and B.
-        wire_dtype: in which gradients travel, "float32" or "float16".
-        resets_every_window: whether state is zeroed before every window, and not only at the start of an epoch.
+        gradient_scale: N * B_ref / B; makes the scale of the gradients, sums over a worker's streams that are averaged
+            over workers, independent of N and B.
+        wire_dtype: communication data type of the gradients, "float32" or "float16".
+        resets_every_window: whether state is zeroed before every window, not only at the start of an epoch.
         chars_per_step: B * T of the whole job.
-        log_every: epochs between two human lines.
-        checkpoint_epochs: epochs between two checkpoints; 0 leaves it to the votes.
-        until_perplexity: the last epoch is the first that comes down to this; 0 is never.
-        time_every: of so many steps one is taken apart by the stopwatch; 0 is none.
-        eval_every: epochs between two readings of the held out text.
+        log_every: epochs between two console lines.
+        checkpoint_epochs: epochs between two checkpoints; 0 leaves checkpoints to the votes.
+        until_perplexity: training ends with the first epoch at or below this perplexity; 0 means never.
+        time_every: every time_every-th step is profiled; 0 means none.
+        eval_every: epochs between two evaluations on the validation set.
     """
 
     epochs: int
@@ -59,12 +59,12 @@ class Schedule(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Where a run is: all that has to be known, beside weights and state, to go on from there.
+    """The position of a run: everything needed to resume it, apart from weights and state.
 
     Attributes:
         step: updates so far.
         epoch: finished epochs.
-        position: finished windows of the epoch that is under way.
+        position: finished windows of the current epoch.
         loss: nats, summed over those windows and all workers.
         grad_norm: summed over those windows.
         seconds: of training.
@@ -79,7 +79,7 @@ class Progress(NamedTuple):
 
 
 class Votes(NamedTuple):
-    """What a worker wants done after a step, and then what all do: whatever one of them wants."""
+    """Actions after a step: those that a worker requests or, once agreed, those that any worker requested."""
 
     stop: bool = False
     checkpoint: bool = False
@@ -91,12 +91,16 @@ UNWATCHED = Stopwatch()
 
 
 class StepStats(NamedTuple):
-    """What a step leaves on the device: (2 + VOTES,), the loss of this worker, the gradient norm, and the votes."""
+    """Results of a step on the device: (2 + VOTES,), the loss of this worker, the gradient norm, and the votes."""
 
     numbers: mx.nd.NDArray
 
     def read(self) -> Tuple[float, float, Votes]:
-        """The loss (nats, summed over this worker's characters), the norm, and what was agreed; waits for the step."""
+        """Wait for the step; return the loss (nats, summed over this worker's characters), norm and agreed votes.
+
+        Raises:
+            NotFiniteError: if the norm or a vote is not finite.
+        """
         loss, norm, *votes = self.numbers.asnumpy().astype(np.float64)
         if not np.isfinite([norm, *votes]).all():
             raise NotFiniteError(loss, norm)
@@ -104,34 +108,34 @@ class StepStats(NamedTuple):
 
 
 class NotFiniteError(ArithmeticError):
-    """The loss of some worker, or the averaged gradient, is not finite: known on every rank after the same step."""
+    """A worker's loss or the averaged gradient is not finite; raised on every rank after the same step."""
 
     def __init__(self, loss: float, grad_norm: float) -> None:
         super().__init__(f"loss {loss:g}, gradient norm {grad_norm:g}")
 
 
 class Callbacks:
-    """What a run does beside training; these do nothing."""
+    """Callbacks of the training loop; these do nothing."""
 
     def vote(self) -> Votes:
-        """What this worker wants, asked before every step."""
+        """Return the actions that this worker requests; called before every step."""
         return NOTHING
 
     def beat(self, phase: str, step: int) -> None:
-        """Something has moved, `step` is finished, and `phase` comes next."""
+        """Report progress: `step` is finished, and `phase` comes next."""
 
     def write_samples(self, epoch: int) -> None:
-        """At the end of an epoch that is shown."""
+        """Write samples; called at the end of an epoch that is logged to the console."""
 
     def validate(self, epoch: int, loss: float) -> None:
-        """The held out text was read: its loss, on every rank."""
+        """Handle the validation loss; called on every rank."""
 
     def commit(self, progress: Progress, state: LSTMState) -> None:
-        """On every rank, after the same step."""
+        """Write a checkpoint; called on every rank after the same step."""
 
 
 class _Replay(Callbacks):
-    """Only what a part of a run needs that was run before."""
+    """Callbacks for repeating steps: forwards beats, commits and stop votes only."""
 
     def __init__(self, callbacks: Callbacks) -> None:
         self._callbacks = callbacks
@@ -152,10 +156,10 @@ def train_step(
     watch: Stopwatch = UNWATCHED,
     step: int = 0,
 ) -> Tuple[LSTMState, StepStats]:
-    """One step of every worker: loss and gradients of its own streams, the average, the clip, the update.
+    """Run one step on every worker: loss and gradients of its own streams, averaging, clipping, update.
 
-    The clip comes after the average: clipping each worker's own gradient would be another algorithm for every N. The
-    step size is that of `step`, counted from 0.
+    Clipping follows averaging, because clipping each worker's gradient would be a different algorithm for every N.
+    The learning rate is that of `step`, counted from 0.
     """
     loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
     for number in [k for k in range(VOTES) if wanted[k]]:
@@ -171,10 +175,10 @@ def train_step(
 
 
 class Trainer:
-    """The loop over steps and epochs, from one place of a run to its end.
+    """The loop over steps and epochs, from a given position of a run to its end.
 
     Attributes:
-        progress: where it is; exact whenever a callback is called.
+        progress: the current position; exact whenever a callback is called.
     """
 
     def __init__(
@@ -196,7 +200,7 @@ class Trainer:
         self._log = log
         self._callbacks = callbacks
         self._held_out = held_out
-        # While it trains, every worker sums its own losses; the root starts with what all have summed before.
+        # Every worker sums its own losses, so the earlier sum over all workers is kept on the root only.
         self.progress = progress if world.is_root else progress._replace(loss=0.0)
         self._state = state if progress.position else None
         self._pending: Optional[StepStats] = None
@@ -207,13 +211,13 @@ class Trainer:
         self._epoch_step = progress.step
 
     def run(self, until_step: Optional[int] = None) -> bool:
-        """Train to the last epoch, or to `until_step`, or until some worker votes for a stop; commit where it ends.
+        """Train to the last epoch, to `until_step`, or until a worker votes to stop; then commit a checkpoint.
 
         Returns:
-            Whether it was stopped by a vote.
+            Whether training was stopped by a vote.
 
         Raises:
-            NotFiniteError: on every rank; `progress` is that of the step before, the model's weights are not.
+            NotFiniteError: on every rank; `progress` is then that of the previous step, but the weights are not.
         """
         self._world.broadcast_(self._model.parameters.flat, "initial_parameters")
         if self.progress.step == 0:
@@ -223,13 +227,13 @@ class Trainer:
         return self._agreed.stop
 
     def replay(self, progress: Progress, state: LSTMState, until_step: int) -> None:
-        """Walk again from an earlier place to `until_step`, or to a vote for a stop, and commit there; log nothing."""
+        """Repeat training from an earlier position to `until_step` or a stop vote, and commit there without logging."""
         schedule, quiet = self._schedule._replace(checkpoint_epochs=0, time_every=0), _Replay(self._callbacks)
         again = Trainer(self._model, self._batches, self._world, schedule, RunLog(), quiet, progress, state)
         again.run(until_step)
 
     def _leg(self, until_step: Optional[int]) -> None:
-        """To the end of the epoch, or to where the workers want something done."""
+        """Train to the end of the epoch, or until the workers agree on an action."""
         self._agreed = NOTHING
         for window, watch in self._windows():
             self._step(window, watch)
@@ -239,19 +243,19 @@ class Trainer:
         ends = self.progress.position == self._batches.steps_per_epoch
         if ends:
             if self._agreed.stop and self._held_out is not None:
-                self._commit()  # reading that may take longer than whoever asked for the stop will wait
+                self._commit()  # validation may outlast the grace period of the stop request
             self._finish_epoch()
         if any(self._agreed) or (ends and self._is_due(self.progress.epoch)) or self.progress.step == until_step:
             self._commit()
 
     def _windows(self) -> Iterator[Tuple[Window, Stopwatch]]:
-        """The rest of the epoch, each window with the stopwatch of its step."""
+        """Yield the remaining windows of the epoch, each with the stopwatch of its step."""
         windows, every = self._batches.epoch(self.progress.epoch + 1, self.progress.position), self._schedule.time_every
         while True:
             step = self.progress.step + (self._pending is not None) + 1
             is_timed = every > 0 and step % every == 0
             if is_timed:
-                self._account()  # nothing else may be under way
+                self._account()  # a profiled step must run alone
             if any(self._agreed):
                 return
             watch = RunningStopwatch() if is_timed else UNWATCHED
@@ -264,7 +268,7 @@ class Trainer:
                 self._times.append(watch.read(step))
 
     def _step(self, window: Window, watch: Stopwatch) -> None:
-        """Start the next step, then wait for the one before: the engine has something to go on with meanwhile."""
+        """Start the next step, then wait for the previous one, which keeps the engine busy."""
         if self._state is None or self._schedule.resets_every_window:
             self._state = self._model.zero_state(len(window.inputs))
         wanted = self._callbacks.vote()
@@ -276,7 +280,7 @@ class Trainer:
         self._pending = stats
 
     def _account(self) -> None:
-        """Wait for the step that was started last, and count it and what was agreed with it."""
+        """Wait for the last started step, and add it and its agreed votes to the progress."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
@@ -295,7 +299,7 @@ class Trainer:
     def _finish_epoch(self) -> None:
         done, steps = self.progress, self._batches.steps_per_epoch
         epoch, chars = done.epoch + 1, self._schedule.chars_per_step
-        # Sums travel and are divided once: the mean of the workers' means is wrong where their shards differ in size.
+        # Reduce sums and divide once: a mean of the workers' means would be wrong for shards of different sizes.
         loss = self._world.sum([done.loss], "epoch_loss")[0] / (steps * chars)
         now = time.monotonic()
         valid = self._validate(epoch)
@@ -323,7 +327,7 @@ class Trainer:
         self._state, self._epoch_step, self._epoch_started = None, done.step, time.monotonic()
 
     def _validate(self, epoch: int) -> Optional[float]:
-        """The loss on the held out text, where there is one and its time has come."""
+        """Return the validation loss; None without a validation set, or if no evaluation is due."""
         if self._held_out is None or epoch % self._schedule.eval_every != 0:
             return None
         step = self.progress.step

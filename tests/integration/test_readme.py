@@ -1,4 +1,4 @@
-"""The README's commands, run as they are written there, on a model so small that each is quick."""
+"""The commands of all READMEs, run as they are written there, on a model so small that each is quick."""
 
 import re
 import shlex
@@ -23,7 +23,9 @@ RUN_DIR = re.compile(r"runs/[\w-]+")
 
 def commands() -> List[str]:
     """The lines of code blocks and the code in sentences that start a program, each once."""
-    blocks = re.split(r"^```.*$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    readmes = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in readmes)
+    blocks = re.split(r"^```.*$", text, flags=re.MULTILINE)
     candidates = [line for block in blocks[1::2] for line in block.splitlines()]
     candidates += [code for text in blocks[0::2] for code in re.findall(r"`([^`\n]+)`", text)]
     matches = [PROGRAM.fullmatch(re.sub(r"\s+#.*", "", line)) for line in candidates]

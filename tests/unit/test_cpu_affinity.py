@@ -20,6 +20,7 @@ MPIRUN = {
     "OMPI_COMM_WORLD_LOCAL_RANK": "1",
     "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
 }
+MPIRUN_0 = {**MPIRUN, "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
 SRUN = {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
 
 
@@ -27,10 +28,10 @@ SRUN = {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "2", 
 def node(monkeypatch: pytest.MonkeyPatch):
     """A node whose launcher has `allowed` cores and gives this worker `own` of them; core n and n + 4 are siblings."""
 
-    def make(allowed: int, own: int) -> None:
+    def make(allowed: int, own: int, cores: int = 4) -> None:
         masks = {0: set(range(own)), os.getppid(): set(range(allowed))}
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: masks[pid])
-        monkeypatch.setattr(cpu_affinity, "_topology", lambda cpu: (0, cpu % 4, cpu))
+        monkeypatch.setattr(cpu_affinity, "_topology", lambda cpu: (0, cpu % cores, cpu))
 
     return make
 
@@ -105,13 +106,26 @@ def test_the_workers_of_a_node_share_all_of_its_cores(node):
 
 def test_the_binding_of_mpirun_is_released_and_that_of_slurm_is_final(node):
     """mpirun binds every job of two ranks to the first two cores; Slurm knows which cores are another job's."""
-    node(8, 1)
-    by_mpirun = plan(MPIRUN)
+    node(8, 1, cores=8)
+    by_mpirun = plan(MPIRUN_0)
     assert (by_mpirun.share, by_mpirun.allowed) == ({0}, set(range(8)))
     assert by_mpirun.describe() == "pinned to core 0 by the launcher"
-    assert plan({**MPIRUN, "LSTM_DIST_PINNING": "always"}).always
-    assert not plan({**MPIRUN, "LSTM_DIST_PINNING": "never"}).share
+    assert plan({**MPIRUN_0, "LSTM_DIST_PINNING": "always"}).always
+    assert not plan({**MPIRUN_0, "LSTM_DIST_PINNING": "never"}).share
     assert plan(SRUN).describe() == "not pinned: the launcher has bound it to core 0"
+
+
+def test_a_binding_that_somebody_chose_is_final(node):
+    """As by mpirun --cpu-set: not the core that the rank gets by default."""
+    node(8, 2)
+    assert plan(MPIRUN).describe() == "not pinned: the launcher has bound it to cores 0-1"
+
+
+@pytest.mark.parametrize("name", ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"])
+def test_openmps_own_binding_is_left_alone(node, name: str):
+    for allowed, own in ((8, 8), (8, 1)):
+        node(allowed, own, cores=8)
+        assert plan({**MPIRUN_0, name: "x"}).describe() == f"not pinned: {name} is set"
 
 
 def test_a_socket_that_several_ranks_of_mpirun_are_bound_to_is_not_a_share(node):
@@ -149,15 +163,15 @@ def test_cores_are_written_as_ranges(cores: List[int], text: str):
 class Machine:
     """Two cores of which this worker is pinned to the first, and a clock; `use` says what others use of that core."""
 
-    def __init__(self) -> None:
+    def __init__(self, share: int = 1) -> None:
         self.now = self.busy = self.own = 0.0
         self.masks: List[FrozenSet[int]] = []
         self.reports: List[float] = []
-        affinity = Affinity(1, frozenset({0, 1}), frozenset({0}))
+        affinity = Affinity(1, frozenset(range(share + 1)), frozenset(range(share)))
         self.monitor = Monitor(affinity, lambda _, foreign: self.reports.append(foreign), self.read, self.masks.append)
 
     def read(self, cores: FrozenSet[int]) -> Usage:
-        assert cores == {0}
+        assert min(cores) == 0
         return Usage(self.now, self.busy, self.own)
 
     def use(self, *foreign: float, seconds: float = 0.5, own: float = 0.4) -> None:
@@ -187,15 +201,37 @@ def test_what_the_worker_uses_itself_is_not_contention():
 def test_cores_are_tried_again_later_and_later():
     machine = Machine()
     machine.use(0.6, 0.6)
-    waits = []
+    pinned = []
     for _ in range(6):
-        released = machine.now
         while machine.masks[-1] != {0}:
             machine.use(0.0)
-        waits.append(machine.now - released)
-        machine.use(0.6, 0.6)
-    assert waits == pytest.approx([30, 60, 120, 240, 480, 600], abs=0.6)
+        pinned.append(machine.now)
+        machine.use(*[0.6] * 6)  # of which those of the first two seconds are not counted
+        assert machine.masks[-1] == {0, 1}
+    assert pinned == [30, 60, 120, 240, 480, 600], "multiples of the pause, which all workers of a host share"
     assert len(machine.reports) == 1, "one line for a run"
+
+
+def test_workers_of_one_job_do_not_keep_each_other_released():
+    """Both are released by a third process; once it has gone, both are pinned again in one step, and stay so."""
+    machines = [Machine(), Machine()]
+    machines[1].use(0.0, seconds=0.3)  # its clock is another's
+    for machine in machines:
+        machine.use(0.6, 0.6)
+    for _ in range(400):
+        for machine in machines:
+            others_roam = any(other.masks[-1] == {0, 1} for other in machines if other is not machine)
+            machine.use(0.5 if others_roam else 0.0)
+    assert [machine.masks for machine in machines] == [[{0, 1}, {0}]] * 2
+
+
+def test_the_error_of_a_large_share_is_not_contention():
+    """A share of 64 cores: what others use counts from a tenth of it on."""
+    machine = Machine(share=64)
+    machine.use(*[6.0] * 20)
+    assert machine.masks == []
+    machine.use(7.0, 7.0)
+    assert len(machine.masks) == 1
 
 
 def test_cores_that_are_free_again_stay_pinned():

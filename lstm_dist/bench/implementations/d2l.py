@@ -1,4 +1,4 @@
-"""The chapter's formulation: one-hot products, a Python list of time steps, autograd, SGD parameter by parameter."""
+"""The D2L chapter's formulation: one-hot products, a Python list of time steps, autograd, SGD by parameter."""
 
 from typing import Any, Dict, List
 
@@ -11,7 +11,7 @@ from lstm_dist.data.batching import Window
 
 
 class Textbook(Contestant):
-    """What a reader of the chapter would have written."""
+    """The implementation of the D2L chapter."""
 
     def __init__(self, seat: Seat) -> None:
         self._V = seat.case.vocab_size
@@ -45,7 +45,7 @@ class Textbook(Contestant):
         return loss
 
     def update(self) -> None:
-        """The chapter's grad_clipping and sgd."""
+        """Run the D2L chapter's grad_clipping and sgd."""
         norm = nd.array([0])
         for parameter in self._parameters.values():
             norm += (parameter.grad**2).sum()

@@ -1,4 +1,4 @@
-"""gluon.rnn.LSTM, hybridized, on one-hot input: the fused operator of MXNet itself."""
+"""gluon.rnn.LSTM, hybridized, on one-hot input: MXNet's own fused operator."""
 
 from typing import Any, Dict
 
@@ -29,7 +29,7 @@ class _Network(HybridBlock):
 
 
 class Gluon(Contestant):
-    """What a user of MXNet would take."""
+    """The standard MXNet implementation."""
 
     def __init__(self, seat: Seat) -> None:
         named = seat.parameters
@@ -40,7 +40,7 @@ class Gluon(Contestant):
         lstm.l0_h2h_weight.set_data(nd.array(stacked(named, "W_h")))
         lstm.l0_i2h_bias.set_data(nd.array(stacked(named, "b_")))
         lstm.l0_h2h_bias.set_data(nd.zeros(4 * seat.case.hidden_size))
-        # One of gluon's two biases is enough for the model; training both would double the step of their sum.
+        # Train only one of gluon's two redundant biases; training both would double the step of their sum.
         lstm.l0_h2h_bias.grad_req = "null"
         head.weight.set_data(nd.array(named["W_hy"].T))
         head.bias.set_data(nd.array(named["b_y"]))
@@ -60,7 +60,7 @@ class Gluon(Contestant):
         return {name: p for name, p in self._network.collect_params().items() if p.grad_req != "null"}
 
     def update(self) -> None:
-        """The clipping of gluon.utils, left on the device, and the SGD of gluon.Trainer."""
+        """Clip with gluon.utils without a device-to-host copy, and update with the SGD of gluon.Trainer."""
         clip_global_norm([p.grad() for p in self._trained().values()], MAX_NORM, check_isfinite=False)
         self._trainer.step(1)
 

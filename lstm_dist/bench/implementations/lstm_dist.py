@@ -1,4 +1,4 @@
-"""This project, through the very step that jobs/train.py takes."""
+"""This project, with the same train_step that jobs/train.py uses."""
 
 import math
 from contextlib import ExitStack
@@ -47,7 +47,7 @@ class Ours(Contestant):
         self._steps = 0
 
     def backward(self, window: Window) -> Any:
-        """All of train_step, which leaves the gradients as they were exchanged; one step ahead, as in `Trainer`."""
+        """Run train_step and keep the exchanged gradients; statistics are read one step later, as in `Trainer`."""
         wanted = self._callbacks.vote()
         watch = self._watch()
         self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
@@ -66,7 +66,7 @@ class Ours(Contestant):
             self._last = None
 
     def update(self) -> None:
-        """Part of train_step."""
+        """Do nothing, as train_step updates."""
 
     def gradients(self) -> Dict[str, np.ndarray]:
         """See Contestant."""
@@ -77,12 +77,12 @@ class Ours(Contestant):
         mx.nd.waitall()
 
     def close(self) -> None:
-        """Leave the job together."""
+        """Leave the job together with the other workers."""
         self._world.__exit__(None, None, None)
 
 
 class OursGuarded(Ours):
-    """The same with what guards a run of jobs/train.py: signals, a file and a clock to look at, and a watchdog."""
+    """The same with the guards of jobs/train.py: signals, a stop file, a time limit and a watchdog."""
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
@@ -96,13 +96,13 @@ class OursGuarded(Ours):
         self._callbacks = keeper
 
     def close(self) -> None:
-        """Dismiss the guards, and leave."""
+        """Stop the guards, and leave the job."""
         self._guards.close()
         super().close()
 
 
 class OursTimed(Ours):
-    """The same with every step taken apart, as jobs/train.py does with one of --time-every."""
+    """The same with every step profiled, as jobs/train.py profiles one of --time-every."""
 
     def _watch(self) -> Stopwatch:
         self._account()
@@ -115,10 +115,10 @@ class _Mute(World):
 
 
 class OursMute(Ours):
-    """The same workers with the exchange left out, which is what the exchange is measured against."""
+    """The same workers without exchange, as the baseline that shows the cost of communication."""
 
     world_type = _Mute
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """None: those of one worker's streams are not the job's."""
+        """Return none, as the gradients of one worker's streams are not the job's."""
         return {}

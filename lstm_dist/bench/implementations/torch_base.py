@@ -1,4 +1,4 @@
-"""What the contestants on PyTorch have in common: carried state, torch's own clipping and its fused SGD."""
+"""Common parts of the PyTorch implementations: carried state, torch's own clipping and its fused SGD."""
 
 from abc import abstractmethod
 from typing import Any, List
@@ -19,11 +19,11 @@ class TorchContestant(Contestant):
 
     @abstractmethod
     def parameters(self) -> List[Any]:
-        """Those that are trained."""
+        """Return the trained parameters."""
 
     @abstractmethod
     def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
-        """The loss summed over (T, B) inputs and (T * B,) targets, and the state after them."""
+        """Return the loss summed over (T, B) inputs and (T * B,) targets, and the final state."""
 
     def backward(self, window: Window) -> Any:
         """See Contestant."""
@@ -36,9 +36,9 @@ class TorchContestant(Contestant):
         return loss.detach()
 
     def update(self) -> None:
-        """The clipping of torch.nn.utils and the SGD of torch.optim, fused."""
+        """Clip with torch.nn.utils and update with the fused SGD of torch.optim."""
         torch.nn.utils.clip_grad_norm_(self.parameters(), MAX_NORM, error_if_nonfinite=False)
         self._optimizer.step()
 
     def wait(self) -> None:
-        """On the CPU torch has always finished."""
+        """Do nothing, as torch is synchronous on the CPU."""

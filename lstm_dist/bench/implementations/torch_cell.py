@@ -1,4 +1,4 @@
-"""A hand-written LSTM on PyTorch: a loop over time, rows of W_x looked up; eager, compiled, and data-parallel."""
+"""A hand-written PyTorch LSTM with a loop over time and row lookup in W_x; eager, compiled, and data-parallel."""
 
 from typing import Any, Dict, List, Tuple
 
@@ -35,7 +35,7 @@ class _Cell(Module):
 
 
 class TorchCell(TorchContestant):
-    """Eager."""
+    """The eager version."""
 
     def __init__(self, seat: Seat) -> None:
         self._cell = _Cell(seat.parameters)
@@ -63,7 +63,7 @@ class TorchCell(TorchContestant):
 
 
 class TorchCompiled(TorchCell):
-    """The same under torch.compile."""
+    """The same with torch.compile."""
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
@@ -71,7 +71,7 @@ class TorchCompiled(TorchCell):
 
 
 class TorchDDP(TorchCell):
-    """The same on every worker, under DistributedDataParallel, which averages while the backward pass runs."""
+    """The same on every worker with DistributedDataParallel, which overlaps averaging with the backward pass."""
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
@@ -81,7 +81,7 @@ class TorchDDP(TorchCell):
         self._workers = seat.case.workers
 
     def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
-        """DistributedDataParallel takes the workers' mean of the gradients, and N times that is their sum."""
+        """Scale the loss by N, as DistributedDataParallel averages the gradients and their sum is needed."""
         loss, h, c = super().loss(inputs, targets, h, c)
         return self._workers * loss, h, c
 

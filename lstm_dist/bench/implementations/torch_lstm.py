@@ -11,14 +11,14 @@ from lstm_dist.bench.implementations.torch_base import TorchContestant
 
 
 class TorchLSTM(TorchContestant):
-    """What a user of PyTorch would take."""
+    """The standard PyTorch implementation."""
 
     def __init__(self, seat: Seat) -> None:
         case, named = seat.case, seat.parameters
         self._V = case.vocab_size
         self._lstm = torch.nn.LSTM(case.vocab_size, case.hidden_size)
         self._head = torch.nn.Linear(case.hidden_size, case.vocab_size)
-        # One of torch's two biases is enough for the model; training both would double the step of their sum.
+        # Train only one of torch's two redundant biases; training both would double the step of their sum.
         self._lstm.bias_hh_l0.requires_grad_(False)
         with torch.no_grad():
             self._lstm.weight_ih_l0.copy_(torch.from_numpy(stacked(named, "W_x")))

@@ -1,4 +1,4 @@
-"""What a report is made of: sections of words, tables and pictures, of which page, Markdown and CSV files are made."""
+"""Data model of a report: sections of paragraphs, tables and pictures, rendered as HTML, Markdown and CSV."""
 
 from typing import Any, Dict, List, NamedTuple
 
@@ -7,12 +7,12 @@ from lstm_dist.experiments.stats import Estimate
 
 
 class Cell(NamedTuple):
-    """One field of a table.
+    """One cell of a table.
 
     Attributes:
-        text: what is shown.
-        facts: the numbers that it shows, unrounded, by the names of their CSV columns.
-        span: columns that it takes.
+        text: displayed text.
+        facts: the displayed numbers, unrounded, by CSV column.
+        span: number of columns that the cell spans.
     """
 
     text: str
@@ -21,29 +21,29 @@ class Cell(NamedTuple):
 
     @property
     def is_number(self) -> bool:
-        """Whether it belongs to the right of its column."""
+        """Whether the cell is right-aligned, as numbers are."""
         return isinstance(next(iter(self.facts.values()), ""), (int, float))
 
 
 class Row(NamedTuple):
-    """Of a table; `mark` is "", "oversubscribed" or "failed", and shown."""
+    """A table row; `mark` is "", "oversubscribed" or "failed", and is displayed."""
 
     cells: List[Cell]
     mark: str = ""
 
     @property
     def facts(self) -> Dict[str, Any]:
-        """All that its cells show."""
+        """The facts of all cells."""
         return {name: value for cell in self.cells for name, value in cell.facts.items()}
 
 
 class Table(NamedTuple):
-    """Some rows.
+    """A table.
 
     Attributes:
-        columns: headings.
-        file: the CSV file that holds it too; "" for none.
-        folded: whether the page shows it only when asked to.
+        columns: column headings.
+        file: name of the CSV file with the same data; "" for none.
+        folded: whether the page shows it collapsed.
     """
 
     caption: str
@@ -54,13 +54,13 @@ class Table(NamedTuple):
 
     @property
     def numbers(self) -> List[bool]:
-        """Of each column, whether it holds numbers."""
+        """Whether each column holds numbers."""
         whole = next((row.cells for row in self.rows if len(row.cells) == len(self.columns)), [])
         return [cell.is_number for cell in whole] or [False] * len(self.columns)
 
 
 class Picture(NamedTuple):
-    """A drawing: `label` says what is in it to those who cannot see it, and in the Markdown."""
+    """A picture; `label` is its text description, for screen readers and the Markdown report."""
 
     caption: str
     label: str
@@ -68,7 +68,7 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the report; `words` are paragraphs, shown first, and `notes` last; `pictures` are in rows."""
+    """A section of the report: `words` are opening paragraphs, `notes` closing ones, `pictures` rows of pictures."""
 
     anchor: str
     title: str
@@ -79,7 +79,7 @@ class Section(NamedTuple):
 
 
 class Report(NamedTuple):
-    """All of it; `facts` are name and text of what was measured."""
+    """A complete report; `facts` are (name, text) pairs that describe the measurement."""
 
     title: str
     summary: str
@@ -89,7 +89,7 @@ class Report(NamedTuple):
 
 
 def estimate(name: str, value: Estimate, digits: int = 0) -> List[Cell]:
-    """Two fields: the value, and its 95 % interval."""
+    """Return two cells: the value and its 95 % interval."""
     return [
         Cell(number(value.value, digits), {name: value.value}),
         Cell(interval(value.low, value.high, digits), {f"{name}_low": value.low, f"{name}_high": value.high}),

@@ -1,6 +1,6 @@
-"""One panel and what is drawn on it: for light and dark pages at once, as its colours are the page's variables.
+"""Draw one-panel SVG figures, whose colours are CSS variables of the page, to fit light and dark themes.
 
-It is narrow, so that a telephone shows its text at the size of the words around it.
+Panels are narrow, so that on a phone their text is as large as the surrounding text.
 """
 
 import re
@@ -16,12 +16,12 @@ from matplotlib.ticker import NullLocator
 
 from lstm_dist.experiments.report.document import Picture
 
-# Colours that nothing else has, and the variables of page.html.j2 that take their places.
+# Placeholder colours, each replaced by the CSS variable of page.html.j2 that it stands for.
 INK, MUTED, GRID, PAPER = "#010203", "#010204", "#010205", "#010206"
 HUES = ("#0102f1", "#0102f2", "#0102f3", "#0102f4", "#0102f5")
 _VARIABLES = dict(zip((INK, MUTED, GRID, PAPER), ("ink", "muted", "grid", "paper")))
 _VARIABLES.update(zip(HUES, ("one", "two", "three", "four", "five")))
-# Around every function that draws.
+# Wraps every drawing function.
 styled = mpl.rc_context(
     {
         "svg.fonttype": "none",
@@ -57,13 +57,13 @@ styled = mpl.rc_context(
 
 
 def panel(height: float = 3.2) -> "tuple[Figure, Axes]":
-    """An empty one; `height` in inches, of which it is 4.4 wide."""
+    """Return an empty panel, 4.4 inches wide and `height` inches high."""
     figure = Figure(figsize=(4.4, height), layout="constrained")
     return figure, figure.subplots()
 
 
 def doubling_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
-    """Horizontal and logarithmic, with a tick at each number, named at every other where there are many."""
+    """Set up a logarithmic x axis with a tick at each number; if there are many, only every other one is labelled."""
     ticks = sorted(set(numbers))
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, labels=[f"{n:,}" if len(ticks) < 8 or k % 2 == 0 else "" for k, n in enumerate(ticks)])
@@ -73,7 +73,7 @@ def doubling_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
 
 
 def point(axes: Axes, x: float, estimate: Sequence[float], hue: str, marker: str, hollow: bool) -> None:
-    """A value with its interval."""
+    """Draw a value with its interval."""
     value, low, high = estimate
     if isfinite(low + high):
         axes.errorbar(x, value, [[value - low], [high - value]], color=hue, capsize=3, linewidth=1.2)
@@ -81,13 +81,13 @@ def point(axes: Axes, x: float, estimate: Sequence[float], hue: str, marker: str
 
 
 def explain_hollow(axes: Axes, needed: bool) -> None:
-    """What hollow markers are, in the legend, once."""
+    """Add one legend entry that explains hollow markers, if needed."""
     if needed and "oversubscribed" not in axes.get_legend_handles_labels()[1]:
         axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, markeredgewidth=1.4, label="oversubscribed")
 
 
 def finished(figure: Figure, caption: str, label: str, columns: int = 4) -> Picture:
-    """The legend goes above the panel, where it covers nothing."""
+    """Return the figure as a picture, with the legend above the panel, where it covers no data."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     if names:
         figure.legend(handles, names, ncols=columns, loc="outside upper left")
@@ -97,7 +97,7 @@ def finished(figure: Figure, caption: str, label: str, columns: int = 4) -> Pict
 
 
 def _inline(svg: str, caption: str) -> str:
-    """The drawing among others on a page: its ids are of its caption, its size, letters and colours the page's."""
+    """Adapt the SVG for embedding: ids unique by caption, and the page's size, fonts and colours."""
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--letters)", svg)

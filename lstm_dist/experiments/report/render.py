@@ -1,4 +1,4 @@
-"""A report as files: the page, the Markdown, and a CSV file for the tables that have one."""
+"""Write a report as an HTML page, a Markdown file, and a CSV file for each table that names one."""
 
 import csv
 import io
@@ -14,16 +14,16 @@ from tabulate import tabulate
 from lstm_dist.errors import ExitStatus, UserError, printable
 from lstm_dist.experiments.report.document import Report, Table
 
-# What Markdown would take for its own; angle brackets because what shows it takes them for HTML.
+# Characters special in Markdown; HTML entities for angle brackets and &, as Markdown viewers interpret HTML.
 _ESCAPES = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
 _CODE = re.compile("`([^`]+)`")
 
 
 def write(report: Report, folder: Path) -> List[Path]:
-    """Write all files into `folder`.
+    """Write all files into `folder` and return their paths.
 
     Raises:
-        UserError: naming what cannot be written.
+        UserError: if a file cannot be written; the message names it.
     """
     files = {"report.html": html(report), "report.md": markdown(report)}
     for section in report.sections:
@@ -43,7 +43,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def html(report: Report) -> str:
-    """One file that needs no other."""
+    """Return a self-contained HTML page."""
     loader = FileSystemLoader(Path(__file__).parent)
     options: Dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **options)
@@ -52,7 +52,7 @@ def html(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """The same without the pictures, of which it says what is in them."""
+    """Return the report as Markdown, with a text description in place of each picture."""
     lines = [f"# {report.title}", *(f"**{_plain(text)}**" for text in report.warnings), _words(report.summary)]
     lines.append("\n".join(f"- {name}: {_plain(text)}" for name, text in report.facts))
     for section in report.sections:
@@ -67,12 +67,12 @@ def markdown(report: Report) -> str:
 
 
 def _marked(text: str) -> Markup:
-    """Escaped, with what stands between backticks as code."""
+    """Escape for HTML, and mark up text between backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
 def _words(text: str) -> str:
-    """The same as Markdown, which has code by itself."""
+    """Escape for Markdown, except for text between backticks."""
     return "".join(part if k % 2 else _plain(part) for k, part in enumerate(re.split("(`[^`]+`)", text)))
 
 
@@ -87,7 +87,7 @@ def _table(table: Table) -> str:
 
 
 def as_csv(table: Table) -> str:
-    """All that its cells show, unrounded; a number that there is none of is an empty field."""
+    """Return the unrounded facts of all cells as CSV; non-finite numbers become empty fields."""
     names = list(dict.fromkeys(name for row in table.rows for name in row.facts))
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")

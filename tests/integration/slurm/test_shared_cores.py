@@ -36,8 +36,8 @@ def test_pinned_workers_release_their_cores_to_another_job_and_say_so(tmp_path: 
     assert "cores: rank 0 is pinned to core 0 by the launcher, rank 1 is pinned to core 1 by the launcher" in (
         tmp_path / "one" / "log.txt"
     ).read_text(encoding="utf-8")
-    released = re.findall(r"^note: rank (\d) on \S+ is not pinned to core \1 any more, as other pro", done.stderr, re.M)
-    assert sorted(released) == ["0", "0", "1", "1"], done.stderr
+    released = re.findall(r"^note: rank (\d) on \S+ is not pinned to core \1 any more, as other pro", done.stdout, re.M)
+    assert sorted(released) == ["0", "0", "1", "1"], done.stdout
 
 
 def test_a_job_that_is_slow_to_start_says_whom_it_waits_for(tmp_path: Path):
@@ -49,6 +49,6 @@ def test_a_job_that_is_slow_to_start_says_whom_it_waits_for(tmp_path: Path):
     done = run([*mpirun(2), *TRAIN, *TINY, f"--run-dir={tmp_path}/run"], env=env)
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - began > 12
-    lines = [line for line in done.stderr.splitlines() if line.startswith("still starting")]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("still starting")]
     expected = "still starting after 10 s: connecting to the other workers, waiting for rank 1 (not started)"
     assert lines == [expected]
