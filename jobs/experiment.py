@@ -8,4 +8,4 @@ from lstm_dist.programs.experiment import main
 
 if __name__ == "__main__":
     with one_line_errors():
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))
