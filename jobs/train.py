@@ -4,14 +4,13 @@
 import os
 
 from lstm_dist.cluster.bootstrap import prepare_process
-from lstm_dist.cluster.cpu_affinity import print_release
 from lstm_dist.cluster.startup import Startup
 from lstm_dist.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():
         startup = Startup.begin(os.environ)
-        affinity = prepare_process(print_release)  # before the next line loads MXNet
+        affinity = prepare_process(startup.report)  # before the next line loads MXNet
         from lstm_dist.programs.train import main
 
         main(startup, affinity)

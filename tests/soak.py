@@ -23,6 +23,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
 
 import pytest
@@ -321,7 +322,7 @@ def fares(argv: Sequence[str]) -> str:
         settings = parse_config(argv)
         settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.checkpoint_epochs
         if settings.hidden_size <= 64 and settings.streams(2) <= 64:
-            prepare(settings, Place())
+            prepare(settings, Place(), SimpleNamespace(enter=lambda _: None))
     except UserError:
         return "refused"
     except SystemExit as error:

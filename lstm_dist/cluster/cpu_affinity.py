@@ -9,7 +9,6 @@ long. Therefore a monitor measures during the worker's lifetime how much of its 
 import os
 import re
 import socket
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -65,7 +64,7 @@ class Affinity(NamedTuple):
         return f"pinned to {cores_text(self.share)}{' by the launcher' if self.by_launcher else ''}"
 
 
-Report = Callable[[Affinity, float], None]
+Report = Callable[[str], None]
 
 
 def plan(environ: Mapping[str, str]) -> Affinity:
@@ -147,7 +146,7 @@ def pin_to_cores(report: Optional[Report] = None) -> Affinity:
     OMP_NUM_THREADS is set to the number of cores of the share where it is unset or invalid.
 
     Args:
-        report: called with the affinity and the cores that others use, when the cores are released for the first time.
+        report: takes one line, when the cores are released for the first time.
 
     Raises:
         UserError: when LSTM_DIST_PINNING has an unknown value.
@@ -274,21 +273,19 @@ class Monitor(threading.Thread):
         # that still runs on all cores would look like another process to the others.
         self._retry_at = (self._last.wall // self._retry + 1) * self._retry
         if not self._has_reported:
-            self._report(self._affinity, foreign)
+            self._report(_describe_release(self._affinity, foreign))
             self._has_reported = True
 
 
-def print_release(affinity: Affinity, foreign: float) -> None:
-    """Write one line to stdout, where the log of a training job goes."""
+def _describe_release(affinity: Affinity, foreign: float) -> str:
     where = f"rank {detect().rank} on {socket.gethostname()}"
-    sys.stdout.write(
+    return (
         f"note: {where} is not pinned to {cores_text(affinity.share)} any more, as other processes use "
-        f"{foreign:.1f} of {len(affinity.share)}; it is pinned again when they are free\n"
+        f"{foreign:.1f} of {len(affinity.share)}; it is pinned again when they are free"
     )
-    sys.stdout.flush()
 
 
-def _no_report(affinity: Affinity, foreign: float) -> None:
+def _no_report(line: str) -> None:
     """Report nothing."""
 
 

@@ -59,6 +59,8 @@ class Startup:
         if not self._watcher:
             _watch(worker, launch, job, first_report, next_reports)
         self._sockets: List[socket.socket] = []
+        self._is_over = False
+        self._held: List[str] = []
         self.enter(LOADING)
 
     @classmethod
@@ -82,6 +84,20 @@ class Startup:
         with suppress(ProcessLookupError, ChildProcessError):  # it has ended already
             os.kill(self._watcher, signal.SIGKILL)
             os.waitpid(self._watcher, 0)
+        self._is_over = True
+        for line in self._held:
+            self.report(line)
+
+    def report(self, line: str) -> None:
+        """Write a line to stdout, where the log goes; before the end of the start it is held until then.
+
+        A job that ends with an error before it begins has only that error to report.
+        """
+        if not self._is_over:
+            self._held.append(line)
+            return
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
 
 
 def _watch(worker: int, launch: Launch, job: str, first_report: float, next_reports: float) -> NoReturn:

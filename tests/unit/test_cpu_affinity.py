@@ -166,9 +166,9 @@ class Machine:
     def __init__(self, share: int = 1) -> None:
         self.now = self.busy = self.own = 0.0
         self.masks: List[FrozenSet[int]] = []
-        self.reports: List[float] = []
+        self.reports: List[str] = []
         affinity = Affinity(1, frozenset(range(share + 1)), frozenset(range(share)))
-        self.monitor = Monitor(affinity, lambda _, foreign: self.reports.append(foreign), self.read, self.masks.append)
+        self.monitor = Monitor(affinity, self.reports.append, self.read, self.masks.append)
 
     def read(self, cores: FrozenSet[int]) -> Usage:
         assert min(cores) == 0
@@ -189,7 +189,8 @@ def test_cores_are_released_when_others_use_them():
     assert machine.masks == []  # one measurement may be an accident
     machine.use(0.6, 0.6)
     assert machine.masks == [{0, 1}]
-    assert machine.reports == [pytest.approx(0.6)]
+    (line,) = machine.reports
+    assert " is not pinned to core 0 any more, as other processes use 0.6 of 1; " in line
 
 
 def test_what_the_worker_uses_itself_is_not_contention():

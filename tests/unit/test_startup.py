@@ -66,6 +66,7 @@ startup = Startup(Launch("mpirun", {local_rank}, 3, {local_rank}, 3), {job!r}, 0
 for phase in PHASES[1 : {phase} + 1]: startup.enter(phase)
 print("here", flush=True)
 sys.stdin.readline()
+startup.report("released")
 startup.finish()
 print("over", flush=True)
 sys.stdin.readline()
@@ -88,8 +89,8 @@ def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
         said = []
         for worker in workers:
             out, err = worker.communicate("\n\n", timeout=20)
-            assert (out[-5:], err) == ("over\n", "")
-            said.append(out[:-5])
+            assert (out[-14:], err) == ("released\nover\n", "")
+            said.append(out[:-14])
         line = f"{PHASES[2]}, waiting for rank 0 (not started); rank 2 ({PHASES[1]})"
         assert said == [f"still starting after 0 s: {line}\n", ""]
         assert phases_on_host(job, 3) == [NOT_STARTED] * 3
@@ -101,7 +102,7 @@ def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
 
 def test_a_start_that_is_quick_says_nothing():
     worker = start(0, 3, f"test {time.monotonic_ns()}")
-    assert worker.communicate("\n\n", timeout=20) == ("here\nover\n", "")
+    assert worker.communicate("\n\n", timeout=20) == ("here\nreleased\nover\n", "")
 
 
 def test_the_watcher_ends_with_its_worker():
