@@ -179,7 +179,8 @@ def bad_program(tmp_path: Path, *flags: str, status: int = 2, launcher: Sequence
     assert time.monotonic() - started < 30
     assert snapshot(tmp_path) == before  # nothing is written, nothing is lost
     assert result.returncode == status, result.stderr
-    assert result.stdout == ""
+    # On a busy machine two workers may take more than 10 s to start, which is reported.
+    assert [line for line in result.stdout.splitlines() if not line.startswith("still starting after ")] == []
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
     assert launcher or result.stderr == lines[0] + "\n"
