@@ -11,6 +11,8 @@ import signal
 from dataclasses import dataclass
 from typing import Mapping, Optional
 
+ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable by which a launcher identifies the job that it started
+
 # (launcher, rank, size, local rank, local size), the most specific first: horovodrun --gloo sets its own variables, and
 # an mpirun inside a Slurm step inherits those of the step.
 _SIGNS = (
@@ -74,6 +76,3 @@ def _leading_int(value: Optional[str], default: int) -> int:
     """Return the first number of "4" or of Slurm's "4(x2),3"; nodes may differ, and the first has the most tasks."""
     match = re.match(r"\d+", value or "")
     return int(match.group()) if match else default
-
-
-ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable by which a launcher identifies the job that it started

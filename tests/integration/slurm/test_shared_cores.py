@@ -14,8 +14,8 @@ from tests.side_by_side import Job, Machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
-# Twice is fair, 2.5 times is what tests/side_by_side.py measures and this machine may have other work. With pinned
-# workers and long time slices it was six times and more.
+# Twice the time alone is fair, and 2.5 times the limit of tests/side_by_side.py; this machine may have other work. With
+# pinned workers and the default time slices such a pair took three times as long as it does now.
 LIMIT = 4.0
 
 
