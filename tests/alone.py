@@ -17,8 +17,8 @@ class Alone:
     def sum(self, values, name):  # noqa: ARG002
         return np.asarray(values)
 
-    def gather_text(self, text, name):  # noqa: ARG002
-        return [text]
+    def allgather_object(self, value, name):  # noqa: ARG002
+        return [value]
 
 
 class Record(RunLog):

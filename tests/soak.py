@@ -32,7 +32,7 @@ from tqdm import tqdm
 from lstm_dist.errors import UserError
 from lstm_dist.run import checkpoint, checkpoint_dir
 from lstm_dist.run.checkpoint import DamagedError, unpack
-from lstm_dist.run.checkpoint_dir import Store, step_of
+from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
 from lstm_dist.train.config import FIELDS, parse_config
 from lstm_dist.train.setup import prepare
 from tests.conftest import verses
@@ -116,7 +116,7 @@ class Chain:
     def start(self) -> Started:
         """Its next life."""
         self.lives += 1
-        how = ["--resume"] if Store(self.run_dir / "checkpoints").paths() else [*self.flags, "--overwrite"]
+        how = ["--resume"] if CheckpointDir(self.run_dir / "checkpoints").paths() else [*self.flags, "--overwrite"]
         return Started([*self.command, *how, f"--run-dir={self.run_dir}"], self.folder)
 
     def committed(self) -> List[int]:
@@ -127,7 +127,7 @@ class Chain:
 
     def judge(self) -> None:
         """After a death: the last step that a line says was committed is there, whole."""
-        said, paths = self.committed(), Store(self.run_dir / "checkpoints").paths()
+        said, paths = self.committed(), CheckpointDir(self.run_dir / "checkpoints").paths()
         if not said and not paths:
             return
         try:

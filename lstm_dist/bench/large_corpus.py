@@ -16,7 +16,7 @@ from lstm_dist.bench.prepare import write_songs
 from lstm_dist.data.corpus import PACKAGED
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.checkpoint import load_checkpoint
-from lstm_dist.run.checkpoint_dir import Store
+from lstm_dist.run.checkpoint_dir import CheckpointDir
 
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 SAMPLINGS = ("consecutive", "random")
@@ -70,7 +70,7 @@ def train(corpus: Path, run_dir: Path, sampling: str, case: Case, seconds: int) 
     ]  # fmt: skip
     began = time.time()
     _run(words, ExitStatus.STOPPED)
-    last, *_, first = Store(run_dir / "checkpoints").paths()
+    last, *_, first = CheckpointDir(run_dir / "checkpoints").paths()
     progress = load_checkpoint(last, "bench").facts["progress"]
     return Trained(first.stat().st_mtime - began, progress["step"] / progress["seconds"])
 

@@ -4,7 +4,6 @@ A world of one runs the same code without communication. Every collective has a 
 of the ranks.
 """
 
-import json
 import os
 import re
 from types import ModuleType
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence
 import numpy as np
 
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
-from lstm_dist.comm.process_group import Group, refuse_lonely, refuse_without_pmix
+from lstm_dist.comm.process_group import Group, refuse_split_world, refuse_without_pmix
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
@@ -73,7 +72,7 @@ class World(Group):
         import horovod.mxnet as hvd
 
         hvd.init()
-        refuse_lonely(launch, hvd.size())
+        refuse_split_world(launch, hvd.size())
         return cls(hvd, mpi)
 
     def average_(self, array: "NDArray", name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
@@ -140,15 +139,14 @@ class World(Group):
     def _is_here(array: "NDArray") -> bool:
         return bool(array.context.device_type == "cpu")
 
-    def gather_text(self, text: str, name: str) -> List[str]:
-        """Return every rank's text, in rank order, on every rank."""
+    def allgather_bytes(self, data: bytes, name: str) -> List[bytes]:
+        """Return every rank's bytes, in rank order, on every rank."""
         from mxnet import nd
 
-        data = np.frombuffer(json.dumps(text).encode(), dtype=np.uint8)
+        mine = nd.array(np.frombuffer(data, dtype=np.uint8), dtype="uint8")
         lengths = self._hvd.allgather(nd.array([len(data)], dtype="int64"), name=f"{name}.lengths").asnumpy()
-        gathered = self._hvd.allgather(nd.array(data, dtype="uint8"), name=name).asnumpy()
-        parts = np.split(gathered, np.cumsum(lengths)[:-1])
-        return [json.loads(part.tobytes().decode()) for part in parts]
+        gathered = self._hvd.allgather(mine, name=name).asnumpy()
+        return [part.tobytes() for part in np.split(gathered, np.cumsum(lengths)[:-1])]
 
     def leave(self) -> None:
         """Wait for pending operations and for all ranks, then shut Horovod down."""
@@ -158,7 +156,7 @@ class World(Group):
         self.sum([0.0], "leave")
         self._hvd.shutdown()
 
-    def end_all(self, status: int) -> NoReturn:
+    def abort(self, status: int) -> NoReturn:
         """End all ranks: by MPI_Abort under MPI; under Gloo the connections break and horovodrun stops the peers."""
         if self._mpi:
             self._mpi.COMM_WORLD.Abort(status)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, List, NoReturn
 import numpy as np
 
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
-from lstm_dist.comm.process_group import Group, refuse_lonely, refuse_without_pmix
+from lstm_dist.comm.process_group import Group, refuse_split_world, refuse_without_pmix
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
@@ -35,13 +35,18 @@ class MpiGroup(Group):
         yield_while_waiting()
         from mpi4py import MPI
 
-        refuse_lonely(launch, MPI.COMM_WORLD.Get_size())
+        refuse_split_world(launch, MPI.COMM_WORLD.Get_size())
         return cls(MPI.COMM_WORLD)
 
-    def gather_text(self, text: str, name: str) -> List[str]:  # noqa: ARG002 - MPI matches by the order of calls
-        """Return every rank's text, in rank order, on every rank."""
-        texts: List[str] = self.comm.allgather(text)
-        return texts
+    def allgather_bytes(self, data: bytes, name: str) -> List[bytes]:  # noqa: ARG002 - MPI matches by the order of calls
+        """Return every rank's bytes, in rank order, on every rank."""
+        from mpi4py import MPI
+
+        lengths = np.empty(self.size, dtype=np.int64)
+        self.comm.Allgather(np.array([len(data)], dtype=np.int64), lengths)
+        gathered = np.empty(lengths.sum(), dtype=np.uint8)
+        self.comm.Allgatherv(np.frombuffer(data, dtype=np.uint8), [gathered, lengths, MPI.BYTE])
+        return [part.tobytes() for part in np.split(gathered, np.cumsum(lengths)[:-1])]
 
     def sum_(self, array: np.ndarray) -> None:
         """Replace `array` by its sum over all ranks, on every rank."""
@@ -49,16 +54,11 @@ class MpiGroup(Group):
 
         self.comm.Allreduce(MPI.IN_PLACE, array)
 
-    def gather_numbers(self, number: int) -> List[int]:
-        """Return every rank's number, in rank order, on every rank."""
-        numbers: List[int] = self.comm.allgather(number)
-        return numbers
-
     def leave(self) -> None:
         """Wait for all ranks."""
         self.comm.Barrier()
 
-    def end_all(self, status: int) -> NoReturn:
+    def abort(self, status: int) -> NoReturn:
         """End all ranks by MPI_Abort."""
         self.comm.Abort(status)
         os._exit(status)

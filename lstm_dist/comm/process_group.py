@@ -13,7 +13,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Callable, List, Mapping, NoReturn, Optional, Type, TypeVar
+from typing import Any, Callable, List, Mapping, NoReturn, Optional, Type, TypeVar
 
 from lstm_dist.cluster.launch_env import Launch
 from lstm_dist.errors import ExitStatus, UserError, print_error
@@ -24,7 +24,7 @@ G = TypeVar("G", bound="Group")
 _FIRST_WORD = 2.0  # seconds in which no rank exits, so that the launcher does not kill the first one before it reports
 
 
-class SettledError(UserError):
+class CollectiveError(UserError):
     """A UserError that every rank raises at the same point, so that all can exit in an orderly way."""
 
 
@@ -43,26 +43,35 @@ class Group(ABC):
         self.is_root = rank == 0
 
     @abstractmethod
-    def gather_text(self, text: str, name: str) -> List[str]:
-        """Return every rank's text, in rank order, on every rank; `name` is the same on all of them."""
+    def allgather_bytes(self, data: bytes, name: str) -> List[bytes]:
+        """Return every rank's bytes, in rank order, on every rank; `name` is the same on all of them."""
 
     @abstractmethod
     def leave(self) -> None:
         """Wait for all ranks and leave the group."""
 
     @abstractmethod
-    def end_all(self, status: int) -> NoReturn:
+    def abort(self, status: int) -> NoReturn:
         """End the processes of all ranks."""
 
     def is_peer_failure(self, error: Optional[BaseException]) -> bool:  # noqa: ARG002 - overridden for Horovod
         """Return whether the error results from the failure of another rank."""
         return False
 
-    def share_text(self, text: str, name: str) -> str:
-        """Return the root's text on every rank."""
-        return self.gather_text(text if self.is_root else "", name)[0]
+    def allgather_object(self, value: Any, name: str) -> List[Any]:
+        """Return every rank's value, in rank order, on every rank.
 
-    def settle(self, prepare: Callable[[], T], name: str, by_root: bool = False) -> T:
+        Args:
+            value: anything that JSON can represent; tuples arrive as lists.
+            name: of the collective, the same on all ranks.
+        """
+        return [json.loads(data) for data in self.allgather_bytes(json.dumps(value).encode(), name)]
+
+    def broadcast_object(self, value: Any, name: str) -> Any:
+        """Return the root's value on every rank, as `allgather_object`; the other ranks' values are ignored."""
+        return self.allgather_object(value if self.is_root else None, name)[0]
+
+    def run_on_all(self, prepare: Callable[[], T], name: str, by_root: bool = False) -> T:
         """Run `prepare` on every rank and return its result; a UserError on one rank is raised on all of them.
 
         Args:
@@ -71,25 +80,25 @@ class Group(ABC):
             by_root: whether only the root acts, so that the message does not name the rank.
 
         Raises:
-            SettledError: on every rank, with the message of the first rank that failed.
+            CollectiveError: on every rank, with the message of the first rank that failed.
         """
         result, failure = None, ["", int(ExitStatus.FINISHED)]
         try:
             result = prepare()
         except UserError as error:
             failure = [str(error), int(error.status)]
-        failures = [json.loads(text) for text in self.gather_text(json.dumps(failure), name)]
+        failures = self.allgather_object(failure, name)
         failed = [rank for rank, (message, _) in enumerate(failures) if message]
         if failed:
             message, status = failures[failed[0]]
             everywhere = by_root or all(other == failures[0] for other in failures)
             of = "" if everywhere else f" (rank {failed[0]} of {self.size})"
-            raise SettledError(message + of, ExitStatus(status))
+            raise CollectiveError(message + of, ExitStatus(status))
         return result  # type: ignore[return-value]
 
-    def settle_root(self, act: Callable[[], T], name: str) -> Optional[T]:
-        """Run `act` on the root alone, with errors raised on every rank as by `settle`; return None on the others."""
-        return self.settle(lambda: act() if self.is_root else None, name, by_root=True)
+    def run_on_root(self, act: Callable[[], T], name: str) -> Optional[T]:
+        """Run `act` on the root alone; return None elsewhere; errors are raised on every rank, as in `run_on_all`."""
+        return self.run_on_all(lambda: act() if self.is_root else None, name, by_root=True)
 
     def require_equal(
         self,
@@ -98,7 +107,7 @@ class Group(ABC):
         advice: str = "start every rank with the same command, files and code",
         status: ExitStatus = ExitStatus.BAD_CONFIG,
     ) -> None:
-        """Raise SettledError on every rank, naming ranks and keys, unless all ranks pass equal facts.
+        """Raise CollectiveError on every rank, naming ranks and keys, unless all ranks pass equal facts.
 
         Args:
             facts: this rank's facts, by name.
@@ -106,8 +115,7 @@ class Group(ABC):
             advice: end of the message.
             status: exit status of the error.
         """
-        mine = json.dumps([socket.gethostname(), dict(facts)])
-        ranks = [json.loads(text) for text in self.gather_text(mine, what)]
+        ranks = self.allgather_object([socket.gethostname(), dict(facts)], what)
         (first_host, first), *_ = ranks
         differences = []
         for rank, (host, other) in enumerate(ranks):
@@ -116,7 +124,7 @@ class Group(ABC):
                 shown = ", ".join(f"{key} ({_short(other.get(key))}, not {_short(first.get(key))})" for key in keys)
                 differences.append(f"rank {rank} on {host} has another {shown}")
         if differences:
-            raise SettledError(f"{what}: {'; '.join(differences)}, unlike rank 0 on {first_host}: {advice}", status)
+            raise CollectiveError(f"{what}: {'; '.join(differences)}, unlike rank 0 on {first_host}: {advice}", status)
 
     def __enter__(self: G) -> G:
         return self
@@ -124,14 +132,14 @@ class Group(ABC):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        shared = error is None or isinstance(error, (SettledError, SystemExit)) or self.size == 1
+        shared = error is None or isinstance(error, (CollectiveError, SystemExit)) or self.size == 1
         if not shared:
             self._abort(error)
-        if isinstance(error, SettledError) and self.is_root:
+        if isinstance(error, CollectiveError) and self.is_root:
             print_error(str(error))
         # Wait until the root has reported the error, because a launcher kills the others when the first rank fails.
         self.leave()
-        if isinstance(error, SettledError):
+        if isinstance(error, CollectiveError):
             raise SystemExit(int(error.status)) from None
 
     def _abort(self, error: Optional[BaseException]) -> NoReturn:
@@ -152,7 +160,7 @@ class Group(ABC):
             sys.stdout.flush()
             sys.stderr.flush()
         finally:  # even if the error cannot be written
-            self.end_all(status)
+            self.abort(status)
 
 
 def refuse_without_pmix(launch: Launch) -> None:
@@ -165,7 +173,7 @@ def refuse_without_pmix(launch: Launch) -> None:
         )
 
 
-def refuse_lonely(launch: Launch, size: int) -> None:
+def refuse_split_world(launch: Launch, size: int) -> None:
     """Refuse a group whose size differs from the number of processes that the launcher started."""
     if launch.name != "none" and launch.size != size:
         _refuse(

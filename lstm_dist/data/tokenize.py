@@ -13,7 +13,7 @@ import numpy as np
 
 from lstm_dist.comm.mpi_file import SharedFile
 from lstm_dist.comm.mpi_group import MpiGroup
-from lstm_dist.comm.process_group import SettledError
+from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.data.corpus import UNKNOWN, Vocabulary, first_lines
 from lstm_dist.data.text_chunks import AHEAD, Part, TextFile, decode, parts
 from lstm_dist.data.token_dataset import BLOCK, Manifest, vocabulary_json
@@ -89,7 +89,7 @@ def count(texts: Texts, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray,
             found = np.bincount(points_of(text))
             counts[: len(found)] += found
 
-    group.settle(count_mine, "count")
+    group.run_on_all(count_mine, "count")
     mine = int(counts.sum())
     group.sum_(counts)
     return counts, mine
@@ -139,7 +139,7 @@ def write_tokens(
     dtype = token_type(len(vocabulary))
     table = np.full(CODE_POINTS, vocabulary.unknown or 0, dtype=dtype)
     table[vocabulary.code_points] = np.arange(len(vocabulary))
-    everybodys = group.gather_numbers(mine)
+    everybodys = group.allgather_object(mine, "characters")
     begin = header(dtype, sum(everybodys))
 
     def write_mine() -> None:
@@ -152,8 +152,8 @@ def write_tokens(
             offset += len(data)
 
     with SharedFile(path, group) as shared:
-        group.settle(write_mine, "write")
-        group.settle(shared.sync, "sync")
+        group.run_on_all(write_mine, "write")
+        group.run_on_all(shared.sync, "sync")
 
 
 def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> List[str]:
@@ -178,8 +178,8 @@ def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> Lis
                     advance(len(data))
                 mine.append(digest.hexdigest())
 
-    group.settle(hash_mine, "hash")
-    return [digest for each in group.gather_text(" ".join(mine), "blocks") for digest in each.split()]
+    group.run_on_all(hash_mine, "hash")
+    return [digest for each in group.allgather_object(mine, "blocks") for digest in each]
 
 
 def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Watch) -> "tuple[Manifest, bytes]":
@@ -196,13 +196,13 @@ def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Wa
         The manifest and the bytes of vocabulary.json, both to be written by the root.
 
     Raises:
-        SettledError: when a text is not UTF-8, the texts are empty, or a file cannot be read or written.
+        CollectiveError: when a text is not UTF-8, the texts are empty, or a file cannot be read or written.
     """
     with watch("counting", texts.stop - texts.start) as advance:
         counts, mine = count(texts, group, advance)
     vocabulary = choose(counts, *rules)
     if not len(vocabulary):
-        raise SettledError("TEXT: there is no character in it", ExitStatus.BAD_DATA)
+        raise CollectiveError("TEXT: there is no character in it", ExitStatus.BAD_DATA)
     with watch("encoding", texts.stop - texts.start) as advance:
         write_tokens(texts, group, vocabulary, mine, folder / TOKENS, advance)
     chars, dtype = int(counts.sum()), token_type(len(vocabulary))
@@ -220,7 +220,7 @@ def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Wa
         unknown=unknown,
         min_count=rules.min_count,
         max_vocab=rules.max_vocab,
-        first_lines=group.settle(texts.first_lines, "lines"),
+        first_lines=group.run_on_all(texts.first_lines, "lines"),
         blocks=blocks,
         vocabulary=hashlib.sha256(written).hexdigest(),
     )

@@ -13,9 +13,8 @@ import numpy as np
 from lstm_dist.model.lstm import GATES
 from lstm_dist.rng import Purpose, generator
 
-DOCUMENTS = 14  # parameters of the D2L chapter; those of further layers follow
+D2L_PARAMETERS = 14  # parameters of the D2L chapter; those of further layers follow
 INITIAL_STD = 0.01  # weights from N(0, 0.01) as in the D2L chapter; biases start at zero
-VOTES = 2  # numbers after the gradients, by which the workers agree on the actions after a step
 
 
 def suffixes(layers: int) -> List[str]:
@@ -28,7 +27,7 @@ def layers_of(names: Iterable[str]) -> int:
     return sum(re.fullmatch(r"W_hi(_\d+)?", name) is not None for name in names)
 
 
-def document_shapes(vocab_size: int, hidden_size: int, layers: int = 1) -> Dict[str, Tuple[int, ...]]:
+def parameter_shapes(vocab_size: int, hidden_size: int, layers: int = 1) -> Dict[str, Tuple[int, ...]]:
     """Return names and shapes of all parameters.
 
     First the 14 of the D2L chapter in its order, W_xi (V,H), W_hi (H,H), b_i (H,), ..., b_y (V,); then 12 for each
@@ -48,7 +47,7 @@ def document_shapes(vocab_size: int, hidden_size: int, layers: int = 1) -> Dict[
 
 def number_of_parameters(vocab_size: int, hidden_size: int, layers: int = 1) -> int:
     """Return the total number of parameters."""
-    return sum(math.prod(shape) for shape in document_shapes(vocab_size, hidden_size, layers).values())
+    return sum(math.prod(shape) for shape in parameter_shapes(vocab_size, hidden_size, layers).values())
 
 
 def memory_needed(vocab_size: int, hidden_size: int, layers: int, streams: int, seq_len: int) -> int:
@@ -68,9 +67,9 @@ def initial_parameters(vocab_size: int, hidden_size: int, seed: int, layers: int
     smaller weights a second layer would output almost nothing, and only b_y would learn for hundreds of epochs.
     """
     parameters = {}
-    for number, (name, shape) in enumerate(document_shapes(vocab_size, hidden_size, layers).items()):
+    for number, (name, shape) in enumerate(parameter_shapes(vocab_size, hidden_size, layers).items()):
         if name.startswith("W"):
-            std = INITIAL_STD if number < DOCUMENTS else hidden_size**-0.5
+            std = INITIAL_STD if number < D2L_PARAMETERS else hidden_size**-0.5
             draw = generator(seed, Purpose.INITIAL_WEIGHTS, number).standard_normal(shape)
             parameters[name] = (std * draw).astype(np.float32)
         else:

@@ -23,10 +23,10 @@ from lstm_dist.data.corpus import Corpus
 from lstm_dist.data.reencode import Reading, translate
 from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError
-from lstm_dist.run.pretrained import SOURCE, Trained, find_checkpoint, load_trained
+from lstm_dist.run.pretrained import SOURCE, Pretrained, find_checkpoint, load_pretrained
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.config import FIELDS
-from lstm_dist.train.evaluator import Scorer
+from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.metrics import bits_per_char, perplexity
 
 STREAMS = 32  # of every worker, where nobody says how many
@@ -64,50 +64,53 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 class Job(NamedTuple):
     """What is settled before anything is read."""
 
-    trained: Trained
+    trained: Pretrained
     corpus: Corpus
     reading: Reading
-    scorer: Scorer
+    evaluator: Evaluator
 
 
 def prepare(given: argparse.Namespace, path: Path, world: World) -> Job:
     """Load the model and the text."""
-    trained = load_trained(path, devices.choose(given.device, world.local_rank))
+    trained = load_pretrained(path, devices.choose(given.device, world.local_rank))
     corpus = load(given.corpus, given.max_chars, given.max_corpus_bytes)
     reading = translate(corpus, trained.vocabulary)
     streams = given.streams or max(world.size, min(STREAMS * world.size, len(reading.tokens) - 1))
     try:
-        scorer = Scorer(reading.tokens, streams, given.seq_len, world)
+        evaluator = Evaluator(reading.tokens, streams, given.seq_len, world)
     except UserError as error:
         said = ": ".join(filter(None, [f"--corpus {given.corpus}", reading.remark(), str(error)]))
         raise UserError(
             f"{said}: give a longer text of characters that it knows, or fewer --streams", error.status
         ) from None
-    return Job(trained, corpus, reading, scorer)
+    return Job(trained, corpus, reading, evaluator)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     """Read, and say how well it was predicted."""
     with Watchdog() as watchdog, World.open() as world:
-        given = world.settle(lambda: parse(argv), "configuration")
-        watchdog.limit = given.stall_timeout
-        found = world.settle_root(lambda: find_checkpoint(given.source), "find")
-        path = Path(world.share_text(str(found), "path"))  # of a run that is under way, the last is soon another
-        job = world.settle(lambda: prepare(given, path, world), "prepare")
-        weights = hashlib.sha256(job.trained.model.parameters.flat.asnumpy()).hexdigest()
+        given = world.run_on_all(lambda: parse(argv), "configuration")
+        watchdog.allow(given.stall_timeout)
+        found = world.run_on_root(lambda: find_checkpoint(given.source), "find")
+        # The last checkpoint of a running job changes, so the root chooses one for all.
+        path = Path(world.broadcast_object(str(found), "path"))
+        job = world.run_on_all(lambda: prepare(given, path, world), "prepare")
+        weights = hashlib.sha256(job.trained.model.weights.asnumpy()).hexdigest()
         cut = f"{len(job.reading.tokens)} characters, {given.streams} streams, windows of {given.seq_len}"
         world.require_equal({"corpus": job.corpus.digest, "weights": weights, "settings": cut}, "start")
-        with tqdm(total=job.scorer.chars, unit="char", unit_scale=True, disable=None if world.is_root else True) as bar:
+        with tqdm(
+            total=job.evaluator.chars, unit="char", unit_scale=True, disable=None if world.is_root else True
+        ) as bar:
 
             def advance(chars: int) -> None:
                 bar.update(chars * world.size)
                 watchdog.beat("step", int(bar.n))
 
-            score = job.scorer.score(job.trained.model, advance)
+            result = job.evaluator.evaluate(job.trained.model, advance)
         if world.is_root:
             for line in filter(None, [job.reading.remark()]):
                 print(line)
             print(
-                f"perplexity {perplexity(score.loss):.6g} | {bits_per_char(score.loss):.6g} bits/char | "
-                f"{score.chars:,} characters of {job.corpus.source}"
+                f"perplexity {perplexity(result.loss):.6g} | {bits_per_char(result.loss):.6g} bits/char | "
+                f"{result.chars:,} characters of {job.corpus.source}"
             )

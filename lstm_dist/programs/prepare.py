@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.comm.mpi_group import MpiGroup
-from lstm_dist.comm.process_group import SettledError
+from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.data.text_chunks import find_texts
 from lstm_dist.data.token_dataset import Manifest, Workshop, open_corpus, read_manifest
 from lstm_dist.data.token_file import TOKENS, damaged
@@ -64,14 +64,14 @@ def progress(group: MpiGroup, what: str, size: int) -> Iterator[Advance]:
 
 def make(given: argparse.Namespace, group: MpiGroup) -> None:
     """All texts to one folder."""
-    files = group.settle(lambda: find_texts(given.texts), "texts")
+    files = group.run_on_all(lambda: find_texts(given.texts), "texts")
     group.require_equal({str(file.path): f"{file.size} bytes" for file in files}, "TEXT")
-    workshop = group.settle_root(lambda: Workshop(given.out, given.overwrite), "out")
-    folder = Path(group.share_text(str(workshop.folder.resolve()) if workshop else "", "folder"))
+    workshop = group.run_on_root(lambda: Workshop(given.out, given.overwrite), "out")
+    folder = Path(group.broadcast_object(str(workshop.folder.resolve()) if workshop else "", "folder"))
     rules = Rules(given.min_count, given.max_vocab)
     try:
         made = prepare(Texts(files, group), group, folder, rules, partial(progress, group))
-        group.settle_root(lambda: finish(given.out, workshop, *made), "finish")
+        group.run_on_root(lambda: finish(given.out, workshop, *made), "finish")
     except BaseException:
         if workshop:
             workshop.close()
@@ -87,8 +87,8 @@ def finish(out: Path, workshop: Optional[Workshop], manifest: Manifest, vocabula
 
 def check(folder: Path, group: MpiGroup) -> None:
     """Whether a prepared corpus is what was written."""
-    manifest = group.settle(lambda: read_manifest(folder, "--check"), "manifest")
-    group.settle(lambda: open_corpus(folder, 0, "--check"), "corpus")
+    manifest = group.run_on_all(lambda: read_manifest(folder, "--check"), "manifest")
+    group.run_on_all(lambda: open_corpus(folder, 0, "--check"), "corpus")
     path = folder / TOKENS
     size = path.stat().st_size
     with progress(group, "checking", size // group.size) as advance:
@@ -96,7 +96,7 @@ def check(folder: Path, group: MpiGroup) -> None:
     for number, (found, written) in enumerate(zip_longest(blocks, manifest.blocks)):
         if found != written:
             error = damaged(folder, f"block {number} of {TOKENS} is not what was written", "--check")
-            raise SettledError(str(error), error.status)
+            raise CollectiveError(str(error), error.status)
     if group.is_root:
         print(f"{folder}: {manifest.chars:,} characters, all as they were written")
 
@@ -104,7 +104,7 @@ def check(folder: Path, group: MpiGroup) -> None:
 def main(argv: Optional[List[str]] = None) -> None:
     """Prepare, or check."""
     with MpiGroup.open() as group:
-        given = group.settle(lambda: parse(argv), "configuration")
+        given = group.run_on_all(lambda: parse(argv), "configuration")
         if given.check is not None:
             check(given.check, group)
         else:

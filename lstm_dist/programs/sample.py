@@ -10,7 +10,7 @@ import mxnet as mx
 from lstm_dist.cli import TeachingParser
 from lstm_dist.errors import UserError, printable
 from lstm_dist.model.generate import continue_text
-from lstm_dist.run.pretrained import SOURCE, find_checkpoint, load_trained
+from lstm_dist.run.pretrained import SOURCE, find_checkpoint, load_pretrained
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -49,7 +49,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 def main(argv: Optional[List[str]] = None) -> None:
     """Print the prefix and exactly `--length` new characters."""
     given = parse(argv)
-    model, vocabulary = load_trained(find_checkpoint(given.source), mx.cpu())
+    model, vocabulary = load_pretrained(find_checkpoint(given.source), mx.cpu())
     missing = vocabulary.missing(given.prefix)
     if missing:
         raise UserError(

@@ -24,10 +24,10 @@ from lstm_dist.cluster.hosts import choose_hosts, parse_interface, require_fit, 
 from lstm_dist.cluster.launch_env import ATTEMPT, die_with_parent
 from lstm_dist.errors import ExitStatus, UserError, print_error, printable
 from lstm_dist.files import is_claimed
-from lstm_dist.run.checkpoint_dir import Store, step_of
+from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
 from lstm_dist.run.run_dir import choose_run_dir
-from lstm_dist.run.status import first_cause, read_status, why
-from lstm_dist.run.stop_request import FILE, LAUNCHER_ENDED, heeded
+from lstm_dist.run.status import describe_failure, first_failure, read_status
+from lstm_dist.run.stop_request import FILE, LAUNCHER_ENDED, handled_signals
 from lstm_dist.train.config import RunConfig, parse_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,7 +141,7 @@ class Job:
                 self._silent_until = math.inf
                 sys.stdout.write(f"still starting after {SILENT:.0f} s: no worker has reported yet\n")
                 sys.stdout.flush()
-            if failed == math.inf and self.status() and first_cause(self.run_dir):
+            if failed == math.inf and self.status() and first_failure(self.run_dir):
                 failed = now
             if now > failed + ENDING:  # mpirun waits for ever for a host that does not answer any more
                 self.was_killed = True
@@ -191,7 +191,7 @@ def judge(job: Job, returncode: int) -> Outcome:
     # Where horovodrun itself was killed, that was why, whatever became of its workers.
     killed = returncode < 0 and not job.was_killed
     lost = f"horovodrun ({signal.Signals(-returncode).name})" if killed else ""
-    cause, reason = first_cause(job.run_dir), why(job.run_dir, lost)
+    cause, reason = first_failure(job.run_dir), describe_failure(job.run_dir, lost)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return Outcome(cause.status, cause.kind == "Stalled", reason, step)
     return Outcome(int(ExitStatus.PEER_LOST), True, reason, step)
@@ -214,7 +214,7 @@ def never_began(job: Job, returncode: int, step: int) -> Outcome:
 
 def last_step(run_dir: Path) -> int:
     """The step of the newest checkpoint; -1 where there is none."""
-    return max(map(step_of, Store(run_dir / "checkpoints").paths()), default=-1)
+    return max(map(step_of, CheckpointDir(run_dir / "checkpoints").paths()), default=-1)
 
 
 def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
@@ -249,7 +249,7 @@ class Requests:
     def __init__(self) -> None:
         self.made = 0  # the number of the first
         self.job: Optional[Job] = None
-        for number in heeded():
+        for number in handled_signals():
             signal.signal(number, self._notice)
 
     def watch(self, job: Job) -> None:

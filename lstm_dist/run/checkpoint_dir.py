@@ -16,7 +16,7 @@ PARTIAL, CORRUPT = ".partial", ".corrupt"
 BEST = "best.safetensors"  # the weights with the lowest validation loss
 
 
-class Found(NamedTuple):
+class LoadedCheckpoint(NamedTuple):
     """A loaded checkpoint, and the reasons why newer ones were refused."""
 
     path: Path
@@ -30,7 +30,7 @@ def step_of(path: Path) -> int:
     return int(match[1]) if match else -1
 
 
-class Store:
+class CheckpointDir:
     """The checkpoints in `folder`; used by the root of a job only."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,7 +53,7 @@ class Store:
         whole = (path for path in self.folder.glob("step-*.safetensors") if step_of(path) >= 0)
         return sorted(whole, key=step_of, reverse=True)
 
-    def is_begun(self) -> bool:
+    def has_any(self) -> bool:
         """Return whether there is a checkpoint, intact or damaged; a new run must not overwrite a damaged one."""
         return bool(self.paths()) or any(self.folder.glob(f"*{CORRUPT}*"))
 
@@ -66,7 +66,7 @@ class Store:
         Raises:
             UserError: if it cannot be written; the partial file is removed.
         """
-        path = self._place(f"step-{step:09d}.safetensors", data)
+        path = self._write_atomically(f"step-{step:09d}.safetensors", data)
         for old in [p for p in self.paths() if step_of(p) <= step][KEEP:]:
             with contextlib.suppress(OSError):  # a surplus checkpoint is harmless and removed next time
                 old.unlink()
@@ -78,7 +78,7 @@ class Store:
         Raises:
             UserError: if it cannot be written.
         """
-        return self._place(BEST, data)
+        return self._write_atomically(BEST, data)
 
     def best(self) -> Optional[Checkpoint]:
         """Return the best weights so far; None if there are none, or if they are damaged, after setting them aside.
@@ -94,7 +94,7 @@ class Store:
             raise UserError(reason, ExitStatus.NO_INPUT)
         return checkpoint
 
-    def _place(self, name: str, data: bytes) -> Path:
+    def _write_atomically(self, name: str, data: bytes) -> Path:
         path = self.folder / name
         partial = path.with_name(path.name + PARTIAL)
         try:
@@ -111,7 +111,7 @@ class Store:
             ) from None
         return path
 
-    def newest(self) -> Found:
+    def newest(self) -> LoadedCheckpoint:
         """Return the newest intact checkpoint; newer damaged ones are set aside under another name.
 
         Raises:
@@ -121,7 +121,7 @@ class Store:
         for path in self.paths():
             checkpoint, reason = self._read(path)
             if checkpoint is not None:
-                return Found(path, checkpoint, reasons)
+                return LoadedCheckpoint(path, checkpoint, reasons)
             reasons.append(reason)
         if self.paths():  # unreadable ones remain; damaged ones were set aside
             raise UserError(

@@ -10,21 +10,22 @@ import numpy as np
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.model.parameters import layers_of
 from lstm_dist.run.checkpoint import load_checkpoint
-from lstm_dist.run.checkpoint_dir import Store
+from lstm_dist.run.checkpoint_dir import CheckpointDir
 
 SOURCE = "RUN_DIR_OR_CHECKPOINT"  # the name of the command-line argument
 
 
-class Trained(NamedTuple):
+class Pretrained(NamedTuple):
     """A trained model and its vocabulary."""
 
-    model: CharLSTM
+    model: LanguageModel
     vocabulary: Vocabulary
 
 
-def load_trained(path: Path, ctx: mx.Context) -> Trained:
+def load_pretrained(path: Path, ctx: mx.Context) -> Pretrained:
     """Load the model in a `.safetensors` file.
 
     Raises:
@@ -39,7 +40,7 @@ def load_trained(path: Path, ctx: mx.Context) -> Trained:
     layers = layers_of(checkpoint.parameters)
     model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx, layers)
     model.load(checkpoint.parameters, str(path))
-    return Trained(model, checkpoint.vocabulary)
+    return Pretrained(model, checkpoint.vocabulary)
 
 
 def find_checkpoint(source: Path) -> Path:
@@ -50,7 +51,7 @@ def find_checkpoint(source: Path) -> Path:
     """
     if not os.path.isdir(source):
         return source
-    paths = Store(source / "checkpoints").paths()
+    paths = CheckpointDir(source / "checkpoints").paths()
     if not paths:
         raise UserError(
             f"{SOURCE} {source}: there is no checkpoint in it; give a run of jobs/train.py, or a file",

@@ -40,7 +40,7 @@ def choose_run_dir(given: Optional[Path]) -> Path:
     return given or new_run_dir()
 
 
-class Mark(NamedTuple):
+class ProbeFile(NamedTuple):
     """A marker file by which other hosts check whether they see the same folder.
 
     Attributes:
@@ -52,13 +52,13 @@ class Mark(NamedTuple):
     is_folder_new: bool
 
 
-def leave_mark(run_dir: Path) -> Mark:
+def create_probe(run_dir: Path) -> ProbeFile:
     """Create a marker in `run_dir`.
 
     Raises:
         UserError: naming --run-dir, if it cannot be written.
     """
-    mark = Mark(run_dir.resolve() / f".seen-{uuid.uuid4().hex}", not run_dir.exists())
+    mark = ProbeFile(run_dir.resolve() / f".seen-{uuid.uuid4().hex}", not run_dir.exists())
     try:
         run_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         mark.path.touch()
@@ -67,7 +67,7 @@ def leave_mark(run_dir: Path) -> Mark:
     return mark
 
 
-def is_seen(mark: Path) -> bool:
+def is_visible(mark: Path) -> bool:
     """Return whether this host sees the marker, after waiting for a network file system to show it."""
     patience = time.monotonic() + _VISIBLE_WITHIN
     while not mark.exists() and time.monotonic() < patience:
@@ -75,7 +75,7 @@ def is_seen(mark: Path) -> bool:
     return mark.exists()
 
 
-def remove_mark(mark: Mark) -> None:
+def remove_probe(mark: ProbeFile) -> None:
     """Remove the marker, and the folder if it was created for it."""
     with contextlib.suppress(OSError):
         mark.path.unlink()

@@ -323,7 +323,7 @@ def _held(run_dir: Path, overwrite: bool) -> List[Path]:
 
 def _go_on(run_dir: Path, epochs: int) -> List[EpochMetrics]:
     """Discard the recorded causes and all records after the first `epochs`; return the remaining metrics."""
-    status.clear(run_dir)
+    status.clear_failures(run_dir)
     for name in ("metrics.jsonl", "samples.jsonl", TIMES):
         if name != TIMES or (run_dir / TIMES).exists():
             _keep_epochs(run_dir / name, epochs)

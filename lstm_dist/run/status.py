@@ -20,7 +20,7 @@ STATUS = "status.json"
 ERRORS = "errors"
 
 
-class Cause(NamedTuple):
+class FailureRecord(NamedTuple):
     """Why a rank ended.
 
     Attributes:
@@ -56,16 +56,16 @@ def write_status(run_dir: Path, state: str, **facts: Any) -> None:
         _replace(run_dir / STATUS, {"state": state, "time": time.time(), **who, **facts})
 
 
-def record(run_dir: Path, rank: int, step: int, status: int, kind: str, message: str) -> None:
+def record_failure(run_dir: Path, rank: int, step: int, status: int, kind: str, message: str) -> None:
     """Write the first cause of this rank's failure; write errors are ignored, as they must not replace the cause."""
     path = run_dir / ERRORS / f"rank{rank}.json"
-    cause = Cause(int(status), kind, message, rank, socket.gethostname(), os.getpid(), step, time.time())
+    cause = FailureRecord(int(status), kind, message, rank, socket.gethostname(), os.getpid(), step, time.time())
     with contextlib.suppress(OSError):
         if not path.exists():
             _replace(path, cause._asdict())
 
 
-def clear(run_dir: Path) -> None:
+def clear_failures(run_dir: Path) -> None:
     """Delete the causes of an earlier part of the run."""
     for path in (run_dir / ERRORS).glob("rank*.json"):
         path.unlink()
@@ -79,25 +79,25 @@ def read_status(run_dir: Path) -> Any:
         return {}
 
 
-def first_cause(run_dir: Path) -> Optional[Cause]:
+def first_failure(run_dir: Path) -> Optional[FailureRecord]:
     """Return the earliest cause other than the loss of a peer; otherwise the earliest of all, None without any."""
-    causes: List[Cause] = []
+    causes: List[FailureRecord] = []
     for path in (run_dir / ERRORS).glob("rank*.json"):
         with contextlib.suppress(OSError, ValueError, TypeError):
-            causes.append(Cause(**json.loads(path.read_bytes())))
+            causes.append(FailureRecord(**json.loads(path.read_bytes())))
     causes.sort(key=lambda cause: cause.time)
     real = [cause for cause in causes if cause.status != ExitStatus.PEER_LOST]
     return next(iter(real or causes), None)
 
 
-def why(run_dir: Path, lost: str = "") -> str:
+def describe_failure(run_dir: Path, lost: str = "") -> str:
     """Return why a run failed according to its files, in one line; empty if unknown.
 
     Args:
         run_dir: of the run.
         lost: the processes known to have ended without an error record; by default, the ranks without one.
     """
-    cause, status = first_cause(run_dir), read_status(run_dir)
+    cause, status = first_failure(run_dir), read_status(run_dir)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return cause.describe()
     if not lost and status.get("state") not in ("running", "failed"):
@@ -130,4 +130,4 @@ def _replace(path: Path, record: Any) -> None:
 
 if __name__ == "__main__":
     if read_status(Path(sys.argv[1])).get("attempt") == os.environ.get(ATTEMPT):  # ignore another job's status
-        sys.stdout.write(f"{why(Path(sys.argv[1]))}\n")
+        sys.stdout.write(f"{describe_failure(Path(sys.argv[1]))}\n")

@@ -16,13 +16,13 @@ LAUNCHER_ENDED = "the end of horovodrun"
 _LOOK_EVERY = 0.5  # seconds between two checks of file and launcher, as shared file systems are slow
 
 
-def heeded() -> List[int]:
+def handled_signals() -> List[int]:
     """Return those of SIGNALS to handle: all but SIGHUP under nohup, where the process must outlive its terminal."""
     return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
-class Stop:
-    """Context manager in which SIGNALS only set `reason`; the run polls `asked`.
+class StopRequest:
+    """Context manager in which SIGNALS only set `reason`; the run polls `is_requested`.
 
     The handler must not raise: one time in twenty it would run inside MXNet, which loses exceptions in the `__del__`
     of an array. Also, a rank that ended alone would leave the others waiting.
@@ -42,13 +42,13 @@ class Stop:
         """Also stop if `folder` contains a file STOP, and at `deadline`, in `time.monotonic` seconds."""
         self._file, self._deadline = folder / FILE, deadline
 
-    def forget(self) -> None:
+    def remove_file(self) -> None:
         """Remove the file, so that it does not stop the resumed run."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self._file.unlink(missing_ok=True)
 
-    def asked(self) -> bool:
+    def is_requested(self) -> bool:
         """Return whether this worker requests a stop."""
         now = time.monotonic()
         if not self.reason and now >= self._deadline:
@@ -56,16 +56,16 @@ class Stop:
         if not self.reason and now >= self._looked + _LOOK_EVERY:
             self._looked = now
             if self._file is not None and self._file.exists():
-                self.reason = f"the file {FILE}{_whose(self._file)}"
+                self.reason = f"the file {FILE}{_content(self._file)}"
             elif self._owner.has_ended():
                 self.reason = LAUNCHER_ENDED
         return bool(self.reason)
 
-    def _notice(self, number: int, _: Optional[FrameType]) -> None:
+    def _handle(self, number: int, _: Optional[FrameType]) -> None:
         self.reason = self.reason or signal.Signals(number).name
 
-    def __enter__(self) -> "Stop":
-        self._previous = {number: signal.signal(number, self._notice) for number in heeded()}
+    def __enter__(self) -> "StopRequest":
+        self._previous = {number: signal.signal(number, self._handle) for number in handled_signals()}
         return self
 
     def __exit__(
@@ -76,7 +76,7 @@ class Stop:
             signal.signal(number, signal.SIG_IGN if isinstance(error, SystemExit) else handler)
 
 
-def _whose(file: Path) -> str:
+def _content(file: Path) -> str:
     """Return the content of a stop file in parentheses; empty if there is none."""
     with contextlib.suppress(OSError):
         word = file.read_text(encoding="utf-8", errors="replace")[:80].strip()

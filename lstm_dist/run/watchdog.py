@@ -34,14 +34,17 @@ class Watchdog:
     """Context manager that ends the process if `beat` is not called in time.
 
     Attributes:
-        limit: allowed seconds without a beat, multiplied by the phase's factor.
-        on_stall: called with the message and the status before the process ends.
         step: the last finished step that was reported.
     """
 
     def __init__(self, limit: float = STARTING) -> None:
-        self.limit = limit
-        self.on_stall: Optional[OnStall] = None
+        """Make the watchdog.
+
+        Args:
+            limit: allowed seconds without a beat, multiplied by the phase's factor.
+        """
+        self._limit = limit
+        self._on_stall: Optional[OnStall] = None
         self.step = 0
         self._phase = "start"
         self._last = time.monotonic()
@@ -50,42 +53,51 @@ class Watchdog:
         self._watched = threading.main_thread().ident
         self._owner = Owner()
 
+    def allow(self, limit: float, step: int = 0) -> None:
+        """Change the limit of a worker that has not begun training, and restart its time."""
+        self._limit, self._armed = limit, 0.0  # resets faulthandler's timer as well
+        self.beat("start", step)
+
+    def report_to(self, on_stall: OnStall) -> None:
+        """Call `on_stall` with the message and the status before a stalled process ends."""
+        self._on_stall = on_stall
+
     def beat(self, phase: str, step: int = 0) -> None:
         """Report progress: `step` is finished, and `phase`, one of PHASES, comes next."""
         self.step = step
         self._last, changed, self._phase = time.monotonic(), phase != self._phase, phase
-        if changed or self._last > self._armed + min(_REARM_EVERY, self.limit / 10):
+        if changed or self._last > self._armed + min(_REARM_EVERY, self._limit / 10):
             self._armed = self._last
             faulthandler.dump_traceback_later(self._allowed() + 2 * _REARM_EVERY, exit=True, file=_STDERR)
 
     def _allowed(self) -> float:
-        return self.limit * PHASES[self._phase]
+        return self._limit * PHASES[self._phase]
 
     def _watch(self) -> None:
         looked = time.monotonic()
-        while not self._over.wait(min(_REARM_EVERY, self.limit / 10)):
+        while not self._over.wait(min(_REARM_EVERY, self._limit / 10)):
             before, looked = looked, time.monotonic()
             still = looked - self._last
             if self._phase == "start" and self._owner.has_ended():  # nothing else checks while connecting
                 print_error(f"a worker on {socket.gethostname()} ends, as horovodrun has ended")
                 os._exit(ExitStatus.PEER_LOST)
             if still > self._allowed():
-                self._bark(still, frozen=looked - before > self._allowed() / 2)
+                self._report_stall(still, frozen=looked - before > self._allowed() / 2)
 
-    def _bark(self, seconds: float, frozen: bool) -> None:
+    def _report_stall(self, seconds: float, frozen: bool) -> None:
         waits = not frozen and _waits_for_others(sys._current_frames().get(self._watched or 0))
         where = "waits for its device or another rank" if waits else "is stuck in its own code"
         if frozen:
-            where = "was itself frozen, as by SIGSTOP, a suspended machine or a held lock of Python"
-        message = f"no {self._phase} for {seconds:.0f} s (--stall-timeout {self.limit:g}): it {where}"
+            where = "was suspended (SIGSTOP, a sleeping machine), or a thread of it held the GIL"
+        message = f"no {self._phase} for {seconds:.0f} s (--stall-timeout {self._limit:g}): it {where}"
         status = ExitStatus.PEER_LOST if waits else ExitStatus.INTERNAL
         # Reporting may block like the rank itself, as on an unresponsive disk, so faulthandler's timer limits it.
         faulthandler.dump_traceback_later(_LAST_WORDS, exit=True, file=_STDERR)
         try:
             faulthandler.dump_traceback(file=_STDERR)
             print_error(f"a rank on {socket.gethostname()}: {message}")
-            if self.on_stall:
-                self.on_stall(message, status)
+            if self._on_stall:
+                self._on_stall(message, status)
         finally:
             os._exit(status)
 

@@ -54,7 +54,9 @@ def through_horovod(world: World) -> Way:
 
         return send
 
-    return Way(world.rank, lambda: world.sum([0.0], "barrier"), prepare, lambda text: world.gather_text(text, "times"))
+    return Way(
+        world.rank, lambda: world.sum([0.0], "barrier"), prepare, lambda text: world.allgather_object(text, "times")
+    )
 
 
 def through_mpi() -> Way:

@@ -8,7 +8,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError
 from lstm_dist.experiments.folder import settle, write_json
-from lstm_dist.model.parameters import VOTES, number_of_parameters
+from lstm_dist.model.control_flags import FLAGS
+from lstm_dist.model.parameters import number_of_parameters
 from lstm_dist.scaling.point import Point
 from lstm_dist.train.config import RunConfig
 
@@ -73,7 +74,7 @@ def model_facts(settings: RunConfig, vocab_size: int) -> Dict[str, int]:
     width = {"float32": 4, "float16": 2}[settings.wire_dtype]
     return {
         "seq_len": settings.seq_len, "hidden_size": settings.hidden_size, "vocab_size": vocab_size,
-        "layers": settings.layers, "parameters": parameters, "bytes": width * (parameters + VOTES),
+        "layers": settings.layers, "parameters": parameters, "bytes": width * (parameters + FLAGS),
     }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ everything is read again from the new final states. Each round makes at least on
 terminates with any model; usually one round after the estimate is enough.
 """
 
-from typing import Callable, NamedTuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -22,20 +22,20 @@ from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import Window, shard
 from lstm_dist.data.token_file import Tokens, runs
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.model.char_lstm import CharLSTM, LSTMState
+from lstm_dist.model.language_model import LanguageModel, LSTMState
 
-GUESS = 512  # characters at the end of a stream that are read for the first estimate
+WARM_UP = 512  # characters at the end of a stream that are read for the first estimate
 TOLERANCE = 1e-5  # of an element of the state; results of one window at different batch sizes differ by 1e-6
 
 Advance = Callable[[int], object]
 
 
-def _unheard(chars: int) -> None:
+def _no_progress(chars: int) -> None:
     """Ignore the progress."""
 
 
-class Score(NamedTuple):
-    """The result of scoring a text.
+class Evaluation(NamedTuple):
+    """The result of evaluating a model on a text.
 
     Attributes:
         loss: mean over all predicted characters, nats per character.
@@ -48,10 +48,13 @@ class Score(NamedTuple):
     rounds: int
 
 
-class Scorer:
-    """Scores one text repeatedly, with all workers together.
+class Evaluator:
+    """Evaluates models on one text, with all workers together.
 
     The result does not depend on the number of workers or streams, except for float32 rounding.
+
+    Attributes:
+        chars: number of predicted characters.
     """
 
     def __init__(self, tokens: Tokens, streams: int, seq_len: int, world: World) -> None:
@@ -76,46 +79,52 @@ class Scorer:
         self._rest = np.asarray(tokens[streams * self._length :] if self._rows.stop == streams else tokens[:0])
         self._streams, self._seq_len, self._world = streams, seq_len, world
 
-    def score(self, model: CharLSTM, advance: Advance = _unheard) -> Score:
-        """Return the score of a model; calls `advance` with the number of characters of each window of this worker."""
-        start = zeros = model.zero_state(self._rows.stop - self._rows.start)
+    def evaluate(self, model: LanguageModel, advance: Advance = _no_progress) -> Evaluation:
+        """Return the loss of a model; calls `advance` with the number of characters of each window of this worker."""
+        state = model.zero_state(self._rows.stop - self._rows.start)
+        starts = [part.asnumpy() for part in state]
         if self._streams > 1:
-            _, end = self._read(model, zeros, max(0, self._length - GUESS), advance)
-            start = self._follow(model, end)
-        rounds = 0
-        is_settled = False
+            _, end = self._read(model, state, max(0, self._length - WARM_UP), advance)
+            starts = self._next_starts(end)
+        rounds, is_settled = 0, False
         while not is_settled:
             rounds += 1
-            loss, end = self._read(model, start, 0, advance)
-            begun, start = start, self._follow(model, end)
-            off = max(float(mx.nd.max(mx.nd.abs(a - b)).asscalar()) for a, b in zip(begun, start))
-            is_settled = rounds == self._streams or self._world.sum([off > TOLERANCE], "unsettled")[0] == 0
-        total = self._world.sum([loss + self._read_rest(model, end, advance)], "score")[0]
-        return Score(float(total) / self.chars, self.chars, rounds)
+            loss, end = self._read(model, model.make_state(*starts), 0, advance)
+            previous, starts = starts, self._next_starts(end)
+            error = max(float(np.abs(a - b).max()) for a, b in zip(previous, starts))
+            is_settled = rounds == self._streams or self._world.sum([error > TOLERANCE], "unsettled")[0] == 0
+        total = self._world.sum([loss + self._read_rest(model, end, advance)], "loss")[0]
+        return Evaluation(float(total) / self.chars, self.chars, rounds)
 
-    def _read(self, model: CharLSTM, state: LSTMState, start: int, advance: Advance) -> "tuple[float, LSTMState]":
+    def _read(self, model: LanguageModel, state: LSTMState, start: int, advance: Advance) -> Tuple[float, LSTMState]:
         """Read this worker's streams, each from character `start`; returns the summed loss and the final states."""
-        losses, pending = 0.0, mx.nd.zeros(1)
+        total = 0.0
+        pending: Optional[mx.nd.NDArray] = None
         for here in range(start, self._length, self._seq_len):
             stop = min(self._length, here + self._seq_len)
             window = Window.of(runs(self._tokens, self._starts + here, stop - here + 1))
             loss, state = model.loss(*window, state)
-            losses, pending = losses + float(pending.asscalar()), loss  # one window late, to keep the engine busy
+            total += _value(pending)  # one window late, to keep the device busy
+            pending = loss
             advance(window.inputs.size)
-        return losses + float(pending.asscalar()), state
+        return total + _value(pending), state
 
-    def _follow(self, model: CharLSTM, end: LSTMState) -> LSTMState:
-        """Return the initial states of this worker's streams that follow from the final states of all streams."""
+    def _next_starts(self, end: LSTMState) -> List[np.ndarray]:
+        """Return the initial h and c of this worker's streams that follow from the final states of all streams."""
         ends = [self._world.gather_rows(array, f"end_{name}") for name, array in end._asdict().items()]
-        shifted = [np.concatenate([np.zeros_like(rows[:1]), rows[:-1]])[self._rows] for rows in ends]
-        return LSTMState(*(mx.nd.array(rows, ctx=model.ctx) for rows in shifted))
+        return [np.concatenate([np.zeros_like(rows[:1]), rows[:-1]])[self._rows] for rows in ends]
 
-    def _read_rest(self, model: CharLSTM, end: LSTMState, advance: Advance) -> float:
+    def _read_rest(self, model: LanguageModel, end: LSTMState, advance: Advance) -> float:
         """Return the summed loss of the text after the last stream; 0 on workers without that stream."""
         total, state = 0.0, LSTMState(end.h[-1:], end.c[-1:])
         for here in range(0, len(self._rest) - 1, self._seq_len):
             window = Window.of(self._rest[None, here : here + self._seq_len + 1])
             loss, state = model.loss(*window, state)
-            total += float(loss.asscalar())
+            total += _value(loss)
             advance(window.inputs.size)
         return total
+
+
+def _value(loss: Optional[mx.nd.NDArray]) -> float:
+    """Wait for a loss, (1,), and return it; 0 for none."""
+    return 0.0 if loss is None else float(loss.asscalar())

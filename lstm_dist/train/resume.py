@@ -1,26 +1,27 @@
 """Resuming a run: its last intact checkpoint, shared with all ranks."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
 from lstm_dist.comm.horovod_group import World
-from lstm_dist.comm.process_group import SettledError
+from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.errors import ExitStatus
 from lstm_dist.files import claim
-from lstm_dist.model.char_lstm import CharLSTM, LSTMState
+from lstm_dist.model.language_model import LanguageModel, LSTMState
 from lstm_dist.run.checkpoint import STATE, Checkpoint
-from lstm_dist.run.checkpoint_dir import Store
+from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.run_log import RunLog
+from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.config import FIELDS, RunConfig, parse_config
 from lstm_dist.train.setup import Job
-from lstm_dist.train.trainer import NotFiniteError, Progress, Trainer
+from lstm_dist.train.step import NotFiniteError
+from lstm_dist.train.trainer import Trainer
 
 _ANEW = ("init", "run_dir", "overwrite", "resume", "auto_resume", "time_limit")  # not inherited on resume
 
 
-class Past(NamedTuple):
+class PreviousRun(NamedTuple):
     """The completed part of a run, on every rank.
 
     Attributes:
@@ -43,16 +44,17 @@ class Past(NamedTuple):
         """Load the weights on the root, and return this worker's part of the hidden state.
 
         Raises:
-            SettledError: if the checkpoint belongs to a different model.
+            CollectiveError: if the checkpoint belongs to a different model.
         """
-        world.settle_root(lambda: self._load(job.model), "restore")
-        parts = []
-        for name, whole in zip(STATE, job.model.zero_state(job.settings.streams(world.size))):
-            if self.checkpoint is not None:
-                whole[:] = self.checkpoint.state[name]
-            world.broadcast_(whole, name)
-            parts.append(whole[job.batches.rows])
-        return LSTMState(*parts)
+        world.run_on_root(lambda: self._load(job.model), "restore")
+        streams = job.settings.streams(world.size)
+        if self.checkpoint is None:
+            state = job.model.zero_state(streams)
+        else:
+            state = job.model.make_state(*(self.checkpoint.state[name] for name in STATE))
+        for name, part in state._asdict().items():
+            world.broadcast_(part, name)
+        return LSTMState(*(part[job.batches.rows] for part in state))
 
     def describe(self, here: Mapping[str, Any], epochs: int) -> str:
         """Describe where the run resumes, and whether its result will be bitwise that of an uninterrupted run.
@@ -62,53 +64,63 @@ class Past(NamedTuple):
             epochs: total number of epochs.
         """
         if self.progress.epoch >= epochs:
-            return f"all {self.progress.epoch} epochs are done: go on with more --epochs"
+            return f"all {self.progress.epoch} epochs are done: train longer with more --epochs"
         line = f"resumed after step {self.progress.step}, in epoch {self.progress.epoch + 1}"
         changed = [f"{key} {self.facts[key]} -> {here[key]}" for key in here if self.facts[key] != here[key]]
-        return f"{line}; {', '.join(changed)}: the same trajectory but for the last bits" if changed else line
+        return (
+            f"{line}; {', '.join(changed)}: the trajectory is the same up to floating-point rounding"
+            if changed
+            else line
+        )
 
-    def _load(self, model: CharLSTM) -> None:
+    def _load(self, model: LanguageModel) -> None:
         assert self.checkpoint is not None  # noqa: S101 - the root has it
         model.load(self.checkpoint.parameters, "--resume")
 
 
-def recall(world: World, store: Store) -> Past:
+def load_previous(world: World, checkpoints: CheckpointDir) -> PreviousRun:
     """Read the newest intact checkpoint on the root, and share its metadata with all ranks.
 
     Raises:
-        SettledError: if there is none.
+        CollectiveError: if there is none.
     """
-    found = world.settle_root(store.newest, "recall")
-    told = json.dumps([found.checkpoint.facts, found.refused] if found else None)
-    facts, refused = json.loads(world.share_text(told, "facts"))
+    found = world.run_on_root(checkpoints.newest, "newest")
+    facts, refused = world.broadcast_object([found.checkpoint.facts, found.refused] if found else None, "facts")
     progress = Progress(**facts.pop("progress"))
-    return Past(progress, facts, refused, found.checkpoint if found else None)
+    return PreviousRun(progress, facts, refused, found.checkpoint if found else None)
 
 
-def find_past(settings: RunConfig, world: World) -> Tuple[Optional[Past], Optional[IO[str]]]:
+def find_previous(settings: RunConfig, world: World) -> Tuple[Optional[PreviousRun], Optional[IO[str]]]:
     """Return the run to resume and the root's lock on its directory; (None, None) if a new run is to start."""
     if not (settings.resume or settings.auto_resume) or settings.run_dir is None:
         return None, None
-    store = Store(settings.run_dir / "checkpoints")
-    if not settings.resume and not world.share_text("begun" if world.is_root and store.is_begun() else "", "begun"):
+    checkpoints = CheckpointDir(settings.run_dir / "checkpoints")
+    if not settings.resume and not world.broadcast_object(world.is_root and checkpoints.has_any(), "has_any"):
         return None, None
-    lock = world.settle_root(lambda: claim(store.require().parent), "claim")
-    return recall(world, store), lock
+    lock = world.run_on_root(lambda: claim(checkpoints.require().parent), "claim")
+    return load_previous(world, checkpoints), lock
 
 
-def go_back(trainer: Trainer, error: NotFiniteError, job: Job, run_dir: Path, log: RunLog, world: World) -> NoReturn:
+def checkpoint_last_finite_step(
+    trainer: Trainer, error: NotFiniteError, job: Job, run_dir: Path, log: RunLog, world: World
+) -> NoReturn:
     """Write a checkpoint of the last step with finite numbers, and end the run.
 
+    The weights have already been updated with numbers that are not finite, so the steps since the last checkpoint are
+    repeated.
+
     Raises:
-        SettledError: always.
+        CollectiveError: always.
     """
     last = trainer.progress.step
-    log.say(f"step {last + 1}: {error}; going back to the last checkpoint for the weights of step {last}")
-    past = recall(world, Store(run_dir / "checkpoints"))
+    log.say(
+        f"step {last + 1}: {error}; repeating the steps since the last checkpoint, to save the weights of step {last}"
+    )
+    previous = load_previous(world, CheckpointDir(run_dir / "checkpoints"))
     with contextlib.suppress(NotFiniteError):  # if the replay fails too, the existing checkpoint remains the last
-        trainer.replay(past.progress, past.restore(job, world), last)
-    raise SettledError(
+        trainer.replay(previous.progress, previous.restore(job, world), last)
+    raise CollectiveError(
         f"step {last + 1}: training has diverged ({error}): lower --learning-rate or --max-norm; the last checkpoint "
-        "is of the steps before",
+        "is from before this step",
         ExitStatus.NOT_FINITE,
     )

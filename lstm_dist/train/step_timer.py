@@ -4,7 +4,6 @@ MXNet and Horovod work asynchronously, so a part can only be timed by waiting fo
 slows a step down, which is why only a sample of the steps is profiled.
 """
 
-import json
 import socket
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
@@ -35,18 +34,21 @@ class StepTimes(NamedTuple):
     update: float
 
 
-class Stopwatch:
-    """Stopwatch that does nothing, for steps that are not profiled."""
+class StepTimer:
+    """Timer that does nothing, for steps that are not profiled."""
 
     def lap(self, *results: "NDArray") -> None:
-        """Mark the end of a part of the step that computes `results`."""
+        """ProbeFile the end of a part of the step that computes `results`."""
 
-    def gather(self, world: "World") -> None:
-        """Mark the start of communication."""
+    def barrier(self, world: "World") -> None:
+        """ProbeFile the start of communication."""
 
 
-class RunningStopwatch(Stopwatch):
-    """Stopwatch that waits for every part, and for all workers before communication."""
+NOT_PROFILED = StepTimer()
+
+
+class RunningStepTimer(StepTimer):
+    """Timer that waits for every part, and for all workers before communication."""
 
     def __init__(self) -> None:
         self._laps = [time.perf_counter()]
@@ -57,7 +59,7 @@ class RunningStopwatch(Stopwatch):
             result.wait_to_read()
         self._laps.append(time.perf_counter())
 
-    def gather(self, world: "World") -> None:
+    def barrier(self, world: "World") -> None:
         """Wait for all workers with an allreduce of zero, because Horovod has no barrier for MXNet; record the time."""
         if world.size > 1:
             world.sum([0.0], "barrier")
@@ -70,9 +72,8 @@ class RunningStopwatch(Stopwatch):
 
 def collect(times: List[StepTimes], world: "World") -> List[Dict[str, Any]]:
     """Return the times of all workers with rank and host, on every worker."""
-    mine = json.dumps([socket.gethostname(), times])
     return [
         {"rank": rank, "host": host, **StepTimes(*one)._asdict()}
-        for rank, (host, theirs) in enumerate(map(json.loads, world.gather_text(mine, "times")))
+        for rank, (host, theirs) in enumerate(world.allgather_object([socket.gethostname(), times], "times"))
         for one in theirs
     ]

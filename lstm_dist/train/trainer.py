@@ -6,172 +6,32 @@ samples and checkpoints.
 """
 
 import time
-from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
-
-import mxnet as mx
-import numpy as np
+from typing import List, NamedTuple, Optional, Union
 
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches, Window
-from lstm_dist.model.char_lstm import CharLSTM, LSTMState
-from lstm_dist.model.parameters import VOTES
+from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.language_model import LanguageModel, LSTMState
 from lstm_dist.run.run_log import EpochMetrics, RunLog
-from lstm_dist.train.evaluator import Scorer
-from lstm_dist.train.lr_schedule import LearningRate
+from lstm_dist.train.callbacks import BEGINNING, Callbacks, Progress, ReplayCallbacks
+from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.metrics import bits_per_char, perplexity
-from lstm_dist.train.optim import clip_by_global_norm, sgd_update_
-from lstm_dist.train.step_timer import RunningStopwatch, StepTimes, Stopwatch, collect
+from lstm_dist.train.step import Schedule, StepResult, train_step
+from lstm_dist.train.step_timer import NOT_PROFILED, RunningStepTimer, StepTimer, StepTimes, collect
 
 Batches = Union[ConsecutiveBatches, RandomBatches]
 
 
-class Schedule(NamedTuple):
-    """The parameters of the training loop.
+class TrainingResult(NamedTuple):
+    """How a call of `Trainer.run` ended.
 
     Attributes:
-        epochs: passes over the text.
-        learning_rate: the SGD learning rate schedule.
-        max_norm: theta of the clipping.
-        gradient_scale: N * B_ref / B; makes the scale of the gradients, sums over a worker's streams that are averaged
-            over workers, independent of N and B.
-        wire_dtype: communication data type of the gradients, "float32" or "float16".
-        resets_every_window: whether state is zeroed before every window, not only at the start of an epoch.
-        chars_per_step: B * T of the whole job.
-        log_every: epochs between two console lines.
-        checkpoint_epochs: epochs between two checkpoints; 0 leaves checkpoints to the votes.
-        until_perplexity: training ends with the first epoch at or below this perplexity; 0 means never.
-        time_every: every time_every-th step is profiled; 0 means none.
-        eval_every: epochs between two evaluations on the validation set.
+        progress: the last position.
+        was_stopped: whether a stop request ended training.
     """
 
-    epochs: int
-    learning_rate: LearningRate
-    max_norm: float
-    gradient_scale: float
-    wire_dtype: str
-    resets_every_window: bool
-    chars_per_step: int
-    log_every: int
-    checkpoint_epochs: int = 0
-    until_perplexity: float = 0.0
-    time_every: int = 0
-    eval_every: int = 1
-
-
-class Progress(NamedTuple):
-    """The position of a run: everything needed to resume it, apart from weights and state.
-
-    Attributes:
-        step: updates so far.
-        epoch: finished epochs.
-        position: finished windows of the current epoch.
-        loss: nats, summed over those windows and all workers.
-        grad_norm: summed over those windows.
-        seconds: of training.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    loss: float = 0.0
-    grad_norm: float = 0.0
-    seconds: float = 0.0
-
-
-class Votes(NamedTuple):
-    """Actions after a step: those that a worker requests or, once agreed, those that any worker requested."""
-
-    stop: bool = False
-    checkpoint: bool = False
-
-
-NOTHING = Votes()
-BEGINNING = Progress()
-UNWATCHED = Stopwatch()
-
-
-class StepStats(NamedTuple):
-    """Results of a step on the device: (2 + VOTES,), the loss of this worker, the gradient norm, and the votes."""
-
-    numbers: mx.nd.NDArray
-
-    def read(self) -> Tuple[float, float, Votes]:
-        """Wait for the step; return the loss (nats, summed over this worker's characters), norm and agreed votes.
-
-        Raises:
-            NotFiniteError: if the norm or a vote is not finite.
-        """
-        loss, norm, *votes = self.numbers.asnumpy().astype(np.float64)
-        if not np.isfinite([norm, *votes]).all():
-            raise NotFiniteError(loss, norm)
-        return loss, norm, Votes(*(vote > 0 for vote in votes))
-
-
-class NotFiniteError(ArithmeticError):
-    """A worker's loss or the averaged gradient is not finite; raised on every rank after the same step."""
-
-    def __init__(self, loss: float, grad_norm: float) -> None:
-        super().__init__(f"loss {loss:g}, gradient norm {grad_norm:g}")
-
-
-class Callbacks:
-    """Callbacks of the training loop; these do nothing."""
-
-    def vote(self) -> Votes:
-        """Return the actions that this worker requests; called before every step."""
-        return NOTHING
-
-    def beat(self, phase: str, step: int) -> None:
-        """Report progress: `step` is finished, and `phase` comes next."""
-
-    def write_samples(self, epoch: int) -> None:
-        """Write samples; called at the end of an epoch that is logged to the console."""
-
-    def validate(self, epoch: int, loss: float) -> None:
-        """Handle the validation loss; called on every rank."""
-
-    def commit(self, progress: Progress, state: LSTMState) -> None:
-        """Write a checkpoint; called on every rank after the same step."""
-
-
-class _Replay(Callbacks):
-    """Callbacks for repeating steps: forwards beats, commits and stop votes only."""
-
-    def __init__(self, callbacks: Callbacks) -> None:
-        self._callbacks = callbacks
-        self.beat = callbacks.beat  # type: ignore[method-assign]
-        self.commit = callbacks.commit  # type: ignore[method-assign]
-
-    def vote(self) -> Votes:
-        return Votes(stop=self._callbacks.vote().stop)
-
-
-def train_step(
-    model: CharLSTM,
-    window: Window,
-    state: LSTMState,
-    world: World,
-    schedule: Schedule,
-    wanted: Votes = NOTHING,
-    watch: Stopwatch = UNWATCHED,
-    step: int = 0,
-) -> Tuple[LSTMState, StepStats]:
-    """Run one step on every worker: loss and gradients of its own streams, averaging, clipping, update.
-
-    Clipping follows averaging, because clipping each worker's gradient would be a different algorithm for every N.
-    The learning rate is that of `step`, counted from 0.
-    """
-    loss, state = model.loss_and_gradients(window.inputs, window.targets, state)
-    for number in [k for k in range(VOTES) if wanted[k]]:
-        model.gradients.extra[number : number + 1] += 1
-    watch.lap(model.gradients.whole)
-    watch.gather(world)
-    world.average_(model.gradients.whole, "gradients", schedule.gradient_scale, schedule.wire_dtype)
-    watch.lap(model.gradients.whole)
-    grad_norm, factor = clip_by_global_norm(model.gradients.flat, schedule.max_norm)
-    sgd_update_(model.parameters.flat, model.gradients.flat, schedule.learning_rate.at(step), factor)
-    watch.lap(model.parameters.flat)
-    return state, StepStats(mx.nd.concat(loss, grad_norm, model.gradients.extra, dim=0))
+    progress: Progress
+    was_stopped: bool
 
 
 class Trainer:
@@ -183,7 +43,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: CharLSTM,
+        model: LanguageModel,
         batches: Batches,
         world: World,
         schedule: Schedule,
@@ -191,7 +51,7 @@ class Trainer:
         callbacks: Callbacks,
         progress: Progress = BEGINNING,
         state: Optional[LSTMState] = None,
-        held_out: Optional[Scorer] = None,
+        evaluator: Optional[Evaluator] = None,
     ) -> None:
         self._model = model
         self._batches = batches
@@ -199,93 +59,90 @@ class Trainer:
         self._schedule = schedule
         self._log = log
         self._callbacks = callbacks
-        self._held_out = held_out
+        self._evaluator = evaluator
         # Every worker sums its own losses, so the earlier sum over all workers is kept on the root only.
         self.progress = progress if world.is_root else progress._replace(loss=0.0)
         self._state = state if progress.position else None
-        self._pending: Optional[StepStats] = None
-        self._agreed = NOTHING
+        self._pending: Optional[StepResult] = None
+        self._agreed = NO_REQUEST
         self._is_over = progress.epoch >= schedule.epochs
         self._times: List[StepTimes] = []
         self._started = self._epoch_started = time.monotonic()
         self._epoch_step = progress.step
 
-    def run(self, until_step: Optional[int] = None) -> bool:
-        """Train to the last epoch, to `until_step`, or until a worker votes to stop; then commit a checkpoint.
-
-        Returns:
-            Whether training was stopped by a vote.
+    def run(self, until_step: Optional[int] = None) -> TrainingResult:
+        """Train to the last epoch, to `until_step`, or until a worker requests a stop; then commit a checkpoint.
 
         Raises:
             NotFiniteError: on every rank; `progress` is then that of the previous step, but the weights are not.
         """
-        self._world.broadcast_(self._model.parameters.flat, "initial_parameters")
+        self._world.broadcast_(self._model.weights, "initial_parameters")
         if self.progress.step == 0:
             self._commit()
         while not self._is_over and self.progress.step != until_step and not self._agreed.stop:
-            self._leg(until_step)
-        return self._agreed.stop
+            self._train_epoch(until_step)
+        return TrainingResult(self.progress, self._agreed.stop)
 
     def replay(self, progress: Progress, state: LSTMState, until_step: int) -> None:
-        """Repeat training from an earlier position to `until_step` or a stop vote, and commit there without logging."""
-        schedule, quiet = self._schedule._replace(checkpoint_epochs=0, time_every=0), _Replay(self._callbacks)
-        again = Trainer(self._model, self._batches, self._world, schedule, RunLog(), quiet, progress, state)
+        """Repeat training from an earlier position to `until_step` or a stop, and commit there without logging."""
+        schedule = self._schedule._replace(checkpoint_epochs=0, time_every=0)
+        callbacks = ReplayCallbacks(self._callbacks)
+        again = Trainer(self._model, self._batches, self._world, schedule, RunLog(), callbacks, progress, state)
         again.run(until_step)
 
-    def _leg(self, until_step: Optional[int]) -> None:
-        """Train to the end of the epoch, or until the workers agree on an action."""
-        self._agreed = NOTHING
-        for window, watch in self._windows():
-            self._step(window, watch)
-            if any(self._agreed) or self.progress.step + 1 == until_step:
-                break
-        self._account()
-        ends = self.progress.position == self._batches.steps_per_epoch
-        if ends:
-            if self._agreed.stop and self._held_out is not None:
+    def _train_epoch(self, until_step: Optional[int]) -> None:
+        """Train to the end of the epoch, to `until_step`, or until the workers agree on a request; commit if due."""
+        self._train_steps(until_step)
+        is_at_end = self.progress.position == self._batches.steps_per_epoch
+        if is_at_end:
+            if self._agreed.stop and self._evaluator is not None:
                 self._commit()  # validation may outlast the grace period of the stop request
             self._finish_epoch()
-        if any(self._agreed) or (ends and self._is_due(self.progress.epoch)) or self.progress.step == until_step:
+        if any(self._agreed) or self.progress.step == until_step or (is_at_end and self._is_checkpoint_due()):
             self._commit()
 
-    def _windows(self) -> Iterator[Tuple[Window, Stopwatch]]:
-        """Yield the remaining windows of the epoch, each with the stopwatch of its step."""
-        windows, every = self._batches.epoch(self.progress.epoch + 1, self.progress.position), self._schedule.time_every
-        while True:
-            step = self.progress.step + (self._pending is not None) + 1
-            is_timed = every > 0 and step % every == 0
-            if is_timed:
-                self._account()  # a profiled step must run alone
+    def _train_steps(self, until_step: Optional[int]) -> None:
+        """Run the remaining steps of the epoch, and stop early at `until_step` or at an agreed request."""
+        self._agreed = NO_REQUEST
+        first = self.progress.step + 1
+        last = self.progress.step + self._batches.steps_per_epoch - self.progress.position
+        windows = self._batches.epoch(self.progress.epoch + 1, self.progress.position)
+        for step in range(first, min(last, until_step or last) + 1):
+            is_profiled = self._schedule.time_every > 0 and step % self._schedule.time_every == 0
+            if is_profiled:
+                self._finish_step()  # a profiled step runs alone
             if any(self._agreed):
-                return
-            watch = RunningStopwatch() if is_timed else UNWATCHED
-            window = next(windows, None)
-            if window is None:
-                return
-            watch.lap()
-            yield window, watch
-            if isinstance(watch, RunningStopwatch):
-                self._times.append(watch.read(step))
+                break
+            timer = RunningStepTimer() if is_profiled else NOT_PROFILED
+            window = next(windows)
+            timer.lap()
+            self._start_step(step, window, timer)
+            if isinstance(timer, RunningStepTimer):
+                self._times.append(timer.read(step))
+        self._finish_step()
 
-    def _step(self, window: Window, watch: Stopwatch) -> None:
-        """Start the next step, then wait for the previous one, which keeps the engine busy."""
+    def _start_step(self, step: int, window: Window, timer: StepTimer) -> None:
+        """Start a step, and then wait for the previous one.
+
+        The device thus has work while Python waits for the loss of the previous step and cuts the next window. For the
+        same reason the workers act on a request one step after they have agreed on it.
+        """
         if self._state is None or self._schedule.resets_every_window:
             self._state = self._model.zero_state(len(window.inputs))
-        wanted = self._callbacks.vote()
-        step = self.progress.step + (self._pending is not None)
-        self._state, stats = train_step(
-            self._model, window, self._state, self._world, self._schedule, wanted, watch, step
+        requests = self._callbacks.requests()
+        self._state, result = train_step(
+            self._model, window, self._state, self._world, self._schedule, requests, timer, step - 1
         )
-        self._account()
-        self._pending = stats
+        self._finish_step()
+        self._pending = result
 
-    def _account(self) -> None:
-        """Wait for the last started step, and add it and its agreed votes to the progress."""
+    def _finish_step(self) -> None:
+        """Wait for the last started step, if any, and add its loss and the agreed requests to the progress."""
         if self._pending is None:
             return
         pending, self._pending = self._pending, None
         loss, grad_norm, agreed = pending.read()
-        self._agreed = Votes(*(a or b for a, b in zip(self._agreed, agreed)))
+        self._agreed = ControlFlags(*(a or b for a, b in zip(self._agreed, agreed)))
         now = self.progress
         self.progress = now._replace(
             step=now.step + 1,
@@ -297,13 +154,29 @@ class Trainer:
         self._log.advance(self._schedule.chars_per_step)
 
     def _finish_epoch(self) -> None:
+        """Log the epoch, write its samples and profiles, and move on to the next one."""
+        metrics = self._measure_epoch()
+        self._is_over = metrics.epoch == self._schedule.epochs or metrics.perplexity <= self._schedule.until_perplexity
+        is_shown = metrics.epoch % self._schedule.log_every == 0 or self._is_over
+        self._log.epoch(metrics, is_shown)
+        if self._schedule.time_every:
+            self._log.times(metrics.epoch, collect(self._times, self._world))
+            self._times = []
+        if is_shown:
+            self._callbacks.beat("samples", metrics.step)
+            self._callbacks.write_samples(metrics.epoch)
+        self.progress = self.progress._replace(epoch=metrics.epoch, position=0, loss=0.0, grad_norm=0.0)
+        self._state, self._epoch_step, self._epoch_started = None, metrics.step, time.monotonic()
+
+    def _measure_epoch(self) -> EpochMetrics:
+        """Return the metrics of the finished epoch, over all workers."""
         done, steps = self.progress, self._batches.steps_per_epoch
         epoch, chars = done.epoch + 1, self._schedule.chars_per_step
         # Reduce sums and divide once: a mean of the workers' means would be wrong for shards of different sizes.
         loss = self._world.sum([done.loss], "epoch_loss")[0] / (steps * chars)
         now = time.monotonic()
-        valid = self._validate(epoch)
-        metrics = EpochMetrics(
+        validation_loss = self._validate(epoch)
+        return EpochMetrics(
             epoch=epoch,
             step=done.step,
             loss=loss,
@@ -312,33 +185,22 @@ class Trainer:
             grad_norm=done.grad_norm / steps,
             chars_per_sec=(done.step - self._epoch_step) * chars / (now - self._epoch_started),
             seconds=done.seconds + now - self._started,
-            valid_perplexity=None if valid is None else perplexity(valid),
+            valid_perplexity=None if validation_loss is None else perplexity(validation_loss),
         )
-        self._is_over = epoch == self._schedule.epochs or metrics.perplexity <= self._schedule.until_perplexity
-        show = epoch % self._schedule.log_every == 0 or self._is_over
-        self._log.epoch(metrics, show)
-        if self._schedule.time_every:
-            self._log.times(epoch, collect(self._times, self._world))
-            self._times = []
-        if show:
-            self._callbacks.beat("samples", done.step)
-            self._callbacks.write_samples(epoch)
-        self.progress = done._replace(epoch=epoch, position=0, loss=0.0, grad_norm=0.0)
-        self._state, self._epoch_step, self._epoch_started = None, done.step, time.monotonic()
 
     def _validate(self, epoch: int) -> Optional[float]:
         """Return the validation loss; None without a validation set, or if no evaluation is due."""
-        if self._held_out is None or epoch % self._schedule.eval_every != 0:
+        if self._evaluator is None or epoch % self._schedule.eval_every != 0:
             return None
         step = self.progress.step
         self._callbacks.beat("samples", step)
-        loss = self._held_out.score(self._model, lambda _: self._callbacks.beat("samples", step)).loss
+        loss = self._evaluator.evaluate(self._model, lambda _: self._callbacks.beat("samples", step)).loss
         self._callbacks.validate(epoch, loss)
         return loss
 
-    def _is_due(self, epoch: int) -> bool:
+    def _is_checkpoint_due(self) -> bool:
         every = self._schedule.checkpoint_epochs
-        return self._is_over or (every > 0 and epoch % every == 0)
+        return self._is_over or (every > 0 and self.progress.epoch % every == 0)
 
     def _commit(self) -> None:
         self._callbacks.beat("checkpoint", self.progress.step)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save, save_file
 from lstm_dist.cluster import devices
 from lstm_dist.errors import UserError
 from lstm_dist.train.config import parse_config
-from lstm_dist.train.setup import prepare
+from lstm_dist.train.setup import set_up
 from tests.conftest import Trained
 from tests.integration.launchers import ENVIRONMENT, mpirun
 from tests.integration.programs import TINY, TRAIN, newest, run
@@ -38,7 +38,7 @@ STARTUP = SimpleNamespace(enter=lambda _: None)
 def refusal(*flags: str, place: Place = Place()) -> str:  # noqa: B008 - a tuple
     """The line that these flags get before anything is written."""
     with pytest.raises(UserError) as caught:
-        prepare(parse_config([*TINY, *flags]), place, STARTUP)
+        set_up(parse_config([*TINY, *flags]), place, STARTUP)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -60,7 +60,7 @@ def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
         )
         assert f", {needed} are needed: " in message
         path.write_text("天" * needed, encoding="utf-8")
-        job = prepare(parse_config([*TINY, f"--corpus={path}", f"--sampling={sampling}"]), Place(), STARTUP)
+        job = set_up(parse_config([*TINY, f"--corpus={path}", f"--sampling={sampling}"]), Place(), STARTUP)
         assert job.batches.steps_per_epoch == 1
 
 
@@ -75,7 +75,7 @@ def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sa
     }
     (message,) = messages
     assert message.startswith("--global-batch-size 4: fewer streams than the 5 workers; ")
-    prepare(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), Place(rank=3, size=4), STARTUP)
+    set_up(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), Place(rank=3, size=4), STARTUP)
 
 
 def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -86,7 +86,7 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Pa
     words = r"--hidden-size 16384, --layers 1: with 4 streams of 5 and \d+ characters a worker needs \d\.\d GiB of "
     words += r"memory, \S+ has 1\.0"
     assert re.match(words, message)
-    prepare(parse_config([*TINY, f"--corpus={song_file}"]), Place(), STARTUP)
+    set_up(parse_config([*TINY, f"--corpus={song_file}"]), Place(), STARTUP)
 
 
 # The prefixes
@@ -148,9 +148,7 @@ def test_given_weights_have_to_be_this_models(
 @pytest.mark.slow
 def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weights: Path, tmp_path: Path):
     corpus = f"--corpus={song_file}"
-    assert (
-        prepare(parse_config([*TINY, corpus, f"--init={weights}"]), Place(), STARTUP).model.parameters.flat.size > 1000
-    )
+    assert set_up(parse_config([*TINY, corpus, f"--init={weights}"]), Place(), STARTUP).model.weights.size > 1000
     assert refusal(corpus, f"--init={weights}", "--hidden-size=9").startswith(
         f"--init {weights}: parameter W_xi has shape"
     )

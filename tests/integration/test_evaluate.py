@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from lstm_dist.data.corpus import Vocabulary
-from lstm_dist.model.parameters import document_shapes, layers_of
+from lstm_dist.model.parameters import layers_of, parameter_shapes
 from lstm_dist.run.checkpoint import load_checkpoint
 from tests import reference
 from tests.integration.launchers import ENVIRONMENT, LAUNCHERS
@@ -88,7 +88,7 @@ def test_a_deeper_model_is_read_as_it_was_trained(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     words = [f"--corpus={corpus}", f"--run-dir={tmp_path}/run", "--layers=2", "--learning-rate=0.5"]
     # Far from zero, so that every layer has its part in what comes out.
-    shapes, rng = document_shapes(len(set(TEXT.replace("\n", " "))), 8, layers=2), np.random.default_rng(3)
+    shapes, rng = parameter_shapes(len(set(TEXT.replace("\n", " "))), 8, layers=2), np.random.default_rng(3)
     weights = {name: rng.normal(0, 0.7, shape).astype(np.float32) for name, shape in shapes.items()}
     save_file(weights, str(tmp_path / "begin.safetensors"))
     done = run([*TRAIN, *TINY, *words, f"--init={tmp_path}/begin.safetensors"], env=ENVIRONMENT)

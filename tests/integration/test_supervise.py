@@ -118,7 +118,7 @@ import json, os, signal, socket, sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from lstm_dist.files import claim, is_claimed
-from lstm_dist.run.status import record, write_status
+from lstm_dist.run.status import record_failure, write_status
 run_dir, attempts = Path({run_dir!r}), Path({run_dir!r}).parent / "attempts"
 number = len(attempts.read_text().splitlines()) if attempts.exists() else 0
 with attempts.open("a") as file:
@@ -143,7 +143,7 @@ if kind == "talks":  # until it is asked to stop
         time.sleep(0.1)
     write_status(run_dir, "stopped", step=step, reason="SIGTERM")
 if kind == "lost":
-    record(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
+    record_failure(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
 if kind in ("killed", "orphans"):
     worker = os.fork()  # which outlives horovodrun for a moment
     if worker == 0:
@@ -155,8 +155,8 @@ if kind in ("killed", "orphans"):
     if kind == "killed":
         os.kill(os.getpid(), 9)
 if kind in ("bug", "Stalled"):
-    record(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
-    record(run_dir, 1, step, 70, kind, "the cat")
+    record_failure(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
+    record_failure(run_dir, 1, step, 70, kind, "the cat")
 sys.exit(0 if kind == "well" else 1)
 """
 

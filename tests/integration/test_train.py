@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from lstm_dist.model.parameters import document_shapes
+from lstm_dist.model.parameters import parameter_shapes
 from lstm_dist.run.checkpoint import load_checkpoint
 from tests.conftest import TRAINED_FLAGS, Trained, verses
 from tests.integration.programs import TINY, TRAIN, environment, newest, run
@@ -171,7 +171,7 @@ def test_the_checkpoint_has_the_documents_parameters_and_the_vocabulary(trained:
         shapes = {name: file.get_tensor(name).shape for name in file.keys()}  # noqa: SIM118
         assert (shapes.pop("state.h"), shapes.pop("state.c")) == ((4, 8), (4, 8))
         assert {file.get_tensor(name).dtype for name in shapes} == {np.dtype(np.float32)}
-    assert shapes == dict(document_shapes(len(set(text)), 8))
+    assert shapes == dict(parameter_shapes(len(set(text)), 8))
     assert len(shapes) == 14
 
 

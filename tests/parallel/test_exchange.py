@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mxnet import nd
 
-from lstm_dist.comm.process_group import SettledError
+from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.errors import ExitStatus, UserError
 
 
@@ -60,10 +60,10 @@ def test_sum_is_in_float64(world):
     np.testing.assert_allclose(total, [n * 1e9 + n * (n - 1) / 2, n * 1e-7], rtol=1e-15)
 
 
-def test_gather_text_keeps_order_length_and_characters(world):
-    texts = world.gather_text("字" * world.rank + '"\n\\', "gather")
+def test_allgather_object_keeps_order_length_and_characters(world):
+    texts = world.allgather_object("字" * world.rank + '"\n\\', "gather")
     assert texts == ["字" * rank + '"\n\\' for rank in range(world.size)]
-    assert world.gather_text("", "gather_nothing") == [""] * world.size
+    assert world.allgather_object("", "gather_nothing") == [""] * world.size
 
 
 def test_rank_facts(world):
@@ -73,15 +73,15 @@ def test_rank_facts(world):
 
 
 def test_settle_returns_each_ranks_own_result(world):
-    assert world.settle(lambda: world.rank * 2, "settle") == world.rank * 2
+    assert world.run_on_all(lambda: world.rank * 2, "run_on_all") == world.rank * 2
 
 
 def test_a_mistake_of_all_ranks_is_told_once(world):
     def prepare() -> None:
         raise UserError("--corpus x: no such file")
 
-    with pytest.raises(SettledError, match="^--corpus x: no such file$"):
-        world.settle(prepare, "settle_all")
+    with pytest.raises(CollectiveError, match="^--corpus x: no such file$"):
+        world.run_on_all(prepare, "run_on_all_ranks")
 
 
 def test_a_mistake_of_the_last_rank_stops_every_rank(world):
@@ -90,8 +90,8 @@ def test_a_mistake_of_the_last_rank_stops_every_rank(world):
             raise UserError("--corpus x: no such file")
 
     suffix = "" if world.size == 1 else rf" \(rank {world.size - 1} of {world.size}\)"
-    with pytest.raises(SettledError, match=f"^--corpus x: no such file{suffix}$"):
-        world.settle(prepare, "settle_last")
+    with pytest.raises(CollectiveError, match=f"^--corpus x: no such file{suffix}$"):
+        world.run_on_all(prepare, "settle_last")
 
 
 def test_ranks_that_differ_are_refused(world):
@@ -100,7 +100,7 @@ def test_ranks_that_differ_are_refused(world):
     if world.size == 1:
         world.require_equal(mine, "start")
         return
-    with pytest.raises(SettledError) as caught:
+    with pytest.raises(CollectiveError) as caught:
         world.require_equal(mine, "start")
     message = str(caught.value)
     assert caught.value.status == ExitStatus.BAD_CONFIG
@@ -116,14 +116,14 @@ def test_rows_of_every_rank_one_below_the_other(world):
 
 
 def test_the_roots_text_is_everybodys(world):
-    assert world.share_text(f"分开 {world.rank}", "share") == "分开 0"
+    assert world.broadcast_object(f"分开 {world.rank}", "share") == "分开 0"
 
 
 def test_a_mistake_of_the_root_alone_stops_every_rank(world):
     def act() -> None:
         raise UserError("the disk is full", ExitStatus.CANNOT_WRITE)
 
-    with pytest.raises(SettledError, match="^the disk is full$") as caught:
-        world.settle_root(act, "settle_root")
+    with pytest.raises(CollectiveError, match="^the disk is full$") as caught:
+        world.run_on_root(act, "run_on_root")
     assert caught.value.status == ExitStatus.CANNOT_WRITE
-    assert world.settle_root(lambda: 7, "settle_root_well") == (7 if world.is_root else None)
+    assert world.run_on_root(lambda: 7, "settle_root_well") == (7 if world.is_root else None)

@@ -8,9 +8,12 @@ import pytest
 
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
 from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.callbacks import Callbacks
 from lstm_dist.train.lr_schedule import LearningRate
-from lstm_dist.train.trainer import Callbacks, NotFiniteError, Schedule, Trainer, Votes
+from lstm_dist.train.step import NotFiniteError, Schedule
+from lstm_dist.train.trainer import Trainer
 from tests.alone import Alone, Record
 
 V, H, T = 29, 11, 6
@@ -49,7 +52,7 @@ def walk(
     )
     log = Record()
     Trainer(model, batches, world, schedule, log, callbacks or Callbacks()).run()
-    return model.parameters.to_document(), log
+    return model.parameters.to_named(), log
 
 
 def same_trajectory(ours, log, theirs, their_log):
@@ -86,7 +89,7 @@ def test_without_the_clip_it_is_another_trajectory(world):
 def test_all_ranks_hold_the_same_bits_even_when_they_start_apart(world):
     ours, _ = walk(world, "consecutive", seed_of_rank=world.rank)
     digest = hashlib.sha256(b"".join(ours[name].tobytes() for name in sorted(ours))).hexdigest()
-    assert len(set(world.gather_text(digest, "digests"))) == 1
+    assert len(set(world.allgather_object(digest, "digests"))) == 1
     roots, _ = walk(world, "consecutive", seed_of_rank=0)
     np.testing.assert_array_equal(ours["W_xi"], roots["W_xi"])
 
@@ -94,7 +97,7 @@ def test_all_ranks_hold_the_same_bits_even_when_they_start_apart(world):
 def test_half_the_bytes_round_the_trajectory_and_keep_the_ranks_together(world):
     half, log = walk(world, "consecutive", wire_dtype="float16")
     digest = hashlib.sha256(b"".join(half[name].tobytes() for name in sorted(half))).hexdigest()
-    assert len(set(world.gather_text(digest, "half_digests"))) == 1
+    assert len(set(world.allgather_object(digest, "half_digests"))) == 1
     full, log_full = walk(world, "consecutive")
     difference = max(np.abs(half[name] - full[name]).max() / np.abs(full[name]).max() for name in full)
     assert difference < 0.02
@@ -111,30 +114,30 @@ def test_a_repeated_run_is_bit_identical(world, sampling):
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
-class VoteOnce(Callbacks):
+class RequestOnce(Callbacks):
     """On one rank, before one step."""
 
-    def __init__(self, world, rank, step, vote):
-        self._mine, self._step, self._vote, self._asked = world.rank == rank % world.size, step, vote, 0
+    def __init__(self, world, rank, step, flags):
+        self._mine, self._step, self._flags, self._asked = world.rank == rank % world.size, step, flags, 0
         self.commits = []
 
-    def vote(self):
+    def requests(self):
         self._asked += 1
-        return self._vote if self._mine and self._asked == self._step else Votes()
+        return self._flags if self._mine and self._asked == self._step else NO_REQUEST
 
     def commit(self, progress, state):  # noqa: ARG002
         self.commits.append(progress.step)
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
-@pytest.mark.parametrize("vote", [Votes(stop=True), Votes(checkpoint=True)], ids=["stop", "checkpoint"])
+@pytest.mark.parametrize("flags", [ControlFlags(stop=True), ControlFlags(checkpoint=True)], ids=["stop", "checkpoint"])
 @pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
-def test_what_one_rank_wants_all_do_after_the_same_step(world, rank, vote, wire_dtype):
-    once = VoteOnce(world, rank, 12, vote)
+def test_what_one_rank_wants_all_do_after_the_same_step(world, rank, flags, wire_dtype):
+    once = RequestOnce(world, rank, 12, flags)
     walk(world, "consecutive", callbacks=once, wire_dtype=wire_dtype)
     assert once.commits[1] in (12, 13)
-    assert (len(once.commits) == 2) == vote.stop
-    assert len(set(world.gather_text(str(once.commits), "commits"))) == 1
+    assert (len(once.commits) == 2) == flags.stop
+    assert len(set(world.allgather_object(str(once.commits), "commits"))) == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
@@ -142,13 +145,14 @@ def test_what_one_rank_wants_all_do_after_the_same_step(world, rank, vote, wire_
 def test_a_loss_that_is_not_finite_on_one_rank_stops_all_at_that_step(world, rank, wire_dtype, monkeypatch):
     original, seen = CharLSTM.loss_and_gradients, []
 
-    def poisoned(self, inputs, targets, state):
+    def poisoned(self, *window):
         seen.append(1)
         if len(seen) == 8 and world.rank == rank % world.size:
             self.parameters.views["b_y"][:] = float("nan")
-        return original(self, inputs, targets, state)
+        return original(self, *window)
 
     monkeypatch.setattr(CharLSTM, "loss_and_gradients", poisoned)
     with pytest.raises(NotFiniteError):
         walk(world, "consecutive", wire_dtype=wire_dtype)
-    assert set(world.gather_text(str(len(seen)), "seen")) == {"9"}, "the eighth is known while the ninth is under way"
+    numbers = set(world.allgather_object(len(seen), "seen"))
+    assert numbers == {9}, "the eighth is known while the ninth is under way"

@@ -6,8 +6,8 @@ import pytest
 
 from lstm_dist.errors import UserError
 from lstm_dist.model.char_lstm import CharLSTM
-from lstm_dist.model.parameters import document_shapes
-from lstm_dist.train.evaluator import GUESS, Scorer
+from lstm_dist.model.parameters import parameter_shapes
+from lstm_dist.train.evaluator import WARM_UP, Evaluator
 from tests import reference
 
 V, H = 13, 6
@@ -17,7 +17,7 @@ TOKENS = np.random.default_rng(3).integers(0, V, 1501).astype(np.uint8)
 def model_of(scale: float, forgets: float = 0.0, layers: int = 1) -> "tuple[CharLSTM, dict]":
     """A model with weights of this size, and with this on its forget gates: far above 0 they forget nothing."""
     random = np.random.default_rng(7)
-    named = {name: scale * random.standard_normal(shape) for name, shape in document_shapes(V, H, layers).items()}
+    named = {name: scale * random.standard_normal(shape) for name, shape in parameter_shapes(V, H, layers).items()}
     named["b_f"] = named["b_f"] + forgets
     named = {name: value.astype(np.float32) for name, value in named.items()}
     model = CharLSTM(V, H, mx.cpu(), layers)
@@ -35,38 +35,38 @@ def expected(parameters: dict, tokens: np.ndarray) -> float:
 @pytest.mark.parametrize("seq_len", [1, 35, 5000])
 def test_any_cut_of_the_text_is_read_as_one(world, streams, seq_len):
     model, parameters = model_of(1.0)
-    scorer, read = Scorer(TOKENS, streams, seq_len, world), []
-    score = scorer.score(model, read.append)
+    evaluator, read = Evaluator(TOKENS, streams, seq_len, world), []
+    score = evaluator.evaluate(model, read.append)
     assert score.loss == pytest.approx(expected(parameters, TOKENS), rel=2e-6)
     assert score.chars == len(TOKENS) - 1
     total = world.sum([sum(read)], "read")[0]
     length = score.chars // streams
-    assert total == streams * (score.rounds * length + min(GUESS, length)) + score.chars % streams
-    assert scorer.score(model).loss == score.loss, "and as often as it is asked to"
+    assert total == streams * (score.rounds * length + min(WARM_UP, length)) + score.chars % streams
+    assert evaluator.evaluate(model).loss == score.loss, "and as often as it is asked to"
 
 
 def test_a_model_that_forgets_nothing_is_read_again_until_every_stream_begins_where_one_ended(world):
     model, parameters = model_of(0.6, forgets=12.0)
-    score = Scorer(TOKENS, 5, 50, world).score(model)
+    score = Evaluator(TOKENS, 5, 50, world).evaluate(model)
     assert score.loss == pytest.approx(expected(parameters, TOKENS), rel=1e-5)
     assert score.rounds > 1, "or this is no such model"
     forgetful, _ = model_of(0.6)
-    assert Scorer(TOKENS, 5, 50, world).score(forgetful).rounds == 1
+    assert Evaluator(TOKENS, 5, 50, world).evaluate(forgetful).rounds == 1
 
 
 def test_a_deeper_model_carries_the_state_of_all_its_layers(world):
     model, parameters = model_of(1.0, layers=2)
-    assert Scorer(TOKENS, 7, 35, world).score(model).loss == pytest.approx(expected(parameters, TOKENS), rel=2e-6)
+    assert Evaluator(TOKENS, 7, 35, world).evaluate(model).loss == pytest.approx(expected(parameters, TOKENS), rel=2e-6)
 
 
 def test_as_many_streams_as_characters_are_read_in_order(world):
     model, parameters = model_of(1.0)
     short = TOKENS[:8]
-    assert Scorer(short, 7, 5, world).score(model).loss == pytest.approx(expected(parameters, short), rel=2e-6)
+    assert Evaluator(short, 7, 5, world).evaluate(model).loss == pytest.approx(expected(parameters, short), rel=2e-6)
 
 
 def test_too_few_characters_are_refused(world):
     with pytest.raises(UserError, match="^7 characters are too few for 7 streams$"):
-        Scorer(TOKENS[:7], 7, 5, world)
+        Evaluator(TOKENS[:7], 7, 5, world)
     with pytest.raises(UserError, match="^1 characters are too few"):
-        Scorer(TOKENS[:1], 7, 5, world)
+        Evaluator(TOKENS[:1], 7, 5, world)

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save
 
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import UserError
-from lstm_dist.model.parameters import document_shapes
+from lstm_dist.model.parameters import parameter_shapes
 from lstm_dist.run import checkpoint
 from lstm_dist.run.checkpoint import STATE, load_checkpoint, pack, unpack
 
@@ -22,7 +22,7 @@ V, H = len(VOCABULARY), 3
 
 def parameters(seed: int = 0) -> Dict[str, np.ndarray]:
     random = np.random.default_rng(seed)
-    return {k: random.standard_normal(s).astype(np.float32) for k, s in document_shapes(V, H).items()}
+    return {k: random.standard_normal(s).astype(np.float32) for k, s in parameter_shapes(V, H).items()}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def refusal(path: Path) -> str:
 def test_what_is_read_is_what_was_written(path: Path):
     loaded = load_checkpoint(path, "--init")
     assert loaded.vocabulary == VOCABULARY
-    assert set(loaded.parameters) == set(document_shapes(V, H))
+    assert set(loaded.parameters) == set(parameter_shapes(V, H))
     for name, value in parameters().items():
         assert loaded.parameters[name].dtype == np.float32
         assert loaded.parameters[name].tobytes() == value.tobytes(), name
@@ -64,7 +64,7 @@ def test_other_programs_can_read_it(path: Path):
 
 
 def test_numpy_alone_can_read_it(path: Path):
-    assert set(load_file(str(path))) == {*document_shapes(V, H), *STATE}
+    assert set(load_file(str(path))) == {*parameter_shapes(V, H), *STATE}
 
 
 def test_every_truncation_is_refused(path: Path):

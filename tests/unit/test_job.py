@@ -1,18 +1,18 @@
 """What all ranks of a job have to have in common."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Dict, List, TypeVar
+from typing import Any, Callable, Dict, List, TypeVar
 
 import mxnet as mx
 import pytest
 
 from lstm_dist.cluster import devices
-from lstm_dist.comm.process_group import SettledError
+from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.train.config import parse_config
-from lstm_dist.train.setup import Job, inspect_place, prepare, require_agreement
+from lstm_dist.train.preflight import inspect_run, require_agreement
+from lstm_dist.train.setup import Job, set_up
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def test_a_worker_takes_the_gpu_of_its_local_rank(song_file: Path, monkeypatch: 
 
     monkeypatch.setattr(devices, "choose", choose)
     sizes = ["--hidden-size=8", "--global-batch-size=8", "--seq-len=5", "--max-chars=600", f"--corpus={song_file}"]
-    prepare(parse_config(sizes), SimpleNamespace(rank=5, local_rank=1, size=8), SimpleNamespace(enter=lambda _: None))
+    set_up(parse_config(sizes), SimpleNamespace(rank=5, local_rank=1, size=8), SimpleNamespace(enter=lambda _: None))
     assert asked == [("auto", 1)]
 
 
@@ -45,21 +45,21 @@ class Ranks:
 
     is_one_host = False
 
-    def __init__(self, gathered: List[str], has_nccl: bool = False) -> None:
+    def __init__(self, gathered: List[Any], has_nccl: bool = False) -> None:
         self.gathered, self.has_nccl = gathered, has_nccl
 
-    def gather_text(self, text: str, name: str) -> List[str]:
-        return [text, *self.gathered] if name == "seen" else self.gathered
+    def allgather_object(self, value: Any, name: str) -> List[Any]:
+        return [value, *self.gathered] if name == "seen" else self.gathered
 
-    def share_text(self, text: str, name: str) -> str:  # noqa: ARG002
-        return text
+    def broadcast_object(self, value: Any, name: str) -> Any:  # noqa: ARG002
+        return value
 
-    def settle_root(self, act: Callable[[], T], name: str) -> T:  # noqa: ARG002
+    def run_on_root(self, act: Callable[[], T], name: str) -> T:  # noqa: ARG002
         return act()
 
 
-def gpu(host: str, which: str) -> str:
-    return json.dumps([host, which])
+def gpu(host: str, which: str) -> List[str]:
+    return [host, which]
 
 
 def test_two_ranks_on_one_gpu_are_told_or_refused(tmp_path: Path):
@@ -70,13 +70,13 @@ def test_two_ranks_on_one_gpu_are_told_or_refused(tmp_path: Path):
     for has_nccl in (True, False):
         world = Ranks(apart, has_nccl)
         vars(world).update(one_host)
-        assert inspect_place(job, tmp_path, world) == []
+        assert inspect_run(job, tmp_path, world) == []
     said = "ranks 0 and 2 on n1 compute on one GPU, A100 at 1"
     world = Ranks(shared)
     vars(world).update(one_host)
-    assert inspect_place(job, tmp_path, world) == [f"warning: {said}: each has a share of its speed"]
-    with pytest.raises(SettledError, match=f"{said}: start as many workers on a host as it has GPUs"):
-        inspect_place(job, tmp_path, Ranks(shared, has_nccl=True))
+    assert inspect_run(job, tmp_path, world) == [f"warning: {said}: each has a share of its speed"]
+    with pytest.raises(CollectiveError, match=f"{said}: start as many workers on a host as it has GPUs"):
+        inspect_run(job, tmp_path, Ranks(shared, has_nccl=True))
 
 
 @pytest.mark.parametrize("slurm", [True, False])
@@ -88,20 +88,20 @@ def test_a_directory_that_a_host_does_not_see(tmp_path: Path, monkeypatch: pytes
     run_dir = tmp_path / "run"
 
     class Blind(Ranks):
-        def gather_text(self, text: str, name: str) -> List[str]:
-            return super().gather_text(text, name) if name == "seen" else [text]
+        def allgather_object(self, value: Any, name: str) -> List[Any]:
+            return super().allgather_object(value, name) if name == "seen" else [value]
 
-    assert inspect_place(job, run_dir, Blind([])) == []
+    assert inspect_run(job, run_dir, Blind([])) == []
     assert not run_dir.exists()  # what was made to look is gone
     (tmp_path / "theirs").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "theirs")
-    assert inspect_place(job, tmp_path / "link", Blind([])) == []
+    assert inspect_run(job, tmp_path / "link", Blind([])) == []
     assert list((tmp_path / "link").iterdir()) == []  # and what was there is still there
     said = f"--run-dir {run_dir}: n2, n3 cannot see it: give a folder on a file system that all nodes share"
     if slurm:
-        with pytest.raises(SettledError, match=said):
-            inspect_place(job, run_dir, Blind(["n3", "n2", ""]))
+        with pytest.raises(CollectiveError, match=said):
+            inspect_run(job, run_dir, Blind(["n3", "n2", ""]))
     else:
-        (warning,) = inspect_place(job, run_dir, Blind(["n3", "n2", ""]))
+        (warning,) = inspect_run(job, run_dir, Blind(["n3", "n2", ""]))
         assert warning.startswith(f"warning: {said}; ")
     assert not run_dir.exists()

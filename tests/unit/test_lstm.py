@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from mxnet import autograd, gluon, nd
 
-from lstm_dist.model.char_lstm import CharLSTM, FlatArray, LSTMState, lookup_gradient, window_graph
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.flat_buffer import FlatBuffer
+from lstm_dist.model.graph import lookup_gradient, window_graph
+from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.lstm import GATES
-from lstm_dist.model.parameters import document_shapes
+from lstm_dist.model.parameters import parameter_shapes
 from tests.reference import finite_differences, window_loss
 
 B, T, H, V = 3, 4, 5, 7
@@ -18,7 +21,7 @@ B, T, H, V = 3, 4, 5, 7
 def make_case(seed=0, steps=T, streams=B, layers=1):
     """Parameters far from their initial smallness, so that the gates are not in their linear range."""
     rng = np.random.default_rng(seed)
-    parameters = {name: rng.normal(0, 0.7, shape) for name, shape in document_shapes(V, H, layers).items()}
+    parameters = {name: rng.normal(0, 0.7, shape) for name, shape in parameter_shapes(V, H, layers).items()}
     text = rng.integers(0, V, (streams, steps + 1))
     state = rng.normal(0, 0.5, (2, streams, layers * H))
     return parameters, text[:, :-1], text[:, 1:], state[0], state[1]
@@ -27,18 +30,18 @@ def make_case(seed=0, steps=T, streams=B, layers=1):
 def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     """The product's own lines, run operator by operator in float64."""
     layers = h.shape[1] // H
-    flat = FlatArray(V, H, mx.cpu(), dtype, layers=layers)
-    flat.from_document(parameters)
+    flat = FlatBuffer(V, H, mx.cpu(), dtype, layers=layers)
+    flat.from_named(parameters)
     outputs = window_graph(
         nd, *inputs.shape, H, V, layers,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
-    gradients = FlatArray(V, H, mx.cpu(), dtype, layers=layers)
+    gradients = FlatBuffer(V, H, mx.cpu(), dtype, layers=layers)
     lookup_gradient(outputs["dz"], inputs.T, gradients.joint["W_x"])
     for name in [*gradients.joint][1:]:
         gradients.joint[name][:] = outputs[name]
-    return outputs, gradients.to_document()
+    return outputs, gradients.to_named()
 
 
 # From 16 streams on products are swapped.
@@ -76,15 +79,15 @@ def test_autograd_over_a_textbook_forward():
     model.load({k: v.astype(np.float32) for k, v in named.items()}, "test")
     loss, _ = model.loss_and_gradients(inputs, targets, LSTMState(nd.array(h), nd.array(c)))
 
-    arrays = [nd.array(named[name]) for name in document_shapes(V, H)]
+    arrays = [nd.array(named[name]) for name in parameter_shapes(V, H)]
     for array in arrays:
         array.attach_grad()
     with autograd.record():
         expected_loss = textbook_loss(arrays, inputs, targets, nd.array(h), nd.array(c))
     expected_loss.backward()
     np.testing.assert_allclose(loss.asscalar(), expected_loss.asscalar(), rtol=1e-5)
-    gradients = model.gradients.to_document()
-    for name, array in zip(document_shapes(V, H), arrays):
+    gradients = model.gradients.to_named()
+    for name, array in zip(parameter_shapes(V, H), arrays):
         np.testing.assert_allclose(gradients[name], array.grad.asnumpy(), rtol=1e-4, atol=1e-5, err_msg=name)
 
 
@@ -142,7 +145,7 @@ def test_gluon_with_copied_weights_over_three_windows_of_carried_state(layers):
         np.testing.assert_allclose(loss.asscalar(), twin_loss.asscalar(), rtol=1e-5)
         for ours, twins in zip(state, twin_state):  # which have a layer behind the other, and not side by side
             np.testing.assert_allclose(ours.asnumpy(), np.hstack(twins.asnumpy()), rtol=1e-4, atol=1e-6)
-        gradients = model.gradients.to_document()
+        gradients = model.gradients.to_named()
         for name, expected in from_gluon(layer, head, layers).items():
             np.testing.assert_allclose(gradients[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
 

@@ -7,27 +7,28 @@ import numpy as np
 import pytest
 
 from lstm_dist.errors import UserError
-from lstm_dist.model.char_lstm import CharLSTM, FlatArray
-from lstm_dist.model.parameters import document_shapes, initial_parameters
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.flat_buffer import FlatBuffer
+from lstm_dist.model.parameters import initial_parameters, parameter_shapes
 
 V, H = 7, 5
 
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_fused_memory_and_the_documents_names_are_the_same_numbers(layers):
-    flat = FlatArray(V, H, mx.cpu(), layers=layers)
+    flat = FlatBuffer(V, H, mx.cpu(), layers=layers)
     named = {
         name: np.random.default_rng(k).normal(size=shape).astype(np.float32)
-        for k, (name, shape) in enumerate(document_shapes(V, H, layers).items())
+        for k, (name, shape) in enumerate(parameter_shapes(V, H, layers).items())
     }
-    flat.from_document(named)
-    assert set(flat.to_document()) == set(named)
-    for name, value in flat.to_document().items():
+    flat.from_named(named)
+    assert set(flat.to_named()) == set(named)
+    for name, value in flat.to_named().items():
         np.testing.assert_array_equal(value, named[name], err_msg=name)
     assert flat.flat.size == sum(v.size for v in named.values())
     assert sum(view.size for view in flat.joint.values()) == flat.flat.size
     flat.flat[:] = 0
-    assert not any(value.any() for value in flat.to_document().values())
+    assert not any(value.any() for value in flat.to_named().values())
     np.testing.assert_array_equal(flat.views["W_h"].shape, (H, 4 * H))
 
 

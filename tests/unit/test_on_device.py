@@ -10,8 +10,10 @@ import pytest
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import ConsecutiveBatches
 from lstm_dist.model.char_lstm import CharLSTM
-from lstm_dist.model.parameters import VOTES, initial_parameters
-from lstm_dist.train.trainer import Callbacks, Trainer
+from lstm_dist.model.control_flags import FLAGS
+from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.callbacks import Callbacks
+from lstm_dist.train.trainer import Trainer
 from tests.alone import Alone, Record
 from tests.unit.test_trainer import TOKENS, B, H, T, V, schedule
 
@@ -49,7 +51,7 @@ def on_the_host() -> int:
 
 
 def test_an_epoch_on_a_device_copies_four_numbers_a_step_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss, the norm and the votes of the step before, by which the workers stop together; and nothing else."""
+    """The loss, the norm and the control flags of the step before, and nothing else."""
     ends, before = [], on_the_host()
     for ctx in (DEVICE, HOST):
         with pytest.MonkeyPatch.context() as patch:
@@ -59,7 +61,7 @@ def test_an_epoch_on_a_device_copies_four_numbers_a_step_to_the_host(monkeypatch
             batches = ConsecutiveBatches(TOKENS, B, T)
             Trainer(model, batches, Alone(), schedule(epochs=2), Record(), Callbacks()).run()
         steps = 2 * batches.steps_per_epoch
-        assert recorder.to_host == ([(2 + VOTES,)] * steps if ctx == DEVICE else [])
+        assert recorder.to_host == ([(2 + FLAGS,)] * steps if ctx == DEVICE else [])
         # There go the characters of a window, its targets, and what sorts them, and never a weight.
         assert recorder.to_device <= steps * (2 * B * T + 2 * B * T + V + 1)
         assert (on_the_host() == before) == (ctx == DEVICE), "what the model keeps is where it computes"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from mxnet import nd
 
-from lstm_dist.train.optim import clip_by_global_norm, sgd_update_
+from lstm_dist.model.optim import clip_by_global_norm, sgd_update_
 
 
 @pytest.mark.parametrize(

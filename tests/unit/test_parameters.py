@@ -6,29 +6,29 @@ import numpy as np
 import pytest
 
 from lstm_dist.model.parameters import (
-    document_shapes,
     initial_parameters,
     layers_of,
     memory_needed,
     number_of_parameters,
+    parameter_shapes,
 )
 
 V, H = 7, 5
 
 
 def test_the_documents_names_and_shapes():
-    assert dict(document_shapes(1465, 256)) == {
+    assert dict(parameter_shapes(1465, 256)) == {
         "W_xi": (1465, 256), "W_hi": (256, 256), "b_i": (256,),
         "W_xf": (1465, 256), "W_hf": (256, 256), "b_f": (256,),
         "W_xo": (1465, 256), "W_ho": (256, 256), "b_o": (256,),
         "W_xc": (1465, 256), "W_hc": (256, 256), "b_c": (256,),
         "W_hy": (256, 1465), "b_y": (1465,),
     }  # fmt: skip
-    assert len(document_shapes(V, H)) == 14
+    assert len(parameter_shapes(V, H)) == 14
 
 
 def test_layers_above_come_behind_the_documents_names_and_begin_as_they_do():
-    one, three = document_shapes(V, H), document_shapes(V, H, layers=3)
+    one, three = parameter_shapes(V, H), parameter_shapes(V, H, layers=3)
     assert [*three][:14] == [*one]
     assert len(three) == 14 + 2 * 12
     assert {three[name] for name in ("W_xi_2", "W_hc_3", "W_xo_3")} == {(H, H)}
@@ -45,7 +45,7 @@ def test_layers_above_come_behind_the_documents_names_and_begin_as_they_do():
 
 
 def test_the_memory_that_is_needed_is_more_than_all_parameters_twice():
-    parameters = sum(math.prod(shape) for shape in document_shapes(V, H).values())
+    parameters = sum(math.prod(shape) for shape in parameter_shapes(V, H).values())
     assert number_of_parameters(V, H) == parameters
     assert memory_needed(V, H, 1, 0, 35) == 4 * 2 * parameters
     assert memory_needed(V, H, 1, 3, 2) - memory_needed(V, H, 1, 0, 2) == 4 * 6 * (14 * H + 2 * V)

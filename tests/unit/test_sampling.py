@@ -8,7 +8,7 @@ from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import UserError
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.generate import choose, continue_text
-from lstm_dist.model.parameters import document_shapes
+from lstm_dist.model.parameters import parameter_shapes
 from tests.reference import window_loss
 
 VOCABULARY = Vocabulary("春夏秋冬风花雪月")
@@ -20,7 +20,7 @@ def model(request: pytest.FixtureRequest) -> CharLSTM:
     """With weights that are far from zero, so that what it says depends on all that it has read."""
     random = np.random.default_rng(3)
     model = CharLSTM(V, H, mx.cpu(), request.param)
-    shapes = document_shapes(V, H, request.param)
+    shapes = parameter_shapes(V, H, request.param)
     scale = {"W": 2.0, "b": 0.2}
     model.load({k: random.normal(0, scale[k[0]], shape).astype(np.float32) for k, shape in shapes.items()}, "test")
     return model
@@ -28,7 +28,7 @@ def model(request: pytest.FixtureRequest) -> CharLSTM:
 
 def likeliest_by_the_reference(model: CharLSTM, prefix: str, length: int) -> str:
     """Greedy, each character found as the target of least loss, the whole text read anew every time."""
-    p = {name: value.astype(np.float64) for name, value in model.parameters.to_document().items()}
+    p = {name: value.astype(np.float64) for name, value in model.parameters.to_named().items()}
     tokens = VOCABULARY.encode(prefix).tolist()
     for _ in range(length):
         zero = np.zeros((1, model.layers * H))

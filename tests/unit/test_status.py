@@ -7,7 +7,14 @@ import pytest
 
 from lstm_dist.errors import ExitStatus
 from lstm_dist.run import status
-from lstm_dist.run.status import clear, first_cause, read_status, record, why, write_status
+from lstm_dist.run.status import (
+    clear_failures,
+    describe_failure,
+    first_failure,
+    read_status,
+    record_failure,
+    write_status,
+)
 
 
 @pytest.fixture
@@ -22,43 +29,43 @@ def test_a_disk_that_takes_nothing_ends_nothing(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(Path, "replace", full)
     write_status(tmp_path, "running", step=3)
-    record(tmp_path, 1, 3, 70, "Error", "the cat")
+    record_failure(tmp_path, 1, 3, 70, "Error", "the cat")
     assert list(tmp_path.iterdir()) == []
     write_status(tmp_path / "absent", "running", step=3)
 
 
 def test_the_earliest_that_is_not_the_loss_of_another(run_dir: Path, monkeypatch: pytest.MonkeyPatch):
-    assert first_cause(run_dir) is None
+    assert first_failure(run_dir) is None
     for moment, rank, code, message in (
         (1.0, 0, ExitStatus.PEER_LOST, "shut down"),
         (3.0, 1, ExitStatus.INTERNAL, "later"),
         (2.0, 2, ExitStatus.CANNOT_WRITE, "the disk is full"),
     ):
         monkeypatch.setattr(status.time, "time", lambda moment=moment: moment)
-        record(run_dir, rank, 40, int(code), "Kind", message)
-    cause = first_cause(run_dir)
+        record_failure(run_dir, rank, 40, int(code), "Kind", message)
+    cause = first_failure(run_dir)
     assert cause is not None
     assert (cause.rank, cause.status, cause.step) == (2, 74, 40)
     assert cause.describe() == f"rank 2 on {cause.host}, after step 40: the disk is full"
     (run_dir / "errors" / "rank1.json").unlink()
     (run_dir / "errors" / "rank2.json").write_text('{"status": 7')  # broken off
-    lost = first_cause(run_dir)
+    lost = first_failure(run_dir)
     assert lost is not None
     assert lost.status == ExitStatus.PEER_LOST
-    clear(run_dir)
-    assert first_cause(run_dir) is None
+    clear_failures(run_dir)
+    assert first_failure(run_dir) is None
 
 
 def test_a_rank_keeps_its_first_cause(run_dir: Path):
-    record(run_dir, 0, 1, 70, "A", "first")
-    record(run_dir, 0, 1, 76, "B", "second")
-    cause = first_cause(run_dir)
+    record_failure(run_dir, 0, 1, 70, "A", "first")
+    record_failure(run_dir, 0, 1, 76, "B", "second")
+    cause = first_failure(run_dir)
     assert cause is not None
     assert cause.message == "first"
 
 
 def test_a_directory_that_is_not_there_changes_nothing_about_the_end(tmp_path: Path):
-    record(tmp_path / "absent", 0, 1, 70, "A", "first")
+    record_failure(tmp_path / "absent", 0, 1, 70, "A", "first")
     assert read_status(tmp_path) == {}
 
 
@@ -71,15 +78,15 @@ def test_status_is_replaced_whole(run_dir: Path):
 
 
 def test_who_ended_without_a_word_is_named(run_dir: Path):
-    assert why(run_dir) == ""
+    assert describe_failure(run_dir) == ""
     write_status(run_dir, "running", step=30)
-    assert why(run_dir) == "a rank ended without a word after step 30 or later"
+    assert describe_failure(run_dir) == "a rank ended without a word after step 30 or later"
     (run_dir / "run.json").write_text(json.dumps({"ranks": [{"host": "n1"}, {"host": "n1"}, {"host": "n2"}]}))
-    assert why(run_dir) == "all 3 ranks ended without a word after step 30 or later"
-    record(run_dir, 0, 40, int(ExitStatus.PEER_LOST), "MXNetError", "shut down")
-    assert why(run_dir) == "rank 1 on n1, rank 2 on n2 ended without a word after step 30 or later"
-    record(run_dir, 2, 41, int(ExitStatus.INTERNAL), "Error", "the cat")
-    assert why(run_dir).endswith(", after step 41: the cat")
-    clear(run_dir)
+    assert describe_failure(run_dir) == "all 3 ranks ended without a word after step 30 or later"
+    record_failure(run_dir, 0, 40, int(ExitStatus.PEER_LOST), "MXNetError", "shut down")
+    assert describe_failure(run_dir) == "rank 1 on n1, rank 2 on n2 ended without a word after step 30 or later"
+    record_failure(run_dir, 2, 41, int(ExitStatus.INTERNAL), "Error", "the cat")
+    assert describe_failure(run_dir).endswith(", after step 41: the cat")
+    clear_failures(run_dir)
     write_status(run_dir, "stopped", step=30)
-    assert why(run_dir) == ""
+    assert describe_failure(run_dir) == ""

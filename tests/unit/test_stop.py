@@ -9,7 +9,7 @@ from typing import Callable
 import pytest
 
 from lstm_dist.run import stop_request
-from lstm_dist.run.stop_request import SIGNALS, Stop
+from lstm_dist.run.stop_request import SIGNALS, StopRequest
 
 
 class PressedWhileFreed:
@@ -27,31 +27,31 @@ class PressedWhileFreed:
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_leaves_its_name(number: int):
     before = signal.getsignal(number)
-    with Stop() as asked:
-        assert not asked.asked()
+    with StopRequest() as stop:
+        assert not stop.is_requested()
         PressedWhileFreed(number)
-        assert asked.asked()
-        assert asked.reason == signal.Signals(number).name
+        assert stop.is_requested()
+        assert stop.reason == signal.Signals(number).name
     assert signal.getsignal(number) is before
 
 
 def test_under_nohup_the_end_of_the_terminal_is_none_of_the_run():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with Stop() as asked:
+        with StopRequest() as stop:
             os.kill(os.getpid(), signal.SIGHUP)
-            assert not asked.asked()
+            assert not stop.is_requested()
     finally:
         signal.signal(signal.SIGHUP, before)
 
 
 def test_the_first_of_many_is_the_reason():
-    with Stop() as asked:
+    with StopRequest() as stop:
         for _ in range(20):
             os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert asked.asked()
-        assert asked.reason == "SIGUSR1"
+        assert stop.is_requested()
+        assert stop.reason == "SIGUSR1"
 
 
 def test_a_file_is_looked_for_twice_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -59,22 +59,22 @@ def test_a_file_is_looked_for_twice_a_second(tmp_path: Path, monkeypatch: pytest
     original: Callable = Path.exists
     monkeypatch.setattr(Path, "exists", lambda self: looks.append(self) or original(self))
     monkeypatch.setattr(stop_request, "_LOOK_EVERY", 0.05)
-    asked = Stop()
-    asked.watch(tmp_path, float("inf"))
-    assert not any(asked.asked() for _ in range(1000))
+    stop = StopRequest()
+    stop.watch(tmp_path, float("inf"))
+    assert not any(stop.is_requested() for _ in range(1000))
     assert len(looks) < 100
     (tmp_path / "STOP").touch()
     time.sleep(0.06)
-    assert asked.asked()
-    assert asked.reason == "the file STOP"
-    asked.forget()
+    assert stop.is_requested()
+    assert stop.reason == "the file STOP"
+    stop.remove_file()
     assert not list(tmp_path.iterdir())
 
 
 def test_the_time_is_up(tmp_path: Path):
-    asked = Stop()
-    asked.watch(tmp_path, time.monotonic() + 0.05)
-    assert not asked.asked()
+    stop = StopRequest()
+    stop.watch(tmp_path, time.monotonic() + 0.05)
+    assert not stop.is_requested()
     time.sleep(0.06)
-    assert asked.asked()
-    assert asked.reason == "--time-limit"
+    assert stop.is_requested()
+    assert stop.reason == "--time-limit"

@@ -11,7 +11,7 @@ import pytest
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.checkpoint import pack
-from lstm_dist.run.checkpoint_dir import Store
+from lstm_dist.run.checkpoint_dir import CheckpointDir
 
 VOCABULARY = Vocabulary("天地人和")
 
@@ -21,29 +21,29 @@ def data(step: int) -> bytes:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
+def store(tmp_path: Path) -> CheckpointDir:
+    return CheckpointDir(tmp_path)
 
 
-def newest_step(store: Store) -> int:
+def newest_step(store: CheckpointDir) -> int:
     return int(store.newest().checkpoint.facts["step"])
 
 
-def test_the_newest_three_are_kept(store: Store):
+def test_the_newest_three_are_kept(store: CheckpointDir):
     for step in (0, 9, 10, 99, 100):
         assert store.commit(step, data(step)).stat().st_mode & 0o777 == 0o600
     assert [p.name for p in store.paths()] == [f"step-{k:09d}.safetensors" for k in (100, 99, 10)]
     assert newest_step(store) == 100
 
 
-def test_steps_are_numbers_and_not_words(store: Store):
+def test_steps_are_numbers_and_not_words(store: CheckpointDir):
     for step in (999_999_997, 999_999_998, 999_999_999, 1_000_000_000):
         store.commit(step, data(step))
     assert newest_step(store) == 1_000_000_000
     assert len(store.paths()) == 3
 
 
-def test_what_cannot_be_read_is_not_in_the_way(store: Store):
+def test_what_cannot_be_read_is_not_in_the_way(store: CheckpointDir):
     store.commit(1, data(1))
     (store.folder / "step-000000002.safetensors").mkdir()
     found = store.newest()
@@ -52,7 +52,7 @@ def test_what_cannot_be_read_is_not_in_the_way(store: Store):
     assert (store.folder / "step-000000002.safetensors").is_dir()
 
 
-def test_what_no_memory_could_hold_is_not_read(store: Store):
+def test_what_no_memory_could_hold_is_not_read(store: CheckpointDir):
     store.commit(1, data(1))
     with (store.folder / "step-000000002.safetensors").open("wb") as file:
         file.truncate(2**42)  # of which the disk keeps nothing
@@ -61,14 +61,14 @@ def test_what_no_memory_could_hold_is_not_read(store: Store):
     assert "step-000000002.safetensors: cannot be read (larger than half of this machine's memory)" in found.refused[0]
 
 
-def test_the_same_step_again_replaces_it(store: Store):
+def test_the_same_step_again_replaces_it(store: CheckpointDir):
     store.commit(5, data(5))
     store.commit(5, data(6))
     assert newest_step(store) == 6
     assert len(store.paths()) == 1
 
 
-def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(store: Store):
+def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(store: CheckpointDir):
     for step in (1, 2, 3):
         store.commit(step, data(step))
     third, second, _ = store.paths()
@@ -83,7 +83,7 @@ def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(stor
     assert newest_step(store) == 1
 
 
-def test_none_left_is_an_error_that_lists_them(store: Store):
+def test_none_left_is_an_error_that_lists_them(store: CheckpointDir):
     with pytest.raises(UserError, match="there is no checkpoint in") as nothing:
         store.newest()
     assert nothing.value.status == ExitStatus.NO_INPUT
@@ -95,14 +95,14 @@ def test_none_left_is_an_error_that_lists_them(store: Store):
         assert bad.value.status == ExitStatus.BAD_DATA
 
 
-def test_none_that_can_be_read_is_not_the_same_as_none_left(store: Store):
+def test_none_that_can_be_read_is_not_the_same_as_none_left(store: CheckpointDir):
     (store.folder / "step-000000002.safetensors").mkdir()
     with pytest.raises(UserError, match=r"no checkpoint can be read: .*000002.safetensors: .*Is a directory") as error:
         store.newest()
     assert error.value.status == ExitStatus.NO_INPUT
 
 
-def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: Store):
+def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: CheckpointDir):
     for step in (8, 9):
         (store.folder / f"step-{step:09d}.safetensors").mkdir()
     for step in (1, 2, 3, 4):
@@ -110,7 +110,7 @@ def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: 
     assert [p.name for p in store.paths() if p.is_file()] == [f"step-{k:09d}.safetensors" for k in (4, 3, 2)]
 
 
-def test_a_link_that_somebody_planted_is_not_written_through(store: Store, tmp_path: Path):
+def test_a_link_that_somebody_planted_is_not_written_through(store: CheckpointDir, tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (store.folder / "step-000000001.safetensors.partial").symlink_to(victim)
@@ -176,7 +176,9 @@ class Writer:
         return getattr(self._file, name)
 
 
-def commit_with_fault(store: Store, fails_at: int, error: BaseException, after: bool, step: int = 4) -> List[str]:
+def commit_with_fault(
+    store: CheckpointDir, fails_at: int, error: BaseException, after: bool, step: int = 4
+) -> List[str]:
     """Commit `step` while operation number `fails_at` fails; the operations that were tried."""
     with pytest.MonkeyPatch.context() as patch:
         disk = Disk(patch)
@@ -188,9 +190,9 @@ def commit_with_fault(store: Store, fails_at: int, error: BaseException, after: 
     return disk.log
 
 
-def with_three(folder: Path) -> Store:
+def with_three(folder: Path) -> CheckpointDir:
     folder.mkdir()
-    store = Store(folder)
+    store = CheckpointDir(folder)
     for step in (1, 2, 3):
         store.commit(step, data(step))
     return store
@@ -218,25 +220,25 @@ def test_a_fault_at_any_operation_loses_nothing_that_was_committed(tmp_path: Pat
         assert len(store.paths()) == 3
 
 
-def test_the_name_comes_after_the_bytes_are_on_the_disk_and_the_folder_after_the_name(store: Store):
+def test_the_name_comes_after_the_bytes_are_on_the_disk_and_the_folder_after_the_name(store: CheckpointDir):
     operations = commit_with_fault(store, -1, CrashError(), False)
     log = [name for name in operations if name in ("write", "fsync", "read", "replace")]
     assert log == ["write", "fsync", "read", "replace", "fsync"]
 
 
-def test_older_ones_go_only_when_the_new_one_is_committed(store: Store):
+def test_older_ones_go_only_when_the_new_one_is_committed(store: CheckpointDir):
     for step in (0, 1, 2):
         store.commit(step, data(step))
     removed: List[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        original = Store._sync_folder
-        patch.setattr(Store, "_sync_folder", lambda self: removed.append("synced") or original(self))
+        original = CheckpointDir._sync_folder
+        patch.setattr(CheckpointDir, "_sync_folder", lambda self: removed.append("synced") or original(self))
         patch.setattr(Path, "unlink", lambda self, **_: removed.append(self.name))
         store.commit(3, data(3))
     assert [name for name in removed if not name.endswith(".partial")] == ["synced", "step-000000000.safetensors"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(store: Store, monkeypatch: pytest.MonkeyPatch):
+def test_a_full_disk_is_one_line_and_leaves_nothing(store: CheckpointDir, monkeypatch: pytest.MonkeyPatch):
     store.commit(1, data(1))
 
     def full(_: int) -> None:

@@ -19,7 +19,7 @@ FLOORS = (
 ALONE = {"errors", "cli", "files", "rng"}  # modules beside the packages
 PURE = (
     "data.batching", "data.corpus", "data.text_chunks", "data.token_dataset", "model.lstm", "model.parameters", "rng",
-    "train.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",
+    "model.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",
     "scaling.speedup_laws", "scaling.allreduce_model", "scaling.prediction", "experiments.stats",
 )  # fmt: skip
 # It examines an environment in which anything may be broken: it tries each library by name and catches what goes wrong.

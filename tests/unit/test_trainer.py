@@ -8,13 +8,16 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-import lstm_dist.train.trainer as trainer_module
 from lstm_dist.data.batching import ConsecutiveBatches
-from lstm_dist.model.char_lstm import CharLSTM, LSTMState
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.callbacks import Callbacks, Progress
 from lstm_dist.train.lr_schedule import LearningRate
+from lstm_dist.train.step import NotFiniteError, Schedule, train_step
 from lstm_dist.train.step_timer import StepTimes
-from lstm_dist.train.trainer import Callbacks, NotFiniteError, Progress, Schedule, Trainer, Votes, train_step
+from lstm_dist.train.trainer import Trainer
 from tests.alone import Alone, Record
 
 V, H, B, T = 9, 4, 3, 5
@@ -30,8 +33,8 @@ class Watched(CharLSTM):
         self.load(initial_parameters(V, H, 0), "test")
         self.starts, self.ends = [], []
 
-    def loss_and_gradients(self, inputs, targets, state):
-        loss, after = super().loss_and_gradients(inputs, targets, state)
+    def loss_and_gradients(self, inputs, targets, state, requests=NO_REQUEST):
+        loss, after = super().loss_and_gradients(inputs, targets, state, requests)
         self.starts.append(np.stack([s.asnumpy() for s in state]))
         self.ends.append(np.stack([s.asnumpy() for s in after]))
         return loss, after
@@ -47,14 +50,21 @@ def schedule(**changes):
 
 
 class Kept(Callbacks):
-    """Votes as it is told, by step, and keeps what it is given."""
+    """Requests what it is told to, by step, and keeps what it is given."""
 
-    def __init__(self, votes=None):
-        self.votes, self.asked, self.samples, self.commits, self.beats, self.model = votes or {}, 0, [], [], [], None
+    def __init__(self, by_step=None):
+        self.by_step, self.steps, self.samples, self.commits, self.beats, self.model = (
+            by_step or {},
+            0,
+            [],
+            [],
+            [],
+            None,
+        )
 
-    def vote(self):
-        self.asked += 1
-        return self.votes.get(self.asked, Votes())
+    def requests(self):
+        self.steps += 1
+        return self.by_step.get(self.steps, NO_REQUEST)
 
     def beat(self, phase, step):
         self.beats.append((phase, step))
@@ -127,8 +137,8 @@ def test_the_average_comes_before_the_clip_and_the_clip_before_the_step():
 
     model = Watched()
     numbers = schedule(gradient_scale=3.0, max_norm=0.25)
-    _, stats = train_step(model, window, model.zero_state(B), Doubling(), numbers)
-    assert stats.read()[1] == pytest.approx(norm, rel=1e-5)
+    _, result = train_step(model, window, model.zero_state(B), Doubling(), numbers)
+    assert result.read()[1] == pytest.approx(norm, rel=1e-5)
     assert norm > 0.25
     np.testing.assert_allclose(model.parameters.flat.asnumpy(), expected, rtol=1e-5, atol=1e-7)
 
@@ -154,10 +164,10 @@ def test_numbers_that_are_not_finite_stop_the_run_at_that_step(where):
     job = trainer(model, log, kept)
     original = model.loss_and_gradients
 
-    def poisoned(inputs, targets, state):
+    def poisoned(inputs, targets, state, requests):
         if len(model.starts) == 2:  # the third step
             model.parameters.views[where].reshape(-1)[:1] = float("nan")
-        return original(inputs, targets, state)
+        return original(inputs, targets, state, requests)
 
     model.loss_and_gradients = poisoned
     with pytest.raises(NotFiniteError, match="loss nan"):
@@ -192,27 +202,27 @@ def test_it_commits_before_the_first_step_and_after_the_last():
     assert [(p.step, p.epoch, p.position) for p, _, _ in kept.commits] == [(0, 0, 0), (12, 3, 0)]
 
 
-def test_it_commits_every_so_many_epochs():
+def test_it_commits_every_n_epochs():
     kept = Kept()
     run(Watched(), callbacks=kept, epochs=5, checkpoint_epochs=2)
     assert [p.epoch for p, _, _ in kept.commits] == [0, 2, 4, 5]
 
 
-@pytest.mark.parametrize("voted", range(1, 11))
-def test_a_stop_comes_at_most_one_step_after_the_vote_and_goes_on_bit_by_bit(voted):
-    kept = Kept({voted: Votes(stop=True)})
+@pytest.mark.parametrize("requested", range(1, 11))
+def test_a_stop_comes_at_most_one_step_after_the_request_and_resumes_bit_by_bit(requested):
+    kept = Kept({requested: ControlFlags(stop=True)})
     model, first = Watched(), Record()
     job = trainer(model, first, kept, epochs=3)
-    assert job.run()
+    assert job.run().was_stopped
     progress, weights, state = kept.commits[-1]
-    assert voted <= progress.step <= voted + 1
+    assert requested <= progress.step <= requested + 1
     assert progress.step == job.progress.step
 
     model = Watched()
     model.parameters.flat[:] = weights
     later, second = Kept(), Record()
     on = LSTMState(*(mx.nd.array(part) for part in state))
-    assert not trainer(model, second, later, progress, on, epochs=3).run()
+    assert not trainer(model, second, later, progress, on, epochs=3).run().was_stopped
     (_, expected, _), log = uninterrupted()
     np.testing.assert_array_equal(later.commits[-1][1], expected)
     assert [*first.losses, *second.losses] == pytest.approx(log.losses, rel=1e-12)
@@ -222,45 +232,45 @@ def test_a_stop_comes_at_most_one_step_after_the_vote_and_goes_on_bit_by_bit(vot
 class Slow:
     """A text whose reading does not come to its end in time."""
 
-    def score(self, *_):
+    def evaluate(self, *_):
         raise InterruptedError
 
 
-@pytest.mark.parametrize("voted", [4, 8])
-def test_a_stop_at_the_end_of_an_epoch_is_committed_before_the_held_out_text_is_read(voted):
-    kept, first = Kept({voted: Votes(stop=True)}), Record()
-    job = trainer(Watched(), first, kept, epochs=3, eval_every=voted // 4)
-    job._held_out = Slow()
+@pytest.mark.parametrize("requested", [4, 8])
+def test_a_stop_at_the_end_of_an_epoch_is_committed_before_the_validation_set_is_read(requested):
+    kept, first = Kept({requested: ControlFlags(stop=True)}), Record()
+    job = trainer(Watched(), first, kept, epochs=3, eval_every=requested // 4)
+    job._evaluator = Slow()
     with pytest.raises(InterruptedError):
         job.run()
     progress, weights, state = kept.commits[-1]
-    assert (progress.step, progress.epoch, progress.position) == (voted, voted // 4 - 1, 4)
+    assert (progress.step, progress.epoch, progress.position) == (requested, requested // 4 - 1, 4)
 
     model, second, later = Watched(), Record(), Kept()
     model.parameters.flat[:] = weights
     on = LSTMState(*(mx.nd.array(part) for part in state))
-    assert not trainer(model, second, later, progress, on, epochs=3).run()
+    assert not trainer(model, second, later, progress, on, epochs=3).run().was_stopped
     (_, expected, _), log = uninterrupted()
     np.testing.assert_array_equal(later.commits[-1][1], expected)
     assert [*first.losses, *second.losses] == pytest.approx(log.losses, rel=1e-12)
 
 
-@pytest.mark.parametrize("voted", range(1, 11))
-def test_a_checkpoint_in_the_middle_changes_nothing(voted):
-    kept = Kept({voted: Votes(checkpoint=True)})
+@pytest.mark.parametrize("requested", range(1, 11))
+def test_a_checkpoint_in_the_middle_changes_nothing(requested):
+    kept = Kept({requested: ControlFlags(checkpoint=True)})
     log = run(Watched(), callbacks=kept, epochs=3)
     (_, expected, _), plain = uninterrupted()
     np.testing.assert_array_equal(kept.commits[-1][1], expected)
     assert log.losses == pytest.approx(plain.losses, rel=1e-12)
     (middle,) = [p for p, _, _ in kept.commits[1:-1]]
-    assert voted <= middle.step <= voted + 1
+    assert requested <= middle.step <= requested + 1
 
 
 def test_a_replay_ends_on_the_weights_of_the_step_that_it_is_sent_to():
-    stopped = Kept({6: Votes(stop=True)})
+    stopped = Kept({6: ControlFlags(stop=True)})
     trainer(Watched(), callbacks=stopped, epochs=3).run()
     target, expected, _ = stopped.commits[-1]
-    model, kept = Watched(), Kept({1: Votes(checkpoint=True)})
+    model, kept = Watched(), Kept({1: ControlFlags(checkpoint=True)})
     job = trainer(model, callbacks=kept, epochs=3)
     job.replay(Progress(), model.zero_state(B), target.step)
     assert kept.commits[-1][0].step == target.step
@@ -269,12 +279,12 @@ def test_a_replay_ends_on_the_weights_of_the_step_that_it_is_sent_to():
 
 
 def test_a_replay_can_be_stopped():
-    model, kept = Watched(), Kept({2: Votes(stop=True)})
+    model, kept = Watched(), Kept({2: ControlFlags(stop=True)})
     trainer(model, callbacks=kept, epochs=3).replay(Progress(), model.zero_state(B), 11)
     assert 2 <= kept.commits[-1][0].step <= 3
 
 
-def test_every_step_is_told_to_the_watchdog():
+def test_every_step_is_reported_to_the_watchdog():
     kept = Kept()
     run(Watched(), callbacks=kept, epochs=2)
     assert kept.beats == [
@@ -299,9 +309,9 @@ def test_a_step_asks_for_nothing_that_waits(monkeypatch):
     for name in WAITING:
         count(name)
     for window in windows:
-        state, stats = train_step(model, window, state, Alone(), schedule())
+        state, result = train_step(model, window, state, Alone(), schedule())
     assert waited == []
-    stats.read()
+    result.read()
     assert waited == ["MXNDArraySyncCopyToCPU"], "the counting has to see what it is there for"
 
 
@@ -329,12 +339,12 @@ def test_a_step_returns_before_what_it_needs_has_been_computed():
     opener = threading.Timer(30, Gate.opened.set)  # so that a step which waits fails the test and does not hang it
     opener.start()
     for window in windows[1:]:
-        state, stats = train_step(model, window, state, Alone(), schedule())
+        state, result = train_step(model, window, state, Alone(), schedule())
     was_open = Gate.opened.is_set()
     Gate.opened.set()
     opener.cancel()
     assert not was_open
-    assert np.isfinite(stats.read()[0])
+    assert np.isfinite(result.read()[0])
 
 
 def resident_kb():
@@ -369,7 +379,7 @@ def test_the_first_epoch_that_comes_down_to_the_perplexity_is_the_last():
     assert [progress.epoch for progress, _, _ in kept.commits] == [0, 3]
 
 
-def test_sampled_steps_are_taken_apart_and_change_nothing():
+def test_profiled_steps_change_nothing():
     plain, timed = Watched(), Watched()
     run(plain)
     log = run(timed, time_every=3)
@@ -398,7 +408,7 @@ def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
             "compute": (model, "loss_and_gradients"),
             "wait": (job._world, "sum"),
             "wire": (job._world, "average_"),
-            "update": (trainer_module, "sgd_update_"),
+            "update": (model, "sgd_update_"),
         }[part]
         monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
     job._world.size = 2 if part == "wait" else 1  # alone, nobody is waited for
@@ -407,9 +417,9 @@ def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
         assert [other for other in PARTS if row[other] > 0.045] == [part]
 
 
-def test_votes_that_are_known_before_a_timed_step_stop_it():
-    kept = Kept({2: Votes(stop=True)})
+def test_requests_that_are_known_before_a_profiled_step_stop_it():
+    kept = Kept({2: ControlFlags(stop=True)})
     model = Watched()
-    assert trainer(model, Record(), kept, time_every=3).run()
+    assert trainer(model, Record(), kept, time_every=3).run().was_stopped
     assert len(model.starts) == 2
     assert [progress.step for progress, _, _ in kept.commits] == [0, 2]

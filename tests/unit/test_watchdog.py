@@ -15,7 +15,7 @@ import ctypes, json, sys, time
 from lstm_dist.run.watchdog import Watchdog
 kind, word = sys.argv[1:]
 with Watchdog(1.0) as watchdog:
-    watchdog.on_stall = lambda message, status: open(word, "w").write(json.dumps([message, int(status)]))
+    watchdog.report_to(lambda message, status: open(word, "w").write(json.dumps([message, int(status)])))
     for step in range(30):
         time.sleep(0.05)
         watchdog.beat("step", step)
@@ -31,8 +31,7 @@ with Watchdog(1.0) as watchdog:
         time.sleep(2)
         watchdog.beat("step", 31)
     if kind == "off":
-        watchdog.limit = 1e6
-        watchdog.beat("start", 30)
+        watchdog.allow(1e6, 30)
         time.sleep(3)
 """
 

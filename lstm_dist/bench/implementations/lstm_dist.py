@@ -10,15 +10,14 @@ import numpy as np
 from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Contestant, Seat
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import Window
-from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.model.char_lstm import CharLSTM
-from lstm_dist.run.run_log import RunLog
-from lstm_dist.run.stop_request import Stop
+from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
-from lstm_dist.train.hooks import Keeper
+from lstm_dist.train.callbacks import Callbacks
 from lstm_dist.train.lr_schedule import LearningRate
-from lstm_dist.train.step_timer import RunningStopwatch, Stopwatch
-from lstm_dist.train.trainer import UNWATCHED, Callbacks, Schedule, StepStats, train_step
+from lstm_dist.train.run_callbacks import GuardedCallbacks
+from lstm_dist.train.step import Schedule, StepResult, train_step
+from lstm_dist.train.step_timer import NOT_PROFILED, RunningStepTimer, StepTimer
 
 
 class Ours(Contestant):
@@ -43,20 +42,20 @@ class Ours(Contestant):
             log_every=1,
         )
         self._callbacks = Callbacks()
-        self._last: Optional[StepStats] = None
+        self._last: Optional[StepResult] = None
         self._steps = 0
 
     def backward(self, window: Window) -> Any:
         """Run train_step and keep the exchanged gradients; statistics are read one step later, as in `Trainer`."""
-        wanted = self._callbacks.vote()
+        wanted = self._callbacks.requests()
         watch = self._watch()
         self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
         self._account()
         self._last = stats
         return stats.numbers[:1]
 
-    def _watch(self) -> Stopwatch:
-        return UNWATCHED
+    def _watch(self) -> StepTimer:
+        return NOT_PROFILED
 
     def _account(self) -> None:
         if self._last is not None:
@@ -70,7 +69,7 @@ class Ours(Contestant):
 
     def gradients(self) -> Dict[str, np.ndarray]:
         """See Contestant."""
-        return self._model.gradients.to_document()
+        return self._model.get_gradients()
 
     def wait(self) -> None:
         """See Contestant."""
@@ -86,14 +85,12 @@ class OursGuarded(Ours):
 
     def __init__(self, seat: Seat) -> None:
         super().__init__(seat)
-        stop, watchdog, nowhere = Stop(), Watchdog(), RunLog()
+        stop, watchdog = StopRequest(), Watchdog()
         stop.watch(seat.folder, math.inf)
         self._guards = ExitStack()
         self._guards.enter_context(stop)
         self._guards.enter_context(watchdog)
-        keeper = Keeper(self._world, self._model, Vocabulary("x"), seat.folder, nowhere, stop, watchdog)
-        keeper.every = 60.0
-        self._callbacks = keeper
+        self._callbacks = GuardedCallbacks(self._world, stop, watchdog, checkpoint_seconds=60.0)
 
     def close(self) -> None:
         """Stop the guards, and leave the job."""
@@ -104,9 +101,9 @@ class OursGuarded(Ours):
 class OursTimed(Ours):
     """The same with every step profiled, as jobs/train.py profiles one of --time-every."""
 
-    def _watch(self) -> Stopwatch:
+    def _watch(self) -> StepTimer:
         self._account()
-        return RunningStopwatch()
+        return RunningStepTimer()
 
 
 class _Mute(World):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lstm_dist.run.checkpoint import load_checkpoint
-from lstm_dist.run.status import first_cause
+from lstm_dist.run.status import first_failure
 from tests.integration.launchers import ENVIRONMENT, EVERY_LAUNCHER, LAUNCHERS, mpirun, under
 from tests.integration.programs import ROOT, TINY, TRAIN, faulty, newest, run
 
@@ -32,7 +32,7 @@ def test_a_rank_that_fails_ends_the_job(launcher, kind, rank, song_file, tmp_pat
     done, seconds = job(launcher, (kind, rank), song_file, tmp_path, "--checkpoint-every=1epoch")
     assert done.returncode != 0
     assert seconds < 6
-    cause = first_cause(tmp_path / "run")
+    cause = first_failure(tmp_path / "run")
     if kind == "raise":
         assert f"rank {rank} on " in done.stderr + done.stdout
         assert "RuntimeError: the cat sat on the keyboard" in done.stderr + done.stdout
@@ -66,7 +66,7 @@ def test_a_rank_that_does_not_move_ends_the_job(launcher, kind, song_file, tmp_p
     assert "most recent call first" in done.stdout + done.stderr
     assert kind == "lock" or errors["rank0"]["status"] == 76
     if kind == "hang" or "rank1" in errors:  # what was frozen or held may still say so when it is killed
-        assert first_cause(tmp_path / "run").rank == 1
+        assert first_failure(tmp_path / "run").rank == 1
         assert errors["rank1"]["status"] == 70
         where = "is stuck in its own code" if kind == "hang" else "was itself frozen"
         assert re.match(rf"no step for \d+ s \(--stall-timeout 3\): it {where}", errors["rank1"]["message"])
@@ -111,7 +111,7 @@ def test_weights_that_drift_apart_are_never_saved(launcher, song_file, tmp_path)
     assert done.returncode != 0
     another = r"step 58: rank 1 on \S+ has another weights \(\w{12}\.\.\., not \w{12}\.\.\.\), unlike rank 0 on "
     assert re.search(another, done.stdout + done.stderr)
-    assert first_cause(tmp_path / "run").status == 70
+    assert first_failure(tmp_path / "run").status == 70
     assert newest(tmp_path / "run").name == "step-000000029.safetensors"
 
 

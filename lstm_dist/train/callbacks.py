@@ -1,0 +1,68 @@
+"""The interface between the training loop and what happens around it: requests, samples, validation, checkpoints."""
+
+from typing import NamedTuple
+
+from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.language_model import LSTMState
+
+
+class Progress(NamedTuple):
+    """The position of a run: everything needed to resume it, apart from weights and state.
+
+    Attributes:
+        step: updates so far.
+        epoch: finished epochs.
+        position: finished windows of the current epoch.
+        loss: nats, summed over those windows and all workers.
+        grad_norm: summed over those windows.
+        seconds: of training.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    loss: float = 0.0
+    grad_norm: float = 0.0
+    seconds: float = 0.0
+
+
+BEGINNING = Progress()
+
+
+class Callbacks:
+    """Callbacks of the training loop; these do nothing."""
+
+    def requests(self) -> ControlFlags:
+        """Return the actions that this worker requests; called before every step."""
+        return NO_REQUEST
+
+    def beat(self, phase: str, step: int) -> None:
+        """Report progress: `step` is finished, and `phase` comes next."""
+
+    def write_samples(self, epoch: int) -> None:
+        """Write samples; called at the end of an epoch that is logged to the console."""
+
+    def validate(self, epoch: int, loss: float) -> None:
+        """Handle the validation loss; called on every rank."""
+
+    def commit(self, progress: Progress, state: LSTMState) -> None:
+        """Write a checkpoint; called on every rank after the same step."""
+
+
+class ReplayCallbacks(Callbacks):
+    """Callbacks for repeating steps: forwards beats, checkpoints and stop requests only."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
+
+    def requests(self) -> ControlFlags:
+        """Return a stop request, if there is one."""
+        return ControlFlags(stop=self._callbacks.requests().stop)
+
+    def beat(self, phase: str, step: int) -> None:
+        """Forward the progress."""
+        self._callbacks.beat(phase, step)
+
+    def commit(self, progress: Progress, state: LSTMState) -> None:
+        """Write a checkpoint."""
+        self._callbacks.commit(progress, state)

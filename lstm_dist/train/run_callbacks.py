@@ -1,0 +1,129 @@
+"""The callbacks of a training job: requests to stop or to write a checkpoint, samples, and checkpoints."""
+
+import hashlib
+import math
+import time
+from typing import Any, Dict, Mapping, Optional
+
+import numpy as np
+
+from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.errors import ExitStatus
+from lstm_dist.model.control_flags import ControlFlags
+from lstm_dist.model.generate import continue_text
+from lstm_dist.model.language_model import LSTMState
+from lstm_dist.run.checkpoint import STATE, pack
+from lstm_dist.run.checkpoint_dir import CheckpointDir
+from lstm_dist.run.status import write_status
+from lstm_dist.run.stop_request import StopRequest
+from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.callbacks import Callbacks, Progress
+from lstm_dist.train.metrics import perplexity
+from lstm_dist.train.session import Session
+
+
+class GuardedCallbacks(Callbacks):
+    """Callbacks that request stops and periodic checkpoints, and report progress to the watchdog."""
+
+    def __init__(self, world: World, stop: StopRequest, watchdog: Watchdog, checkpoint_seconds: float) -> None:
+        """Make the callbacks.
+
+        Args:
+            world: all workers.
+            stop: the stop requests of this worker.
+            watchdog: receives the progress.
+            checkpoint_seconds: seconds between two checkpoints by the root's clock; 0 means none are requested.
+        """
+        self._world, self._stop, self._watchdog = world, stop, watchdog
+        self._seconds = checkpoint_seconds
+        self._last_checkpoint = time.monotonic()
+
+    def requests(self) -> ControlFlags:
+        """Return whether this worker wants to stop, and, on the root, whether a checkpoint is due."""
+        now = time.monotonic()
+        is_due = self._world.is_root and 0 < self._seconds <= now - self._last_checkpoint
+        if is_due:
+            self._last_checkpoint = now  # the checkpoint follows the next step; do not request it again until then
+        return ControlFlags(self._stop.is_requested(), is_due)
+
+    def beat(self, phase: str, step: int) -> None:
+        """Report progress to the watchdog."""
+        self._watchdog.beat(phase, step)
+
+
+class RunCallbacks(GuardedCallbacks):
+    """The callbacks of a training run; only the root writes files."""
+
+    def __init__(self, session: Session, facts: Mapping[str, Any], stop: StopRequest, watchdog: Watchdog) -> None:
+        """Make the callbacks.
+
+        Args:
+            session: the open training run.
+            facts: metadata of a checkpoint in addition to weights, state and progress.
+            stop: the stop requests of this worker.
+            watchdog: receives the progress.
+        """
+        super().__init__(session.world, stop, watchdog, session.job.settings.checkpoint_seconds)
+        self._session, self._facts = session, dict(facts)
+        self._model = session.job.model
+        self._checkpoints = CheckpointDir(session.run_dir / "checkpoints")
+        self._best: Optional[float] = None  # lowest validation loss; None until it is looked up
+
+    def write_samples(self, epoch: int) -> None:
+        """Show and write a continuation of every prefix, on the root."""
+        job = self._session.job
+        for prefix in job.prefixes if self._world.is_root else []:
+            text = continue_text(self._model, job.text.vocabulary, prefix, job.settings.sample_length)
+            self._session.log.sample(epoch, prefix, text)
+
+    def validate(self, epoch: int, loss: float) -> None:
+        """Save the weights on the root if they are the best so far.
+
+        Raises:
+            CollectiveError: on every rank, if they cannot be written.
+        """
+        self._world.run_on_root(lambda: self._keep_best(epoch, loss), "best")
+
+    def _keep_best(self, epoch: int, loss: float) -> None:
+        if self._best is None:
+            best = self._checkpoints.best()
+            self._best = best.facts["valid"]["loss"] if best and "valid" in best.facts else math.inf
+        if loss < self._best:
+            self._best = loss
+            valid = {"loss": loss, "perplexity": perplexity(loss), "epoch": epoch}
+            vocabulary = self._session.job.text.vocabulary
+            self._checkpoints.commit_best(pack(self._model.get_parameters(), vocabulary, valid=valid))
+
+    def commit(self, progress: Progress, state: LSTMState) -> None:
+        """Write a checkpoint after checking that the weights are equal on all ranks.
+
+        Raises:
+            CollectiveError: on every rank, if the weights differ or are not finite, or the checkpoint is not written.
+        """
+        weights = self._model.weights.asnumpy()
+        self._world.require_equal(
+            {"weights": hashlib.sha256(weights).hexdigest()},
+            f"step {progress.step}",
+            "a GPU or memory may be faulty, or the hosts may have different processors; --resume continues from the "
+            "last checkpoint",
+            ExitStatus.INTERNAL,
+        )
+        if not np.isfinite(weights).all():  # raised on every rank, because the weights are equal
+            raise CollectiveError(
+                f"step {progress.step}: the weights are not finite: lower --learning-rate or --max-norm; the last "
+                "checkpoint is from before this step",
+                ExitStatus.NOT_FINITE,
+            )
+        streams = {name: self._world.gather_rows(part, name) for name, part in zip(STATE, state)}
+        self._world.run_on_root(lambda: self._write(progress, streams), "commit")
+        self._last_checkpoint = time.monotonic()
+
+    def _write(self, progress: Progress, streams: Dict[str, np.ndarray]) -> None:
+        started, session = time.monotonic(), self._session
+        session.log.sync()
+        parameters, vocabulary = self._model.get_parameters(), session.job.text.vocabulary
+        data = pack(parameters, vocabulary, streams, progress=progress._asdict(), **self._facts)
+        path = self._checkpoints.commit(progress.step, data)
+        session.log.note(f"committed {path.name} in {1000 * (time.monotonic() - started):.0f} ms")
+        write_status(session.run_dir, "running", step=progress.step, epoch=progress.epoch, checkpoint=path.name)

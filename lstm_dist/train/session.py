@@ -1,0 +1,154 @@
+"""An open training run on one rank: its job, run directory and log, and how its end is recorded."""
+
+import os
+import shlex
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optional
+
+from lstm_dist.cluster import devices, provenance
+from lstm_dist.cluster.cpu_affinity import Affinity, describe_pinning
+from lstm_dist.comm.horovod_group import World, is_peer_failure
+from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.run.checkpoint_dir import CheckpointDir
+from lstm_dist.run.run_dir import choose_run_dir
+from lstm_dist.run.run_log import RootLog, RunLog
+from lstm_dist.run.status import first_failure, record_failure, write_status
+from lstm_dist.run.stop_request import StopRequest
+from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.preflight import inspect_run
+from lstm_dist.train.resume import PreviousRun
+from lstm_dist.train.setup import D2L_PREFIXES, Job, make_schedule
+from lstm_dist.train.trainer import TrainingResult
+
+
+class Session(NamedTuple):
+    """An open training run on one rank.
+
+    Attributes:
+        job: what is trained.
+        previous: the part of the run that is resumed; None for a new run.
+        world: all workers.
+        run_dir: the directory of the run.
+        log: writes into `run_dir` on the root, and does nothing elsewhere.
+    """
+
+    job: Job
+    previous: Optional[PreviousRun]
+    world: World
+    run_dir: Path
+    log: RunLog
+
+    @property
+    def first_step(self) -> int:
+        """The number of steps that were done before."""
+        return self.previous.progress.step if self.previous else 0
+
+
+def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[str]], world: World) -> Session:
+    """Create or reopen the run directory and its log, and log the warnings of the preflight checks.
+
+    Args:
+        job: what is trained.
+        previous: the part of the run that is resumed.
+        lock: the root's lock on the run directory, if it is resumed.
+        world: all workers.
+    """
+    chosen = world.run_on_root(lambda: choose_run_dir(job.settings.run_dir), "run_dir")
+    shared = world.broadcast_object(str(chosen.resolve()) if chosen else None, "run_dir_name")
+    run_dir = chosen or Path(shared)
+    warnings = inspect_run(job, run_dir, world)
+    log = world.run_on_root(lambda: _open_log(job, run_dir, previous, lock), "log") or RunLog()
+    if world.is_root:
+        CheckpointDir(run_dir / "checkpoints").clean()
+    for line in warnings:
+        log.say(line)
+    return Session(job, previous, world, run_dir, log)
+
+
+def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Optional[IO[str]]) -> RootLog:
+    may_exist = job.settings.overwrite or job.settings.auto_resume
+    epochs = previous.progress.epoch if previous else None
+    return RootLog(run_dir, may_exist, epochs, lock, job.settings.tensorboard)
+
+
+def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) -> Dict[str, Any]:
+    """Write config.json and run.json, and log the first lines.
+
+    Args:
+        session: the open run.
+        process: from `provenance.describe_process`.
+        affinity: the cores of this worker.
+
+    Returns:
+        The facts that go into every checkpoint.
+    """
+    job, previous, world, log = session.job, session.previous, session.world, session.log
+    settings, resolved = job.settings, job.resolved(world.size)
+    mine = provenance.describe_rank(str(job.model.ctx), devices.identity(job.model.ctx))
+    mine.update(cores=sorted(affinity.share or affinity.allowed), pinning=affinity.describe())
+    ranks = world.allgather_object(mine, "ranks")
+    facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
+    chars_per_step = make_schedule(job, world.size).chars_per_step
+    chars_per_epoch = job.batches.steps_per_epoch * chars_per_step
+    log.start(resolved, {**process, **facts}, settings.epochs, chars_per_epoch, session.first_step * chars_per_step)
+    if os.geteuid() == 0:
+        log.say("warning: running as root: all files will belong to root; use an account of your own")
+    log.say(f"corpus: {job.text.describe()}")
+    log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
+    if world.size > 1:
+        log.say(describe_pinning([rank["pinning"] for rank in ranks]))
+    if settings.prefix is None and job.prefixes != D2L_PREFIXES:
+        log.say("the corpus lacks characters of the D2L chapter's prefixes: samples begin as its first lines do")
+    here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
+    for line in [*previous.warnings, previous.describe(here, settings.epochs)] if previous else []:
+        log.say(line)
+    return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}
+
+
+@contextmanager
+def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
+    """Wrap a run: record the failure of this rank in the run directory."""
+    run_dir, world = session.run_dir, session.world
+
+    def record(status: int, kind: str, message: str) -> None:
+        record_failure(run_dir, world.rank, watchdog.step, status, kind, message)
+        first = first_failure(run_dir)  # may be another rank's; the root may end before it can report it
+        write_status(run_dir, "failed", step=watchdog.step, reason=first.describe() if first else message)
+
+    if world.is_root:
+        write_status(run_dir, "running", step=watchdog.step)
+    watchdog.report_to(lambda message, status: record(status, "Stalled", message))
+    try:
+        yield
+    except SystemExit:
+        raise
+    except BaseException as error:
+        known = error.status if isinstance(error, UserError) else ExitStatus.INTERNAL
+        # A broken pipe means that the reader of the output, such as horovodrun, is gone.
+        is_lost = is_peer_failure(error) or isinstance(error, BrokenPipeError)
+        if world.is_root or not isinstance(error, CollectiveError):
+            record(ExitStatus.PEER_LOST if is_lost else known, type(error).__name__, str(error))
+        raise
+
+
+def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
+    """Draw the plot, and record the end of a run that was trained to its last epoch."""
+    session.log.finish()
+    if session.world.is_root:
+        stop.remove_file()
+        write_status(session.run_dir, "finished", step=result.progress.step, epoch=result.progress.epoch)
+
+
+def exit_stopped(session: Session, result: TrainingResult, stop: StopRequest) -> NoReturn:
+    """Report the source of the stop request, and exit with the status for a run to be resumed."""
+    world, run_dir, step = session.world, session.run_dir, result.progress.step
+    reasons = world.allgather_object(stop.reason, "reasons")
+    rank = next((r for r, reason in enumerate(reasons) if reason), 0)
+    command = f"--resume --run-dir {shlex.quote(str(run_dir))}"
+    session.log.say(f"stopped by {reasons[rank]} on rank {rank} after step {step}; continue with {command}")
+    if world.is_root:
+        write_status(run_dir, "stopped", step=step, reason=reasons[rank], rank=rank)
+        stop.remove_file()
+    raise SystemExit(int(ExitStatus.STOPPED))
