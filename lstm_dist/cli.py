@@ -24,11 +24,12 @@ class TeachingParser(argparse.ArgumentParser):
         if unknown:
             flag = unknown[0].split("=")[0]
             raise UserError(
-                f"{flag}: no such flag{_suggestion(flag, self._option_string_actions)}; --help lists them all"
+                f"{flag}: no such flag{suggestion(flag, self._option_string_actions)}; --help lists them all"
             )
         return known
 
 
-def _suggestion(name: str, known: Any) -> str:
+def suggestion(name: str, known: Any) -> str:
+    """Return the end of a message that suggests the nearest known name; empty if none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {close[0]}?" if close else ""

@@ -33,7 +33,8 @@ from lstm_dist.errors import UserError
 from lstm_dist.run import checkpoint, checkpoint_dir
 from lstm_dist.run.checkpoint import DamagedError, unpack
 from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
-from lstm_dist.train.config import FIELDS, parse_config
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.config import FIELDS
 from lstm_dist.train.setup import prepare
 from tests.conftest import verses
 from tests.integration import programs

@@ -27,7 +27,7 @@ from lstm_dist.files import claim
 from lstm_dist.sweep.analysis import report
 from lstm_dist.sweep.grid import DEFAULT, parse_grid, plan, require_free, require_text
 from lstm_dist.sweep.runner import Setup, Trials, read, read_setup
-from lstm_dist.train.config import parse_config
+from lstm_dist.train.command_line import parse_config
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -1,59 +1,65 @@
-"""Let a trained model go on writing. One process; a checkpoint is enough, its vocabulary is inside."""
+"""Generate text with a trained model, in one process; a checkpoint is enough, because it holds the vocabulary."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import List, Optional
 
 import mxnet as mx
+from pydantic import ConfigDict, ValidationInfo, field_validator
+from pydantic.dataclasses import dataclass
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.errors import UserError, printable
 from lstm_dist.model.generate import continue_text
+from lstm_dist.options import add_options, option, validated
 from lstm_dist.run.pretrained import SOURCE, find_checkpoint, load_pretrained
 
 
-def parse(argv: Optional[List[str]]) -> argparse.Namespace:
-    """The command line, every value in its range."""
-    parser = TeachingParser(prog="jobs/sample.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument("source", type=Path, metavar=SOURCE, help="runs/NAME, or a .safetensors file")
-    parser.add_argument("--prefix", default="分开", metavar="TEXT", help="what to continue (default %(default)s)")
-    parser.add_argument("--length", type=int, default=100, metavar="N", help="new characters (default %(default)s)")
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        default=0.0,
-        metavar="X",
-        help="0 always takes the likeliest character; 0.8 is livelier, 1 is the model's own distribution (default 0)",
+@dataclass(frozen=True, config=ConfigDict(validate_default=True))
+class Options:
+    """The command line, apart from the source of the model."""
+
+    prefix: str = option("分开", "text to continue")
+    length: int = option(100, "new characters", ge=1)
+    temperature: float = option(
+        0.0,
+        "0: always the most likely character; 0.8: more varied; 1: the model's own distribution",
+        ge=0,
+        allow_inf_nan=False,
     )
-    parser.add_argument("--top-k", type=int, metavar="K", help="draw among the K likeliest characters only")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the drawing (default 0)")
-    given = parser.parse(argv)
-    for flag, value, least in (("--length", given.length, 1), ("--top-k", given.top_k, 1), ("--seed", given.seed, 0)):
-        if value is not None and value < least:
-            raise UserError(f"{flag} {value}: should be at least {least}")
-    if not 0 <= given.temperature < float("inf"):
-        raise UserError(f"--temperature {given.temperature:g}: should be 0 or a positive number")
-    if not given.temperature:
-        for flag, value in (("--top-k", given.top_k), ("--seed", given.seed)):
-            if value is not None:
-                raise UserError(
-                    f"{flag} {value}: nothing is drawn at temperature 0; give --temperature 0.8, or drop it"
-                )
-    given.seed = given.seed or 0
-    if not given.prefix:
-        raise UserError("--prefix: should have at least one character")
-    return given
+    top_k: Optional[int] = option(None, "sample from the K most likely characters only", ge=1)
+    seed: Optional[int] = option(None, "seed of the sampling (default 0)", ge=0)
+
+    @field_validator("prefix")
+    @classmethod
+    def _no_empty_prefix(cls, value: str) -> str:
+        if not value:
+            raise ValueError("Input should have at least one character")
+        return value
+
+    @field_validator("top_k", "seed")
+    @classmethod
+    def _only_with_a_temperature(cls, value: Optional[int], info: ValidationInfo) -> Optional[int]:
+        if value is not None and info.data.get("temperature") == 0:
+            raise ValueError("has no effect at temperature 0; give --temperature 0.8, or omit it")
+        return value
 
 
 def main(argv: Optional[List[str]] = None) -> None:
     """Print the prefix and exactly `--length` new characters."""
-    given = parse(argv)
-    model, vocabulary = load_pretrained(find_checkpoint(given.source), mx.cpu())
-    missing = vocabulary.missing(given.prefix)
+    parser = TeachingParser(prog="jobs/sample.py", description=__doc__, allow_abbrev=False)
+    parser.add_argument("source", type=Path, metavar=SOURCE, help="runs/NAME, or a .safetensors file")
+    add_options(parser, Options)
+    given = vars(parser.parse(argv))
+    source = given.pop("source")
+    options = validated(Options, given)
+    model, vocabulary = load_pretrained(find_checkpoint(source), mx.cpu())
+    missing = vocabulary.missing(options.prefix)
     if missing:
         raise UserError(
-            f"--prefix {given.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on"
+            f"--prefix {options.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on"
         )
-    text = continue_text(model, vocabulary, given.prefix, given.length, given.temperature, given.top_k, given.seed)
+    text = continue_text(
+        model, vocabulary, options.prefix, options.length, options.temperature, options.top_k, options.seed or 0
+    )
     print(printable(text) if sys.stdout.isatty() else text, flush=True)

@@ -28,7 +28,8 @@ from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.status import describe_failure, first_failure, read_status
 from lstm_dist.run.stop_request import FILE, LAUNCHER_ENDED, handled_signals
-from lstm_dist.train.config import RunConfig, parse_config
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "jobs" / "train.py"

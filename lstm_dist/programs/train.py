@@ -16,7 +16,8 @@ from lstm_dist.comm.horovod_group import World
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import STARTING, Watchdog
 from lstm_dist.train.callbacks import BEGINNING, Callbacks
-from lstm_dist.train.config import RunConfig, parse_config, require_same_run
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.config import RunConfig, require_same_run
 from lstm_dist.train.preflight import require_agreement
 from lstm_dist.train.resume import PreviousRun, checkpoint_last_finite_step, find_previous
 from lstm_dist.train.run_callbacks import RunCallbacks

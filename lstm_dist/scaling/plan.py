@@ -11,7 +11,8 @@ from lstm_dist.cluster.hosts import choose_hosts, parse_interface
 from lstm_dist.errors import UserError
 from lstm_dist.experiments.launchers import Horovodrun, Launcher, Srun
 from lstm_dist.scaling.point import MODES
-from lstm_dist.train.config import RunConfig, parse_config
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.config import RunConfig
 
 # Training settings that the points determine, and what the error message suggests instead.
 _DECIDED = {

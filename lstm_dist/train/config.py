@@ -1,12 +1,6 @@
-"""The typed configuration of a run: defaults < `--config FILE.toml` < command line; validated when parsed.
+"""The typed configuration of a run; each field is one flag, one key of the --config file and one entry of `--help`."""
 
-Each field is one flag, one key of the file and one entry of `--help`. pydantic checks types and ranges; its errors are
-reported in terms of the flag.
-"""
-
-import argparse
 import dataclasses
-import json
 import math
 import os
 import re
@@ -15,22 +9,18 @@ import unicodedata
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import ConfigDict, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
-from pydantic.fields import FieldInfo
 from typing_extensions import Literal
 
-from lstm_dist.cli import TeachingParser, _suggestion
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.options import fields_of, flag, metadata_of, option, shown
 
 if sys.version_info >= (3, 11):
-    import tomllib
+    pass
 else:
-    import tomli as tomllib
+    pass
 
-
-_SWITCHES = ("tensorboard", "overwrite", "resume", "auto_resume")
-_MAX_TOML = 2**20  # bytes of a --config file: refuses files that are not settings before they are read in full
 _EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
 
@@ -41,178 +31,175 @@ def _seconds(text: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
 
 
-def _field(group: str, default: Any, description: str, **limits: Any) -> Any:
-    return Field(default, title=group, description=description, **limits)
+def _text(default: Any, description: str, decides: bool = True, **limits: Any) -> Any:
+    return option(default, description, "text", decides=decides, **limits)
+
+
+def _model(default: Any, description: str, decides: bool = True, inherited: bool = True, **limits: Any) -> Any:
+    return option(default, description, "model", decides=decides, inherited=inherited, **limits)
+
+
+def _optimization(default: Any, description: str, decides: bool = True, **limits: Any) -> Any:
+    return option(default, description, "optimization", decides=decides, **limits)
+
+
+def _run(default: Any, description: str, decides: bool = False, inherited: bool = True, **limits: Any) -> Any:
+    return option(default, description, "run", decides=decides, inherited=inherited, **limits)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True))
 class RunConfig:
-    """All settings of a run. The defaults are the D2L chapter's hyperparameters on the packaged corpus."""
+    """All settings of a run. The defaults are the D2L chapter's hyperparameters on the packaged corpus.
 
-    corpus: Optional[Path] = _field(
-        "text",
+    A field that `decides` the result cannot change when a run is resumed; except for the number of epochs, the weights
+    depend on no other. (The corpus is compared by content, not by name.) A field that is `inherited` keeps its value
+    when a run is resumed without giving it.
+    """
+
+    corpus: Optional[Path] = _text(
         None,
-        "a UTF-8 text file, a .zip that holds one .txt file, a .gz, or a folder of any size that jobs/prepare.py made; "
-        "without it, the packaged songs",
+        "UTF-8 text file, .zip with one .txt file, .gz file, or folder made by jobs/prepare.py (default: the packaged "
+        "songs)",
+        decides=False,
     )
-    max_chars: Optional[int] = _field(
-        "text",
+    max_chars: Optional[int] = _text(
         None,
-        "train on the first so many characters; 0 keeps them all. Without it, 20,000 as in the document, or all that "
-        "jobs/prepare.py prepared",
+        "use only the first N characters, 0 for all (default: 20,000 as in the D2L chapter; all of a prepared corpus)",
         ge=0,
     )
-    max_corpus_bytes: int = _field(
-        "text", 256 * 2**20, "refuse a corpus that expands to more bytes than this (a zip may claim anything)", ge=1
+    max_corpus_bytes: int = _text(
+        256 * 2**20, "refuse a corpus that decompresses to more bytes than this", decides=False, ge=1
     )
-    valid_fraction: float = _field(
-        "text",
+    valid_fraction: float = _text(
         0.0,
-        "hold this part of the text out, at its end: it is not trained on, and the perplexity on it is told; 0 holds "
-        "none out",
+        "fraction of the text, taken from its end, used for validation (0 = none)",
         ge=0,
         lt=1,
         allow_inf_nan=False,
     )
-    sampling: Literal["consecutive", "random"] = _field(
-        "text",
+    sampling: Literal["consecutive", "random"] = _text(
         "consecutive",
-        "consecutive: window t+1 of a stream continues window t; random: windows in a new order every epoch",
+        "consecutive: window t+1 of a stream continues window t; random: windows in a new random order every epoch",
     )
-    state_reset: Optional[Literal["epoch", "window"]] = _field(
-        "text",
+    state_reset: Optional[Literal["epoch", "window"]] = _text(
         None,
-        "zero the LSTM's state at the start of every epoch (the default of consecutive) or of every window (of random)",
+        "zero the LSTM's state at the start of every epoch (default for consecutive sampling) or window (default for "
+        "random sampling)",
     )
-    seq_len: int = _field(
-        "text", 35, "characters in a window: how far back-propagation through time reaches", ge=1, le=10_000
+    seq_len: int = _text(
+        35, "characters per window, the length of truncated back-propagation through time", ge=1, le=10_000
     )
-    global_batch_size: Optional[int] = _field(
-        "text",
+    global_batch_size: Optional[int] = _text(
         None,
-        "streams in the whole job, shared out to the workers; a property of the experiment, not of the launcher "
-        "(32 if neither this nor --batch-size-per-worker is given)",
+        "streams of the whole job, distributed to the workers; the result does not depend on their number (default 32)",
         ge=1,
         le=2**20,
     )
-    batch_size_per_worker: Optional[int] = _field(
-        "text",
+    batch_size_per_worker: Optional[int] = _text(
         None,
-        "streams of each worker instead: the job has this many times the number of workers",
+        "streams of each worker, in place of --global-batch-size: the batch grows with the number of workers",
         ge=1,
         le=2**20,
     )
-    hidden_size: int = _field("model", 256, "width of the LSTM's state", ge=1, le=16_384)
-    layers: int = _field("model", 1, "LSTMs one above the other; the document has one", ge=1, le=16)
-    init: Optional[Path] = _field(
-        "model", None, "start from the weights of this .safetensors file instead of seeded random ones"
+    hidden_size: int = _model(256, "size of the LSTM's hidden state", ge=1, le=16_384)
+    layers: int = _model(1, "number of stacked LSTM layers; the D2L chapter has one", ge=1, le=16)
+    init: Optional[Path] = _model(
+        None,
+        "start from the weights in this .safetensors file instead of random ones",
+        decides=False,
+        inherited=False,
     )
-    epochs: int = _field("optimization", 200, "passes over the text", ge=1, le=10**9)
-    until_perplexity: Optional[float] = _field(
-        "optimization", None, "end with the first epoch whose perplexity is at most this", gt=1, allow_inf_nan=False
+    epochs: int = _optimization(200, "passes over the text", decides=False, ge=1, le=10**9)
+    until_perplexity: Optional[float] = _optimization(
+        None, "stop after the first epoch with at most this perplexity", decides=False, gt=1, allow_inf_nan=False
     )
-    learning_rate: float = _field("optimization", 0.1, "SGD step size", gt=0, allow_inf_nan=False)
-    learning_rate_schedule: Literal["constant", "step", "cosine"] = _field(
-        "optimization",
+    learning_rate: float = _optimization(0.1, "SGD step size", gt=0, allow_inf_nan=False)
+    learning_rate_schedule: Literal["constant", "step", "cosine"] = _optimization(
         "constant",
-        "step multiplies the step size by the decay factor after every so many decay epochs; cosine lets it fall to "
-        "that part of itself within them",
+        "step: multiply by --decay-factor every --decay-epochs; cosine: anneal to --decay-factor x peak over "
+        "--decay-epochs",
     )
-    warm_up_steps: int = _field(
-        "optimization",
-        0,
-        "steps in which the step size rises to the learning rate before it falls",
-        ge=0,
-        le=10**9,
+    warm_up_steps: int = _optimization(
+        0, "steps of linear increase to the learning rate, before the schedule begins", ge=0, le=10**9
     )
-    decay_epochs: Optional[int] = _field(
-        "optimization", None, "of the schedules step and cosine; without it, all epochs", ge=1, le=10**9
+    decay_epochs: Optional[int] = _optimization(
+        None, "epochs of the step and cosine schedules (default: --epochs)", ge=1, le=10**9
     )
-    decay_factor: float = _field(
-        "optimization", 0.1, "of the schedules step and cosine", ge=0, le=1, allow_inf_nan=False
+    decay_factor: float = _optimization(0.1, "factor of the step and cosine schedules", ge=0, le=1, allow_inf_nan=False)
+    max_norm: float = _optimization(
+        5.0, "clip the averaged gradient to this global norm (theta)", gt=0, allow_inf_nan=False
     )
-    max_norm: float = _field(
-        "optimization", 5.0, "clip the averaged gradient to this global norm (theta)", gt=0, allow_inf_nan=False
-    )
-    reference_batch_size: int = _field(
-        "optimization",
+    reference_batch_size: int = _optimization(
         32,
-        "the batch size at which --learning-rate and --max-norm were tuned: gradients are scaled by this over the "
-        "global batch size, so that they mean the same at any batch size",
+        "batch size for which --learning-rate and --max-norm were tuned; gradients are scaled by its ratio to the "
+        "global batch size",
         ge=1,
         le=2**20,
     )
-    seed: int = _field("optimization", 0, "of the initial weights and of the random sampling's order", ge=0, lt=2**63)
-    device: Literal["auto", "cpu", "gpu"] = _field(
-        "run", "auto", "auto takes the GPU of this worker's local rank where there is one"
+    seed: int = _optimization(0, "seed of the initial weights and of random sampling", ge=0, lt=2**63)
+    device: Literal["auto", "cpu", "gpu"] = _run(
+        "auto", "auto: the GPU of this worker's local rank if there is one, else the CPU"
     )
-    wire_dtype: Literal["float32", "float16"] = _field(
-        "run",
+    wire_dtype: Literal["float32", "float16"] = _run(
         "float32",
-        "how gradients travel between workers: float16 halves the bytes for slow networks, and rounds them",
+        "data type of gradients in communication; float16 halves the bytes, and rounds the gradients",
+        decides=True,
     )
-    run_dir: Optional[Path] = _field("run", None, "where everything is written; without it, a new folder under runs/")
-    overwrite: bool = _field("run", False, "replace the run that --run-dir already holds")
-    resume: bool = _field(
-        "run",
+    run_dir: Optional[Path] = _run(None, "directory for all output (default: a new folder in runs/)", inherited=False)
+    overwrite: bool = _run(False, "replace the run in --run-dir", inherited=False)
+    resume: bool = _run(
         False,
-        "go on with the run that --run-dir holds, from its last checkpoint; what is not given stays as it was, and "
-        "what decides the result cannot be changed",
+        "resume the run in --run-dir from its last checkpoint; settings that are not given keep their values, and "
+        "those that decide the result cannot change",
+        inherited=False,
     )
-    auto_resume: bool = _field(
-        "run",
+    auto_resume: bool = _run(
         False,
-        "for a command that is given again and again, as Slurm does: as --resume where --run-dir holds a checkpoint, "
-        "else begin, over what a run without one has left; --init and --overwrite are for the beginning",
+        "resume if --run-dir has a checkpoint, else start a new run; meant for schedulers, which repeat the same "
+        "command (--init and --overwrite then apply to the start only)",
+        inherited=False,
     )
-    checkpoint_every: str = _field(
-        "run", "60s", "time or epochs between two checkpoints, as 60s, 5m, 1epoch or 10epochs; the end always makes one"
+    checkpoint_every: str = _run(
+        "60s",
+        "time or epochs between checkpoints, such as 60s, 5m, 1epoch or 10epochs; the last step always gets one",
     )
-    time_limit: Optional[str] = _field(
-        "run",
+    time_limit: Optional[str] = _run(
         None,
-        "stop and make a checkpoint in time to end within this, as 55m or 23.5h; then the status is 75",
+        "stop with a checkpoint early enough to end within this time, such as 55m or 23.5h; the exit status is then 75",
+        inherited=False,
     )
-    stall_timeout: float = _field(
-        "run",
+    stall_timeout: float = _run(
         300.0,
-        "seconds without a step after which a worker ends itself and with it the job (three times as long around "
-        "samples and checkpoints)",
+        "seconds without a finished step after which a worker ends itself and the job (three times as many for samples "
+        "and checkpoints)",
         ge=1,
         le=10**6,
     )
-    eval_every: int = _field("run", 1, "epochs between two readings of what --valid-fraction holds out", ge=1, le=10**9)
-    log_every: int = _field("run", 20, "epochs between two lines with samples (metrics.jsonl has every epoch)", ge=1)
-    prefix: Optional[List[str]] = _field(
-        "run",
+    eval_every: int = _run(1, "epochs between two evaluations on the validation set", ge=1, le=10**9)
+    log_every: int = _run(20, "epochs between two log lines with samples (metrics.jsonl has every epoch)", ge=1)
+    prefix: Optional[List[str]] = _run(
         None,
-        "continue this text in every sample; repeatable. Without it, the document's three (分开, 不分开, "
-        "战争中部队), or the beginnings of the corpus's first lines where their characters are missing",
+        "text to continue in every sample; may be repeated (default: 分开, 不分开 and 战争中部队 as in the D2L "
+        "chapter, or the starts of the corpus's first lines if it lacks their characters)",
     )
-    sample_length: int = _field("run", 100, "new characters in every sample", ge=1, le=100_000)
-    tensorboard: bool = _field(
-        "run", False, "also write event files into the run directory; needs the extra of that name"
+    sample_length: int = _run(100, "new characters per sample", ge=1, le=100_000)
+    tensorboard: bool = _run(
+        False, "also write TensorBoard event files into the run directory (needs the extra tensorboard)"
     )
-    time_every: int = _field(
-        "run",
-        0,
-        "of so many steps, take one apart: what cutting the window, computing, waiting for the slowest worker, the "
-        "exchange and the update took on every worker goes into times.jsonl; 0 takes none apart",
-        ge=0,
-    )
+    time_every: int = _run(0, "profile every Nth step into times.jsonl (0 = off)", ge=0)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name not in _SWITCHES:
-            raise ValueError("Input should not be a truth value")
+    def _no_boolean_for_another_type(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and FIELDS[str(info.field_name)].annotation is not bool:
+            raise ValueError("Input should not be a boolean")
         return value
 
     @field_validator("corpus", "init", "run_dir")
     @classmethod
     def _no_control_character(cls, value: Optional[Path]) -> Optional[Path]:
         if any(unicodedata.category(character) == "Cc" for character in str(value or "")):
-            raise ValueError("Input should not hold a null byte, a line end or another control character")
+            raise ValueError("Input should not contain a null byte, a line end or another control character")
         return value
 
     @field_validator("prefix")
@@ -249,7 +236,7 @@ class RunConfig:
         if value and info.data.get("overwrite"):
             raise ValueError("give this or --overwrite, not both")
         if value and info.data.get("run_dir") is None:
-            raise ValueError("name the run to go on with, by --run-dir")
+            raise ValueError("name the run to resume with --run-dir")
         if value and info.data.get("init") is not None:
             raise ValueError("give this or --init, not both")
         return value
@@ -258,7 +245,7 @@ class RunConfig:
     @classmethod
     def _auto_resume_what(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("run_dir") is None:
-            raise ValueError("name the run to begin or to go on with, by --run-dir")
+            raise ValueError("name the run to start or resume with --run-dir")
         return value
 
     @property
@@ -307,7 +294,7 @@ class RunConfig:
 
     def facts(self) -> Dict[str, str]:
         """Return every field as text; equal on two ranks if and only if their configurations are equal."""
-        return {k: _shown(v) for k, v in self.to_json().items()}
+        return {k: shown(v) for k, v in self.to_json().items()}
 
     def resolved(self, size: int, prefixes: Sequence[str]) -> Dict[str, Any]:
         """Return the fields with their defaults resolved for `size` workers and the corpus, to reproduce the run."""
@@ -323,12 +310,7 @@ class RunConfig:
         }
 
 
-# Fields that may change on resume: except for the number of epochs, none that the weights depend on. The corpus is
-# compared by content, not by name.
-_MAY_CHANGE = frozenset(
-    "corpus max_corpus_bytes init epochs until_perplexity device run_dir overwrite resume auto_resume checkpoint_every "
-    "time_limit stall_timeout eval_every log_every prefix sample_length tensorboard time_every".split()
-)
+FIELDS = fields_of(RunConfig)
 
 
 def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -343,123 +325,23 @@ def require_same_run(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """
     # A run from before a field was added behaved like the field's default.
     then = {**{k: field.default for k, field in FIELDS.items()}, **then}
-    keys = [k for k in {**then, **now} if k not in _MAY_CHANGE and then.get(k) != now.get(k)]
+    keys = [k for k in {**then, **now} if _decides(k) and then.get(k) != now.get(k)]
     if keys:
-        changes = {k: f"{_flag(k)} was {_shown(then.get(k))} and is {_shown(now.get(k))}" for k in keys}
+        changes = {k: f"{flag(k)} was {shown(then.get(k))} and is {shown(now.get(k))}" for k in keys}
         if "corpus_sha256" in changes:
-            changes["corpus_sha256"] = "--corpus is another text, or that one prepared and then plain"
-        shown = ", ".join(changes.values())
+            changes["corpus_sha256"] = "--corpus is another text, or the same one in another form (plain or prepared)"
+        listed = ", ".join(changes.values())
         raise UserError(
-            f"--resume: {shown}: leave {'it' if len(keys) == 1 else 'them'} as in that run, or start another",
+            f"--resume: {listed}: leave {'it' if len(keys) == 1 else 'them'} as in that run, or start another",
             ExitStatus.BAD_CONFIG,
         )
 
 
-_BEGINNING = ("init", "overwrite")
-_BATCH_SIZES = ("global_batch_size", "batch_size_per_worker")
-
-FIELDS: Dict[str, FieldInfo] = RunConfig.__pydantic_fields__  # type: ignore[attr-defined]
-
-
-def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[str, Any]] = None) -> RunConfig:
-    """Parse a command line: flags override its `--config` file, which overrides the defaults.
-
-    Args:
-        argv: the command line, by default this program's.
-        base: values that replace the defaults: those of the resumed run.
-
-    Raises:
-        UserError: naming the flag or the file's key, if it is unknown or its value invalid.
-        SystemExit: after `--help`.
-    """
-    given = vars(_parser().parse(argv))
-    file = given.pop("config", None)
-    values: Dict[str, Any] = {}
-    of_file = _read_toml(file) if file else {}
-    if base is not None and ({**of_file, **given}).get("auto_resume"):
-        given = {**{key: value for key, value in given.items() if key not in _BEGINNING}, "resume": True}
-    if given.get("resume"):  # settings for the start of a run do not apply to a resumed one
-        of_file = {key: value for key, value in of_file.items() if key not in _BEGINNING}
-    for layer in (base or {}, of_file, given):
-        if not set(layer).isdisjoint(_BATCH_SIZES):
-            # Both set the batch size, so either one overrides whichever a lower layer gave.
-            values = {key: value for key, value in values.items() if key not in _BATCH_SIZES}
-        values.update(layer)
-    try:
-        return RunConfig(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        where = f" (in {file})" if file and name not in given else ""
-        message = first["msg"].replace("Value error, ", "").replace("Input should", "should")
-        status = ExitStatus.BAD_CONFIG if where else ExitStatus.USAGE
-        is_switch = isinstance(FIELDS[name].default, bool) and values.get(name) is True
-        given_as = _flag(name) if is_switch else f"{_flag(name)} {_shown(values.get(name))}"
-        raise UserError(f"{given_as}: {message}{where}", status) from None
+def inherited_settings(resolved: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return the settings that a resumed run takes over from the `resolved` ones of its start."""
+    return {k: v for k, v in resolved.items() if k in FIELDS and metadata_of(FIELDS[k], "inherited", True)}
 
 
-def _parser() -> TeachingParser:
-    parser = TeachingParser(
-        prog="jobs/train.py",
-        description=(
-            "Train the hand-written LSTM. Alone this is one worker; under `horovodrun -np N`, `mpirun -np N` or `srun` "
-            "the same command is N workers that share the streams of one batch."
-        ),
-        epilog="Every flag may also stand in the --config file, with underscores: `hidden_size = 512`.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
-    )
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE.toml", help="read settings from this file; flags given here win"
-    )
-    groups: Dict[str, Any] = {}
-    for name, field in FIELDS.items():
-        group = str(field.title)
-        groups.setdefault(group, parser.add_argument_group(group) if group not in groups else None)
-        default = "" if field.default in (None, False) else f" (default {field.default})"
-        # Escape percent signs, which argparse would read as a format.
-        text = (str(field.description) + default).replace("%", "%%")
-        if field.annotation is bool:
-            groups[group].add_argument(_flag(name), action="store_true", help=text)
-        else:
-            action = "append" if "List" in str(field.annotation) else "store"
-            groups[group].add_argument(_flag(name), action=action, metavar=_metavar(field.annotation), help=text)
-    return parser
-
-
-def _read_toml(path: Path) -> Dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_TOML + 1)
-    except OSError as error:
-        raise UserError(f"--config {path}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
-    if len(data) > _MAX_TOML:
-        raise UserError(
-            f"--config {path}: has more than {_MAX_TOML:,} bytes, give settings only", ExitStatus.BAD_CONFIG
-        )
-    try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # invalid TOML, invalid UTF-8, or too deeply nested
-        raise UserError(f"--config {path}: is not TOML ({error})", ExitStatus.BAD_CONFIG) from None
-    for key in values:
-        if key not in FIELDS:
-            raise UserError(f"--config {path}: unknown key {key!r}{_suggestion(key, FIELDS)}", ExitStatus.BAD_CONFIG)
-    return values
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _metavar(annotation: Any) -> str:
-    text = str(annotation)
-    if "Literal" in text:
-        return text[text.index("Literal[") + 8 : text.index("]")].replace("'", "").replace(", ", "|")
-    for kind, word in (("Path", "PATH"), ("float", "X"), ("int", "N")):
-        if kind in text:
-            return word
-    return "TEXT"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+def _decides(key: str) -> bool:
+    """Return whether a key of `resolved` decides the result; the digest of the corpus does."""
+    return key not in FIELDS or bool(metadata_of(FIELDS[key], "decides", True))

@@ -13,12 +13,11 @@ from lstm_dist.run.checkpoint import STATE, Checkpoint
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.run_log import RunLog
 from lstm_dist.train.callbacks import Progress
-from lstm_dist.train.config import FIELDS, RunConfig, parse_config
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.config import RunConfig, inherited_settings
 from lstm_dist.train.setup import Job
 from lstm_dist.train.step import NotFiniteError
 from lstm_dist.train.trainer import Trainer
-
-_ANEW = ("init", "run_dir", "overwrite", "resume", "auto_resume", "time_limit")  # not inherited on resume
 
 
 class PreviousRun(NamedTuple):
@@ -38,7 +37,7 @@ class PreviousRun(NamedTuple):
 
     def parse_config(self, argv: Optional[Sequence[str]]) -> RunConfig:
         """Parse a command line that resumes this run; settings not given keep their previous values."""
-        return parse_config(argv, {k: v for k, v in self.facts["config"].items() if k in FIELDS and k not in _ANEW})
+        return parse_config(argv, inherited_settings(self.facts["config"]))
 
     def restore(self, job: Job, world: World) -> LSTMState:
         """Load the weights on the root, and return this worker's part of the hidden state.

@@ -12,7 +12,8 @@ from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches, Window
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LanguageModel, LSTMState
-from lstm_dist.run.run_log import EpochMetrics, RunLog
+from lstm_dist.run.epoch_metrics import EpochMetrics
+from lstm_dist.run.run_log import RunLog
 from lstm_dist.train.callbacks import BEGINNING, Callbacks, Progress, ReplayCallbacks
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.metrics import bits_per_char, perplexity

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save, save_file
 
 from lstm_dist.cluster import devices
 from lstm_dist.errors import UserError
-from lstm_dist.train.config import parse_config
+from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.setup import set_up
 from tests.conftest import Trained
 from tests.integration.launchers import ENVIRONMENT, mpirun
@@ -201,8 +201,8 @@ def held(tmp_path: Path) -> Path:
 def test_a_directory_that_holds_a_run_is_refused(song_file: Path, tmp_path: Path, held: Path):
     line = bad_program(tmp_path, f"--corpus={song_file}", f"--run-dir={held}", status=73)
     assert line == (
-        f"error: --run-dir {held}: holds a run already; give another, --resume to go on with it, or --overwrite to "
-        "replace it"
+        f"error: --run-dir {held}: already holds a run; use another directory, --resume to continue the run, or "
+        "--overwrite to replace it"
     )
 
 

@@ -144,7 +144,7 @@ def test_what_is_held_out_is_read_after_every_epoch_and_the_best_weights_are_kep
     assert steps == 6 * ((kept // 4 - 1) // 5), "what is held out is not trained on"
     assert [epoch for epoch, valid in ours if valid is not None] == [2, 4, 6]
     np.testing.assert_allclose([v for _, v in ours if v], [v for _, v in theirs if v], rtol=1e-5)
-    assert "| held out " in (tmp_path / "alone" / "log.txt").read_text()
+    assert "| validation " in (tmp_path / "alone" / "log.txt").read_text()
     best = load_checkpoint(tmp_path / "alone" / "checkpoints" / "best.safetensors", "test")
     least = min((valid, epoch) for epoch, valid in ours if valid is not None)
     assert (best.facts["valid"]["perplexity"], best.facts["valid"]["epoch"]) == (pytest.approx(least[0]), least[1])
@@ -168,9 +168,13 @@ def row_of(line: str) -> Any:
         (["{run}"], 2, "the following arguments are required: --corpus"),
         (["{run}", "--corpus={0}/none.txt"], 66, "--corpus {0}/none.txt: no such file"),
         (["{0}/none", "--corpus={text}"], 66, "RUN_DIR_OR_CHECKPOINT {0}/none: no such file"),
-        (["{run}", "--corpus={text}", "--streams=0"], 2, "--streams 0: should be at least 1"),
-        (["{run}", "--corpus={text}", "--stall-timeout=0"], 2, "--stall-timeout 0.0: should be at least 1"),
-        (["{run}", "--corpus={text}", "--stall-timeout=nan"], 2, "--stall-timeout nan: should be a number of seconds"),
+        (["{run}", "--corpus={text}", "--streams=0"], 2, "--streams 0: should be greater than or equal to 1"),
+        (
+            ["{run}", "--corpus={text}", "--stall-timeout=0"],
+            2,
+            "--stall-timeout 0: should be greater than or equal to 1",
+        ),
+        (["{run}", "--corpus={text}", "--stall-timeout=nan"], 2, "--stall-timeout nan: should be a finite number"),
         (
             ["{run}", "--corpus={text}", "--max-chars=9", "--streams=9"],
             65,

@@ -9,7 +9,8 @@ from typing import Any, Dict, List
 import pytest
 
 from lstm_dist.errors import UserError
-from lstm_dist.train.config import FIELDS, RunConfig, parse_config, require_same_run
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.config import FIELDS, RunConfig, require_same_run
 
 FLAGS = ["--" + name.replace("_", "-") for name in FIELDS]
 
@@ -134,7 +135,7 @@ def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
 def test_resuming_takes_a_run_directory_and_no_other_beginning(tmp_path: Path):
     assert parse_config(["--resume", "--run-dir=a"]).resume
     for flags, words in (
-        (["--resume"], "name the run to go on with, by --run-dir"),
+        (["--resume"], "name the run to resume with --run-dir"),
         (["--resume", "--run-dir=a", "--overwrite"], "give this or --overwrite, not both"),
         (["--resume", "--run-dir=a", f"--init={tmp_path}/a"], "give this or --init, not both"),
     ):
@@ -152,7 +153,7 @@ def test_resuming_where_possible_forgets_how_the_run_began(tmp_path: Path):
     file = tmp_path / "a.toml"
     file.write_text('auto_resume = true\nrun_dir = "a"\ninit = "b"\n')
     assert parse_config([f"--config={file}"], {}).init is None
-    with pytest.raises(UserError, match="--auto-resume: name the run to begin or to go on with, by --run-dir"):
+    with pytest.raises(UserError, match="--auto-resume: name the run to start or resume with --run-dir"):
         parse_config(["--auto-resume"])
 
 
@@ -214,12 +215,12 @@ def test_help_lists_every_field_with_its_help(capsys: pytest.CaptureFixture):
     shown = re.sub(r"\s+", "", capsys.readouterr().out)
     for flag, field in zip(FLAGS, FIELDS.values()):
         assert len(str(field.description)) > 10
-        entry = shown.index(f"{flag}", shown.index("--configFILE.tomlread"))
         described = re.sub(r"\s+", "", str(field.description))
-        assert shown.startswith(described, shown.index(described, entry)), flag
-        assert shown.index(described, entry) - entry < 80, flag  # beside its own flag
-        if field.default not in (None, False):
-            assert shown.startswith(f"(default{field.default})", shown.index(described, entry) + len(described)), flag
+        start = shown.index("--configFILE.tomlread")
+        at = shown.index(described, start)
+        assert at - shown.rindex(flag, start, at) < 80, flag  # beside its own flag
+        if field.default is not None and field.default is not False:
+            assert shown.startswith(f"(default{field.default})", at + len(described)), flag
 
 
 def test_the_state_is_reset_as_the_sampling_wants_unless_told():
@@ -339,14 +340,14 @@ BAD_FILES = [
     ("prefix = " + "[" * 100_000, "--config {}", "is not TOML ("),
     ("epochs = 1 #" + "x" * 2**20, "--config {}", "has more than 1,048,576 bytes"),
     ("epochs = 1\nepochs = 2", "--config {}", "is not TOML ("),
-    ("epochs = true", "--epochs true", "should not be a truth value (in {})"),
-    ("hidden_size = false", "--hidden-size false", "should not be a truth value (in {})"),
-    ("learning_rate = true", "--learning-rate true", "should not be a truth value (in {})"),
-    ("seed = false", "--seed false", "should not be a truth value (in {})"),
-    ("max_chars = true", "--max-chars true", "should not be a truth value (in {})"),
-    ("prefix = true", "--prefix true", "should not be a truth value (in {})"),
-    ("sampling = true", "--sampling true", "should not be a truth value (in {})"),
-    ("corpus = true", "--corpus true", "should not be a truth value (in {})"),
+    ("epochs = true", "--epochs true", "should not be a boolean (in {})"),
+    ("hidden_size = false", "--hidden-size false", "should not be a boolean (in {})"),
+    ("learning_rate = true", "--learning-rate true", "should not be a boolean (in {})"),
+    ("seed = false", "--seed false", "should not be a boolean (in {})"),
+    ("max_chars = true", "--max-chars true", "should not be a boolean (in {})"),
+    ("prefix = true", "--prefix true", "should not be a boolean (in {})"),
+    ("sampling = true", "--sampling true", "should not be a boolean (in {})"),
+    ("corpus = true", "--corpus true", "should not be a boolean (in {})"),
     ("learning_rate = nan", "--learning-rate NaN", "(in {})"),
     ("max_norm = -inf", "--max-norm -Infinity", "(in {})"),
     ("epochs = 2.5", "--epochs 2.5", "valid integer"),

@@ -10,7 +10,7 @@ import pytest
 from lstm_dist.cluster import devices
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.data.corpus import Vocabulary
-from lstm_dist.train.config import parse_config
+from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.preflight import inspect_run, require_agreement
 from lstm_dist.train.setup import Job, set_up
 

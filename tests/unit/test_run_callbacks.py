@@ -14,7 +14,7 @@ from lstm_dist.run.run_log import RunLog
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.callbacks import Progress
-from lstm_dist.train.config import parse_config
+from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.run_callbacks import RunCallbacks
 from lstm_dist.train.session import Session
 from lstm_dist.train.setup import Job

@@ -15,8 +15,10 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.run import run_log
-from lstm_dist.run.run_log import RUN_FILES, EpochMetrics, RootLog, RunLog, draw_perplexity
+from lstm_dist.run import console, run_log
+from lstm_dist.run.epoch_metrics import EpochMetrics
+from lstm_dist.run.plot import draw_perplexity
+from lstm_dist.run.run_log import RUN_FILES, RootLog, RunLog
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +68,7 @@ def root_log(run_dir: Path, overwrite: bool = False, epochs: int = 100) -> Itera
 
 def test_a_run_is_not_overwritten_unasked(held: Path):
     before = contents(held)
-    with pytest.raises(UserError, match=f"--run-dir {re.escape(str(held))}: holds a run already; .* --overwrite"):
+    with pytest.raises(UserError, match=f"--run-dir {re.escape(str(held))}: already holds a run; .* --overwrite"):
         RootLog(held, overwrite=False)
     assert contents(held) == before
 
@@ -77,7 +79,7 @@ def test_a_run_is_not_overwritten_unasked(held: Path):
 def test_any_one_file_of_a_run_is_a_run(tmp_path: Path, name: str):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / name).write_text("old")
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         RootLog(tmp_path, overwrite=False)
     assert contents(tmp_path) == {name: b"old"}
 
@@ -164,7 +166,7 @@ def test_a_resumed_run_goes_on_without_a_gap_or_a_repeated_row(tmp_path: Path):
 
 
 def test_output_that_nobody_reads_does_not_hold_the_run_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_log, "_READER_PATIENCE", 0.2)
+    monkeypatch.setattr(console, "_READER_PATIENCE", 0.2)
     reader, writer = os.pipe()
     with open(writer, "w", encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stdout", stream)
@@ -174,7 +176,7 @@ def test_output_that_nobody_reads_does_not_hold_the_run_up(tmp_path: Path, monke
     os.close(reader)
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
     assert sum("x" in line for line in lines) == 2000
-    assert lines.count("nobody reads the output any more: this file goes on alone") == 1
+    assert lines.count("the output is no longer read: all further lines are in this file only") == 1
 
 
 def test_a_terminal_that_was_closed_is_written_to_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -186,7 +188,11 @@ def test_a_terminal_that_was_closed_is_written_to_no_more(tmp_path: Path, monkey
         log.say("then on")
         monkeypatch.undo()
     lines = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8").splitlines()
-    assert lines[:3] == ["is anybody there?", "nobody reads the output any more: this file goes on alone", "then on"]
+    assert lines[:3] == [
+        "is anybody there?",
+        "the output is no longer read: all further lines are in this file only",
+        "then on",
+    ]
 
 
 def test_output_to_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -202,7 +208,7 @@ def test_a_full_disk_is_one_line(tmp_path: Path):
     with root_log(tmp_path) as log:
         kept, log._metrics = log._metrics, open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: SIM115
         with pytest.raises(
-            UserError, match="/dev/full: cannot be written .No space left on device.; make room"
+            UserError, match="/dev/full: cannot be written .No space left on device.; free some space"
         ) as error:
             log.epoch(metrics(2), show=False)
         assert error.value.status == ExitStatus.CANNOT_WRITE

@@ -13,10 +13,10 @@ TREES: Dict[Path, ast.Module] = {p: ast.parse(p.read_text(encoding="utf-8"), str
 # From the lowest floor to the highest; a package imports from itself and from those below. Those of one floor do not
 # import each other.
 FLOORS = (
-    {"errors", "cli", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"}, {"train"}, {"experiments"},
-    {"scaling", "sweep", "bench"}, {"programs"},
+    {"errors", "cli", "options", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"}, {"train"},
+    {"experiments"}, {"scaling", "sweep", "bench"}, {"programs"},
 )  # fmt: skip
-ALONE = {"errors", "cli", "files", "rng"}  # modules beside the packages
+ALONE = {"errors", "cli", "options", "files", "rng"}  # modules beside the packages
 PURE = (
     "data.batching", "data.corpus", "data.text_chunks", "data.token_dataset", "model.lstm", "model.parameters", "rng",
     "model.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",
@@ -191,12 +191,12 @@ def test_programs_only_start_the_library(path: Path):
         assert not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)), node
 
 
-LONGEST = 330  # lines of a module, but for those named here with the reason
+LONGEST = 300  # lines of a module, but for those named here with the reason
 LONGER = {
-    "lstm_dist/run/run_log.py": 400,  # a log, its terminal and its picture; each of the three is short
-    "lstm_dist/train/config.py": 500,  # one field, one flag and one line of help after another
-    "lstm_dist/train/trainer.py": 350,
+    "lstm_dist/train/config.py": 350,  # one field, one flag and one line of help after another
     "lstm_dist/programs/doctor.py": 370,  # one check after another
+    "lstm_dist/programs/supervise.py": 320,
+    "lstm_dist/cluster/cpu_affinity.py": 320,
     "lstm_dist/scaling/tables.py": 350,  # one table after another
 }
 
