@@ -117,14 +117,15 @@ class Group(ABC):
         """
         ranks = self.allgather_object([socket.gethostname(), dict(facts)], what)
         (first_host, first), *_ = ranks
-        differences = []
-        for rank, (host, other) in enumerate(ranks):
-            keys = [key for key in {**first, **other} if first.get(key) != other.get(key)]
-            if keys:
-                shown = ", ".join(f"{key} ({_short(other.get(key))}, not {_short(first.get(key))})" for key in keys)
-                differences.append(f"rank {rank} on {host} has another {shown}")
+        differences = [
+            f"rank {rank} ({host}) has {key} {_short(other.get(key))}, "
+            f"rank 0 ({first_host}) has {_short(first.get(key))}"
+            for rank, (host, other) in enumerate(ranks)
+            for key in {**first, **other}
+            if first.get(key) != other.get(key)
+        ]
         if differences:
-            raise CollectiveError(f"{what}: {'; '.join(differences)}, unlike rank 0 on {first_host}: {advice}", status)
+            raise CollectiveError(f"{what}: ranks differ: {'; '.join(differences)}: {advice}", status)
 
     def __enter__(self: G) -> G:
         return self
@@ -168,8 +169,8 @@ def refuse_without_pmix(launch: Launch) -> None:
     if launch.name == "srun" and launch.size > 1 and "PMIX_RANK" not in os.environ:
         _refuse(
             launch,
-            f"srun started {launch.size} tasks without PMIx, and each would believe to be alone: use srun --mpi=pmix; "
-            "srun --mpi=list shows what this Slurm has",
+            f"srun started {launch.size} tasks without PMIx, so each would run as a single-worker job: use "
+            "srun --mpi=pmix; srun --mpi=list shows what this Slurm supports",
         )
 
 
@@ -178,9 +179,9 @@ def refuse_split_world(launch: Launch, size: int) -> None:
     if launch.name != "none" and launch.size != size:
         _refuse(
             launch,
-            f"{launch.name} started {launch.size} processes but each of them finds a world of {size}: the launcher and "
-            "Horovod speak different MPIs; use horovodrun, the mpirun that Horovod was built with, or srun --mpi=pmix; "
-            "run launch/doctor.py under the same launcher",
+            f"{launch.name} started {launch.size} processes, but each finds a world of {size}: the launcher and "
+            "Horovod use different MPI libraries; use horovodrun, the mpirun that Horovod was built with, or "
+            "srun --mpi=pmix; run launch/doctor.py under the same launcher",
         )
 
 
@@ -195,5 +196,5 @@ def _refuse(launch: Launch, message: str) -> NoReturn:
 def _short(value: Optional[str]) -> str:
     """Return the value, or the beginning of a long one, so that it fits on a line."""
     if value is None:
-        return "nothing"
+        return "none"
     return value if len(value) <= 40 else value[:12] + "..."

@@ -95,7 +95,7 @@ def unpack(data: bytes, name: str, needs_digest: bool = True) -> Checkpoint:
         version, signed = metadata.pop("format", None), metadata.pop("sha256", None)
         facts = {k: json.loads(v) for k, v in metadata.items()} if signed else {}
     except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, struct.error, RecursionError) as error:
-        raise DamagedError(f"{name}: is not a whole .safetensors file ({error})", ExitStatus.BAD_DATA) from None
+        raise DamagedError(f"{name}: is not an intact .safetensors file ({error})", ExitStatus.BAD_DATA) from None
     if signed and version != str(FORMAT):
         raise UserError(
             f"{name}: has format {version}, this program reads {FORMAT}: use the version that wrote it",
@@ -146,11 +146,11 @@ def _verify(data: bytes, header: bytes, needed: bool) -> None:
     found = _DIGEST.search(header)
     if found is None:
         if needed:
-            raise ValueError("it carries no hash")
+            raise ValueError("it has no hash")
         return
     start = 8 + found.start(1)
     whole = hashlib.sha256(data[:start])
     whole.update(b"0" * 64)
     whole.update(data[start + 64 :])
     if whole.hexdigest().encode() != found[1]:
-        raise ValueError("its bytes are not those that were written")
+        raise ValueError("its content does not match its hash")

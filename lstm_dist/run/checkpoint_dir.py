@@ -43,9 +43,7 @@ class CheckpointDir:
             UserError: if it does not exist.
         """
         if not self.folder.is_dir():
-            raise UserError(
-                f"--run-dir {self.folder.parent}: holds no run that --resume could go on with", ExitStatus.NO_INPUT
-            )
+            raise UserError(f"--run-dir {self.folder.parent}: has no run to resume", ExitStatus.NO_INPUT)
         return self.folder
 
     def paths(self) -> List[Path]:
@@ -105,8 +103,8 @@ class CheckpointDir:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise UserError(
-                f"{path}: cannot be written, {len(data) / 1e6:.1f} MB are needed ({error.strerror}); the checkpoints "
-                "before it are as they were",
+                f"{path}: cannot be written, {len(data) / 1e6:.1f} MB are needed ({error.strerror}); earlier "
+                "checkpoints are unchanged",
                 ExitStatus.CANNOT_WRITE,
             ) from None
         return path
@@ -125,19 +123,19 @@ class CheckpointDir:
             reasons.append(reason)
         if self.paths():  # unreadable ones remain; damaged ones were set aside
             raise UserError(
-                f"--resume: no checkpoint can be read: {', '.join(reasons)}; mend that, or start again with another "
+                f"--resume: no checkpoint can be read: {', '.join(reasons)}; fix that, or start a new run in another "
                 "--run-dir",
                 ExitStatus.NO_INPUT,
             )
         bad = [*reasons, *(p.name for p in sorted(self.folder.glob(f"*{CORRUPT}")) if not reasons)]
         if bad:
             raise UserError(
-                f"--resume: no whole checkpoint is left in {self.folder}: {', '.join(bad)}; start again with another "
-                "--run-dir",
+                f"--resume: no intact checkpoint is left in {self.folder}: {', '.join(bad)}; start a new run in "
+                "another --run-dir",
                 ExitStatus.BAD_DATA,
             )
         raise UserError(
-            f"--resume: there is no checkpoint in {self.folder}; name the --run-dir of a run that has begun",
+            f"--resume: there is no checkpoint in {self.folder}; use the --run-dir of a run that has started",
             ExitStatus.NO_INPUT,
         )
 

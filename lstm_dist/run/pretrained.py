@@ -54,7 +54,7 @@ def find_checkpoint(source: Path) -> Path:
     paths = CheckpointDir(source / "checkpoints").paths()
     if not paths:
         raise UserError(
-            f"{SOURCE} {source}: there is no checkpoint in it; give a run of jobs/train.py, or a file",
+            f"{SOURCE} {source}: has no checkpoint; give a run of jobs/train.py, or a file",
             ExitStatus.NO_INPUT,
         )
     return paths[0]

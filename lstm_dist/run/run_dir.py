@@ -29,7 +29,8 @@ def new_run_dir() -> Path:
             continue
         except OSError as error:
             raise UserError(
-                f"{path}: cannot be made ({error.strerror}); give a folder with --run-dir", ExitStatus.CANNOT_CREATE
+                f"{path}: cannot be created ({error.strerror}); name a directory with --run-dir",
+                ExitStatus.CANNOT_CREATE,
             ) from None
         break
     return path

@@ -102,7 +102,7 @@ def describe_failure(run_dir: Path, lost: str = "") -> str:
         return cause.describe()
     if not lost and status.get("state") not in ("running", "failed"):
         return ""
-    return f"{lost or _silent_ranks(run_dir)} ended without a word after step {status['step']} or later"
+    return f"{lost or _silent_ranks(run_dir)} exited without reporting an error (at step {status['step']} or later)"
 
 
 def _silent_ranks(run_dir: Path) -> str:

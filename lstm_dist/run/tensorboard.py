@@ -17,7 +17,7 @@ def require_writer() -> None:
         import tensorboardX  # noqa: F401
     except ImportError:
         raise UserError(
-            "--tensorboard: its writer is not installed: say .venv/bin/pip install -e '.[tensorboard]'",
+            "--tensorboard: its writer is not installed: run .venv/bin/pip install -e '.[tensorboard]'",
             ExitStatus.NO_INPUT,
         ) from None
 

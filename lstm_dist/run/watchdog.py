@@ -79,14 +79,14 @@ class Watchdog:
             before, looked = looked, time.monotonic()
             still = looked - self._last
             if self._phase == "start" and self._owner.has_ended():  # nothing else checks while connecting
-                print_error(f"a worker on {socket.gethostname()} ends, as horovodrun has ended")
+                print_error(f"a worker on {socket.gethostname()} exits because horovodrun has ended")
                 os._exit(ExitStatus.PEER_LOST)
             if still > self._allowed():
                 self._report_stall(still, frozen=looked - before > self._allowed() / 2)
 
     def _report_stall(self, seconds: float, frozen: bool) -> None:
         waits = not frozen and _waits_for_others(sys._current_frames().get(self._watched or 0))
-        where = "waits for its device or another rank" if waits else "is stuck in its own code"
+        where = "is waiting for its device or another rank" if waits else "is stuck in its own code"
         if frozen:
             where = "was suspended (SIGSTOP, a sleeping machine), or a thread of it held the GIL"
         message = f"no {self._phase} for {seconds:.0f} s (--stall-timeout {self._limit:g}): it {where}"

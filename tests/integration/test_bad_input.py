@@ -160,7 +160,7 @@ def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weight
     )
     path = tmp_path / "a.safetensors"
     path.write_bytes(weights.read_bytes()[:-1])
-    assert refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not a whole .safetensors file (")
+    assert refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not an intact .safetensors file (")
     swapped = "".join(chr(0x4E00 + k) for k in range(len(load_file(str(weights))["b_y"])))  # as many, but others
     path.write_bytes(save(load_file(str(weights)), {"vocabulary": swapped}))
     assert "was trained on other characters" in refusal(corpus, f"--init={path}")
@@ -240,7 +240,7 @@ BAD: Dict[str, "tuple[str, Optional[Callable[[Path], object]], str]"] = {
     ),
     "value": ("--epochs=0", None, r"--epochs 0: should be greater than or equal to 1"),
     "flag": ("--epoch=1", None, r"--epoch: no such flag, did you mean --epochs\?; --help lists them all"),
-    "init": ("--init={0}", lambda path: path.write_bytes(struct.pack("<Q", 99)), r"--init {0}: is not a whole .*"),
+    "init": ("--init={0}", lambda path: path.write_bytes(struct.pack("<Q", 99)), r"--init {0}: is not an intact .*"),
     "prefix": ("--prefix=☃", None, r"--prefix ☃: '☃' does not occur in .*"),
     "escape": (
         "--sampling=\x1b[2J\n",

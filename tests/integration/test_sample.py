@@ -124,10 +124,10 @@ def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
     assert "no such file" in refusal()
     assert "no such file" in refusal("a" * 3000)
     assert refusal(tmp_path) == (
-        f"RUN_DIR_OR_CHECKPOINT {tmp_path}: there is no checkpoint in it; give a run of jobs/train.py, or a file"
+        f"RUN_DIR_OR_CHECKPOINT {tmp_path}: has no checkpoint; give a run of jobs/train.py, or a file"
     )
     path.write_bytes(b"PK\3\4 no safetensors")
-    assert "is not a whole .safetensors file" in refusal()
+    assert "is not an intact .safetensors file" in refusal()
     save_file(weights, str(path))
     assert "holds no vocabulary; give a file that jobs/train.py wrote" in refusal()
     save_file(weights, str(path), {"vocabulary": "abc"})

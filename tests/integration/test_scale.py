@@ -102,7 +102,7 @@ def test_a_sweep_that_is_killed_goes_on_and_a_job_that_dies_is_a_row(song_file: 
     assert done.returncode == 1, done.stderr
     row = rows(out)["strong-n002-r1"]
     assert (row["state"], row["status"], row["epochs"]) == ("failed", 76, [])
-    assert "ended without a word" in row["message"]
+    assert "exited without reporting an error" in row["message"]
     assert f"strong-n002-r1: failed with 76: {row['message']}" in done.stderr
     done = scale(*flags, "--retry-failed", trained=trained)
     assert done.returncode == 0, done.stderr

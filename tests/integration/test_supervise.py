@@ -173,8 +173,8 @@ def test_a_lost_worker_is_told_with_the_command_that_goes_on(machine: Machine) -
     assert result.returncode == 76
     assert len(made) == 1
     assert result.stderr == (
-        "error: rank 1 on there ended without a word after step 30 or later; go on from step 30 with: launch/local.sh "
-        f"-n 2 --gloo --resume --run-dir {machine.run_dir}\n"
+        "error: rank 1 on there exited without reporting an error (at step 30 or later); go on from step 30 with: "
+        f"launch/local.sh -n 2 --gloo --resume --run-dir {machine.run_dir}\n"
     )
 
 
@@ -191,7 +191,9 @@ def test_what_a_restart_can_cure_is_started_again(machine: Machine, kind: str) -
     assert made[0].endswith(f"--overwrite --run-dir={machine.run_dir}")
     assert made[1].endswith(f"--run-dir={machine.run_dir} --auto-resume")
     assert "; starting again from step 5 (1 of 1)\n" in result.stderr
-    assert ("error: horovodrun (SIGKILL) ended without a word after step 5" in result.stderr) == (kind == "killed")
+    assert ("error: horovodrun (SIGKILL) exited without reporting an error (at step 5" in result.stderr) == (
+        kind == "killed"
+    )
 
 
 LOST = "echo 'Traceback (most recent call last):\nExit code: {}' >&2; exit 1"

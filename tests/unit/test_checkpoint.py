@@ -71,23 +71,23 @@ def test_every_truncation_is_refused(path: Path):
     data = path.read_bytes()
     for length in [*range(0, len(data), 7), len(data) - 1]:
         path.write_bytes(data[:length])
-        assert "is not a whole .safetensors file (" in refusal(path)
+        assert "is not an intact .safetensors file (" in refusal(path)
     path.write_bytes(data + b"\0")
-    assert "is not a whole .safetensors file (" in refusal(path)
+    assert "is not an intact .safetensors file (" in refusal(path)
 
 
 def test_a_flipped_bit_anywhere_is_refused(path: Path):
     data = path.read_bytes()
     unpack(data, "x")
     for k in range(len(data)):
-        with pytest.raises(UserError, match="is not a whole"):
+        with pytest.raises(UserError, match="is not an intact"):
             unpack(data[:k] + bytes([data[k] ^ 1 << k % 8]) + data[k + 1 :], "x")
 
 
 def test_without_its_hash_it_is_only_good_for_its_weights(path: Path):
     path.write_bytes(save(parameters(), {"vocabulary": VOCABULARY.characters, "progress": "{"}))
     assert load_checkpoint(path, "--init").facts == {}
-    with pytest.raises(UserError, match="it carries no hash"):
+    with pytest.raises(UserError, match="it has no hash"):
         unpack(path.read_bytes(), "x")
 
 
@@ -131,4 +131,4 @@ def test_what_is_no_checkpoint_gets_one_line(tmp_path: Path):
         struct.pack("<Q", len(enormous)) + enormous + bytes(4),
     ):
         path.write_bytes(content)
-        assert "is not a whole .safetensors file (" in refusal(path)
+        assert "is not an intact .safetensors file (" in refusal(path)

@@ -391,6 +391,6 @@ def test_without_the_writer_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.
         pass
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    with pytest.raises(UserError, match="^--tensorboard: its writer is not installed: say "):
+    with pytest.raises(UserError, match="^--tensorboard: its writer is not installed: run "):
         RootLog(next(path.parent for path in before if path.name == "metrics.jsonl"), overwrite=True, with_events=True)
     assert sorted(tmp_path.rglob("*")) == before

@@ -80,11 +80,14 @@ def test_status_is_replaced_whole(run_dir: Path):
 def test_who_ended_without_a_word_is_named(run_dir: Path):
     assert describe_failure(run_dir) == ""
     write_status(run_dir, "running", step=30)
-    assert describe_failure(run_dir) == "a rank ended without a word after step 30 or later"
+    assert describe_failure(run_dir) == "a rank exited without reporting an error (at step 30 or later)"
     (run_dir / "run.json").write_text(json.dumps({"ranks": [{"host": "n1"}, {"host": "n1"}, {"host": "n2"}]}))
-    assert describe_failure(run_dir) == "all 3 ranks ended without a word after step 30 or later"
+    assert describe_failure(run_dir) == "all 3 ranks exited without reporting an error (at step 30 or later)"
     record_failure(run_dir, 0, 40, int(ExitStatus.PEER_LOST), "MXNetError", "shut down")
-    assert describe_failure(run_dir) == "rank 1 on n1, rank 2 on n2 ended without a word after step 30 or later"
+    assert (
+        describe_failure(run_dir)
+        == "rank 1 on n1, rank 2 on n2 exited without reporting an error (at step 30 or later)"
+    )
     record_failure(run_dir, 2, 41, int(ExitStatus.INTERNAL), "Error", "the cat")
     assert describe_failure(run_dir).endswith(", after step 41: the cat")
     clear_failures(run_dir)

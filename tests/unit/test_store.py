@@ -90,7 +90,7 @@ def test_none_left_is_an_error_that_lists_them(store: CheckpointDir):
     store.commit(1, data(1))
     store.paths()[0].write_bytes(b"\x80\x04pickle")
     for _ in range(2):  # also when they have been set aside before
-        with pytest.raises(UserError, match=r"no whole checkpoint is left .*step-000000001") as bad:
+        with pytest.raises(UserError, match=r"no intact checkpoint is left .*step-000000001") as bad:
             store.newest()
         assert bad.value.status == ExitStatus.BAD_DATA
 

@@ -45,7 +45,7 @@ def watched(tmp_path: Path, kind: str) -> Tuple[int, float, str, list]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "code", "words"), [("hang", 70, "is stuck in its own code"), ("wait", 76, "waits for")]
+    ("kind", "code", "words"), [("hang", 70, "is stuck in its own code"), ("wait", 76, "is waiting for")]
 )
 def test_no_beat_is_the_end(tmp_path: Path, kind: str, code: int, words: str):
     status, seconds, stderr, (message, left) = watched(tmp_path, kind)

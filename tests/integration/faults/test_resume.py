@@ -98,7 +98,7 @@ def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_
     train([], whole, *flags)
     train([], longer, *flags, "--epochs=3")
     before = newest(longer).read_bytes()
-    assert "all 3 epochs are done: go on with more --epochs\n" in train([], longer, "--resume")
+    assert "all 3 epochs are done: train longer with more --epochs\n" in train([], longer, "--resume")
     assert newest(longer).read_bytes() == before
     assert json.loads((longer / "status.json").read_text())["step"] == 3 * 29
     for change, words in (
@@ -127,7 +127,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_never_none(song_file: Path, tm
     data[len(data) // 2] ^= 1
     second.write_bytes(bytes(data))
     said = train([], run_dir, "--resume", f"--epochs={EPOCHS}")
-    assert f"{third.name}: is not a whole .safetensors file" in said
+    assert f"{third.name}: is not an intact .safetensors file" in said
     assert f"set aside as {second.name}.corrupt" in said
     assert f"resumed after step {2 * 29}, in epoch 3\n" in said
     same_bits(whole, run_dir)
@@ -135,11 +135,11 @@ def test_the_newest_whole_checkpoint_is_taken_and_never_none(song_file: Path, tm
         path.write_bytes(b"\x80\x04\x95pickle")
     rows_before = (run_dir / "metrics.jsonl").read_bytes()
     said = train([], run_dir, "--resume", "--epochs=9", status=65)
-    assert "no whole checkpoint is left" in said
+    assert "no intact checkpoint is left" in said
     assert said.count("\n") == 1
     assert (run_dir / "metrics.jsonl").read_bytes() == rows_before
     said = train([], tmp_path / "absent", "--resume", status=66)
-    assert "absent: holds no run that --resume could go on with\n" in said
+    assert "absent: has no run to resume\n" in said
     assert not (tmp_path / "absent").exists()
 
 

@@ -28,7 +28,7 @@ def stopped_step(run_dir: Path, reason: str) -> int:
     assert (status["state"], status["reason"]) == ("stopped", reason)
     assert newest(run_dir).name == f"step-{status['step']:09d}.safetensors"
     log = (run_dir / "log.txt").read_text(encoding="utf-8")
-    assert re.search(rf"\nstopped by {reason} on rank \d after step {status['step']}; go on with --resume", log)
+    assert re.search(rf"\nstopped by {reason} on rank \d after step {status['step']}; continue with --resume", log)
     assert log.count("\ncommitted ") == 2  # before the first step, and this
     assert not list((run_dir / "errors").iterdir())
     return int(status["step"])
@@ -142,6 +142,7 @@ def test_a_lost_worker_is_replaced(song_file, tmp_path):
     assert done.returncode == 0, done.stderr
     for number in (1, 2):
         assert re.search(
-            rf"error: .*ended without a word.*; starting again from step 1450 \({number} of 2\)\n", done.stderr
+            rf"error: .*exited without reporting an error.*; starting again from step 1450 \({number} of 2\)\n",
+            done.stderr,
         )
     same_bits(tmp_path / "whole", run_dir)

@@ -245,7 +245,9 @@ def test_a_host_that_is_cut_off_ends_the_job_which_goes_on_later(
     assert cut[1] - cut[0] < 5 + 60
     assert done.returncode == 76, done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
-    words = r"(rank 2 on node3|all 3 ranks|a rank) ended without a word after step \d+ or later; go on from"
+    words = (
+        r"(rank 2 on node3|all 3 ranks|a rank) exited without reporting an error \(at step \d+ or later\); go on from"
+    )
     assert re.match(rf"error: host node3: it cannot be reached over ssh \(.*\); {words}", last), done.stderr
     assert f"with: launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --{controller} --resume" in last
     step = int(newest(run_dir).stem.split("-")[1])

@@ -233,7 +233,9 @@ def test_a_task_that_is_killed_ends_the_job_and_is_named(cluster: Cluster, refer
     assert ended.status not in (0, 75)
     first, *_ = re.findall(r"^srun: error: (.*)$", ended.log, re.MULTILINE)
     assert first == "node2: task 1: Killed"
-    assert re.search(r"\nall 2 ranks ended without a word after step \d+ or later\n$", ended.log), ended.log
+    assert re.search(
+        r"\nall 2 ranks exited without reporting an error \(at step \d+ or later\)\n$", ended.log
+    ), ended.log
     assert cluster.fact(job, "Restarts") == "0"
 
 
@@ -289,7 +291,9 @@ def test_tasks_of_an_srun_that_connects_nothing_say_so_once(cluster: Cluster, re
     said = cluster.slurm("sh", "-c", f"srun -N2 --mpi=none {command} 2>&1")
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, said
-    assert lines[0].startswith("error: srun started 2 tasks without PMIx, and each would believe to be alone: use srun")
+    assert lines[0].startswith(
+        "error: srun started 2 tasks without PMIx, so each would run as a single-worker job: use srun"
+    )
     assert not (tmp_path / "run").exists()
 
 
