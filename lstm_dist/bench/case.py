@@ -1,4 +1,4 @@
-"""The sizes of one benchmark case, and its text and weights."""
+"""The sizes of one benchmark case, and its text."""
 
 from typing import Iterator, NamedTuple
 
@@ -10,7 +10,7 @@ _WINDOWS = 4  # number of windows before the text repeats
 
 
 class Case(NamedTuple):
-    """The sizes of the whole job, and its workers and threads."""
+    """The sizes of a job: streams and model of all workers together, number of workers, OpenMP threads per worker."""
 
     streams: int = 32
     seq_len: int = 35
@@ -25,12 +25,12 @@ class Case(NamedTuple):
         return self.streams * self.seq_len
 
     @property
-    def task(self) -> "Case":
-        """The same case with one worker and thread; equal tasks have equal loss and gradients."""
+    def on_one_worker(self) -> "Case":
+        """The same case with one worker and one thread, which has the same loss and gradients."""
         return self._replace(workers=1, threads=1)
 
     def windows(self, rank: int) -> Iterator[Window]:
-        """Yield a worker's part of consecutive windows of one seeded random text, endlessly."""
+        """Yield a worker's shard of the consecutive windows of a random text with a fixed seed, endlessly."""
         characters = self.streams * (_WINDOWS * self.seq_len + 1)
         tokens = np.random.default_rng(0).integers(0, self.vocab_size, characters).astype(np.int32)
         batches = ConsecutiveBatches(tokens, self.streams, self.seq_len, rank, self.workers)

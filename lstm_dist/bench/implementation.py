@@ -1,4 +1,4 @@
-"""Interface of all implementations: the same training step, model, initial weights and windows."""
+"""Interface of all implementations: the same training step, model, initial parameters and windows."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,18 +11,18 @@ from lstm_dist.data.batching import Window
 from lstm_dist.model.lstm import GATES
 
 LEARNING_RATE, MAX_NORM = 0.1, 5.0  # the D2L chapter's
-_STACKED = ("i", "f", "c", "o")  # the order of the gates in the fused weights of gluon.rnn.LSTM and torch.nn.LSTM
+_FUSED_GATES = ("i", "f", "c", "o")  # the order of the gates in the fused weights of gluon.rnn.LSTM and torch.nn.LSTM
 
 
-class Seat(NamedTuple):
-    """Arguments of one process of a worker pool.
+class WorkerAssignment(NamedTuple):
+    """The share of one worker process in a benchmark case.
 
     Attributes:
-        case: of the whole pool.
-        streams: of this process.
-        rank: of this process.
+        case: the sizes of all workers together.
+        streams: number of streams of this worker.
+        rank: rank of this worker.
         parameters: the 14 initial parameters under the D2L chapter's names.
-        folder: of the pool; contains only the benchmark's own files.
+        folder: folder of the worker pool; contains only the benchmark's own files.
     """
 
     case: Case
@@ -32,18 +32,18 @@ class Seat(NamedTuple):
     folder: Path
 
 
-class Contestant(ABC):
-    """One implementation of the step, with its own parameters and state."""
+class Implementation(ABC):
+    """One implementation of the training step, with its own parameters and state."""
 
     @abstractmethod
-    def __init__(self, seat: Seat) -> None: ...
+    def __init__(self, assignment: WorkerAssignment) -> None: ...
 
     @abstractmethod
     def backward(self, window: Window) -> Any:
         """Run forward and backward through the window, from the carried state; sum the gradients over all workers.
 
         Returns:
-            The loss in nats, summed over this process's characters; reading it may block until it is computed.
+            The loss in nats, summed over this worker's characters; reading it may block until it is computed.
         """
 
     @abstractmethod
@@ -63,25 +63,25 @@ class Contestant(ABC):
         self.backward(window)
         self.update()
 
-    def close(self) -> None:  # noqa: B027 - few have anything to leave
+    def close(self) -> None:  # noqa: B027 - most implementations have nothing to shut down
         """Shut down in coordination with the other workers."""
 
 
-def stacked(named: Dict[str, np.ndarray], kind: str) -> np.ndarray:
-    """Return the four blocks of `kind` ("W_x", "W_h" or "b_"), transposed and stacked as in gluon and torch."""
-    return np.concatenate([named[f"{kind}{gate}"].T for gate in _STACKED])
+def stack_gates(named: Dict[str, np.ndarray], kind: str) -> np.ndarray:
+    """Return the four blocks of `kind` ("W_x", "W_h" or "b_"), transposed and stacked as rows in the fused order."""
+    return np.concatenate([named[f"{kind}{gate}"].T for gate in _FUSED_GATES])
 
 
-def unstacked(blocks: np.ndarray, kind: str) -> Dict[str, np.ndarray]:
-    """Invert `stacked`."""
-    return {f"{kind}{gate}": block.T for gate, block in zip(_STACKED, np.split(blocks, len(_STACKED)))}
+def unstack_gates(rows: np.ndarray, kind: str) -> Dict[str, np.ndarray]:
+    """Invert `stack_gates`."""
+    return {f"{kind}{gate}": block.T for gate, block in zip(_FUSED_GATES, np.split(rows, len(_FUSED_GATES)))}
 
 
-def side_by_side(named: Dict[str, np.ndarray], kind: str) -> np.ndarray:
-    """Return the four blocks of `kind` as columns, in the D2L chapter's order."""
+def concat_gates(named: Dict[str, np.ndarray], kind: str) -> np.ndarray:
+    """Return the four blocks of `kind`, concatenated as columns in the order of GATES."""
     return np.concatenate([named[f"{kind}{gate}"] for gate in GATES], axis=-1)
 
 
-def apart(columns: np.ndarray, kind: str) -> Dict[str, np.ndarray]:
-    """Invert `side_by_side`."""
+def split_gates(columns: np.ndarray, kind: str) -> Dict[str, np.ndarray]:
+    """Invert `concat_gates`."""
     return {f"{kind}{gate}": block for gate, block in zip(GATES, np.split(columns, len(GATES), axis=-1))}

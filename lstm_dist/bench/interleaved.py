@@ -13,20 +13,20 @@ from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from lstm_dist.bench.case import Case
-from lstm_dist.bench.worker_pool import Entry, Team
+from lstm_dist.bench.worker_pool import Entry, WorkerPool
 from lstm_dist.errors import UserError
 from lstm_dist.model.parameters import initial_parameters
 
 _TURN_SECONDS = 0.4
-_TOLERANCE = 1e-4
+_TOLERANCE = 1e-4  # of the largest element of a gradient
 
 
 class Timing(NamedTuple):
     """Measurements of an entry.
 
     Attributes:
-        seconds: seconds per step of the slowest process, one value per turn.
-        resident_bytes: peak memory of any process, beyond its memory after importing its libraries.
+        seconds: seconds per step of the slowest worker, one value per turn.
+        resident_bytes: peak memory of any worker, beyond its memory after importing its libraries.
     """
 
     entry: Entry
@@ -48,17 +48,17 @@ class Timing(NamedTuple):
         """Median time per character of all workers together."""
         return 1e6 / self.chars_per_sec
 
-    def times_as_long_as(self, other: "Timing") -> float:
-        """Return the median over turns of the ratio of times per character, turn by turn."""
-        here = np.array(self.seconds) / self.entry.case.chars_per_step
-        there = np.array(other.seconds) / other.entry.case.chars_per_step
-        return float(np.median(here / there))
+    def time_ratio(self, other: "Timing") -> float:
+        """Return the time per character divided by that of `other` in the same turn, as the median over the turns."""
+        own = np.array(self.seconds) / self.entry.case.chars_per_step
+        others = np.array(other.seconds) / other.entry.case.chars_per_step
+        return float(np.median(own / others))
 
     def to_json(self) -> Dict[str, Any]:
-        """Return the entry, the derived numbers, and all turns."""
+        """Return the entry, the derived numbers, and the values of all turns."""
         low, median, high = self.quartiles_ms()
         return {
-            "contestant": self.entry.contestant,
+            "contestant": self.entry.implementation,  # the key is part of the format of --json files
             "controller": self.entry.controller if self.entry.case.workers > 1 else None,
             **self.entry.case._asdict(),
             "ms_per_step": {"lower_quartile": low, "median": median, "upper_quartile": high},
@@ -68,56 +68,66 @@ class Timing(NamedTuple):
         }
 
 
-def first_window(team: Team) -> Dict[str, np.ndarray]:
-    """Return the loss and gradients of the pool's first step, under "loss" and the D2L chapter's names."""
-    loss = sum(answer["loss"] for answer in team.ask("first"))
-    path = team.folder / "gradients.safetensors"
+@contextmanager
+def start_pools(entries: Sequence[Entry]) -> Iterator[List[WorkerPool]]:
+    """Start the worker pools, and check that all entries of equal sizes compute the same loss and gradients."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        pools: List[WorkerPool] = []
+        references: Dict[Case, Dict[str, np.ndarray]] = {}
+        for number, entry in enumerate(tqdm(entries, desc="starting", leave=False)):
+            pool_folder = folder / str(number)
+            pool_folder.mkdir()
+            case = entry.case
+            save_file(initial_parameters(case.vocab_size, case.hidden_size, 0), pool_folder / "initial.safetensors")
+            pools.append(stack.enter_context(WorkerPool(entry, pool_folder)))
+            results = first_step(pools[-1])
+            if results:
+                require_equal(entry, results, references.setdefault(case.on_one_worker, results))
+        yield pools
+
+
+def first_step(pool: WorkerPool) -> Dict[str, np.ndarray]:
+    """Run the pool's first step, and return the loss as "loss" and the gradients under the D2L chapter's names.
+
+    The result is empty for an implementation that has no gradients to compare.
+    """
+    loss = sum(reply["loss"] for reply in pool.call("first_step"))
+    path = pool.folder / "gradients.safetensors"
     return {"loss": np.array(loss), **load_file(path)} if path.exists() else {}
 
 
-def require_equal(entry: Entry, found: Dict[str, np.ndarray], reference: Dict[str, np.ndarray]) -> None:
+def require_equal(entry: Entry, results: Dict[str, np.ndarray], reference: Dict[str, np.ndarray]) -> None:
     """Check that an entry computes the same as the reference, so that timings are comparable.
 
     Raises:
         UserError: if the loss or a gradient differs by more than 1e-4 of its largest element.
     """
     for name, expected in reference.items():
-        difference = np.abs(found[name] - expected).max() / np.abs(expected).max()
+        difference = np.abs(results[name] - expected).max() / np.abs(expected).max()
         if not difference <= _TOLERANCE:
-            raise UserError(f"{entry.contestant}: computes another {name} than ours: {difference:.1e} apart")
+            what = name if name == "loss" else f"gradient of {name}"
+            raise UserError(
+                f"{entry.implementation}: the {what} of the first step differs by {difference:.1e} from that of the "
+                f"implementation measured first, more than {_TOLERANCE:g}; leave one of the two out with --only"
+            )
 
 
-@contextmanager
-def started(entries: Sequence[Entry]) -> Iterator[List[Team]]:
-    """Start the worker pools, and check that all with the same task agree."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        teams: List[Team] = []
-        references: Dict[Case, Dict[str, np.ndarray]] = {}
-        for number, entry in enumerate(tqdm(entries, desc="starting", leave=False)):
-            own = folder / str(number)
-            own.mkdir()
-            case = entry.case
-            save_file(initial_parameters(case.vocab_size, case.hidden_size, 0), own / "initial.safetensors")
-            teams.append(stack.enter_context(Team(entry, own)))
-            found = first_window(teams[-1])
-            if found:
-                require_equal(entry, found, references.setdefault(case.task, found))
-        yield teams
+def measure_in_turns(pools: Sequence[WorkerPool], turns: int, on_turn: Callable[[], object]) -> List[Timing]:
+    """Time all worker pools; call `on_turn` after each pool's turn.
 
+    A warm-up of three steps determines how many steps each pool runs in its turns.
+    """
 
-def take_turns(teams: Sequence[Team], turns: int, tick: Callable[[], object]) -> List[Timing]:
-    """Time all worker pools; call `tick` after each pool's turn. The first turn is a warm-up and is dropped."""
-
-    def seconds(team: Team, steps: int) -> float:
-        slowest: float = max(answer["seconds"] for answer in team.ask("steps", steps))
+    def seconds_per_step(pool: WorkerPool, steps: int) -> float:
+        slowest: float = max(reply["seconds"] for reply in pool.call("steps", steps))
         return slowest / steps
 
-    steps = [max(1, round(_TURN_SECONDS / seconds(team, 3))) for team in teams]
-    taken: List[List[float]] = [[] for _ in teams]
+    steps_per_turn = [max(1, round(_TURN_SECONDS / seconds_per_step(pool, 3))) for pool in pools]
+    seconds: List[List[float]] = [[] for _ in pools]
     for _ in range(turns):
-        for team, count, mine in zip(teams, steps, taken):
-            mine.append(seconds(team, count))
-            tick()
-    peaks = [max(answer["bytes"] for answer in team.ask("steps", 1)) for team in teams]
-    return [Timing(team.entry, mine, peak) for team, mine, peak in zip(teams, taken, peaks)]
+        for pool, steps, values in zip(pools, steps_per_turn, seconds):
+            values.append(seconds_per_step(pool, steps))
+            on_turn()
+    peaks = [max(reply["bytes"] for reply in pool.call("steps", 1)) for pool in pools]
+    return [Timing(pool.entry, values, peak) for pool, values, peak in zip(pools, seconds, peaks)]

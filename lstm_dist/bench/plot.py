@@ -1,4 +1,4 @@
-"""Plot the cost per character against size, one panel per size parameter."""
+"""Plot the time per character against the sizes of batch and model, one panel per size."""
 
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -17,23 +17,24 @@ _LABELS = {
 
 
 def of_sizes(timings: Sequence[Timing], base: Case, sizes: Mapping[str, Sequence[int]], path: Path) -> None:
-    """Write a PNG with one line per implementation; sizes that a panel does not vary are those of `base`."""
+    """Write a PNG with one line per implementation; the sizes not varied in a panel are those of `base`."""
     figure = Figure(figsize=(3.4 * len(sizes), 3.6), layout="constrained")
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
-    names = list(dict.fromkeys(timing.entry.contestant for timing in timings))
+    names = list(dict.fromkeys(timing.entry.implementation for timing in timings))
     for panel, size in zip(panels, sizes):
-        along = sorted({base, *(base._replace(**{size: value}) for value in sizes[size])})
+        cases = sorted({base, *(base._replace(**{size: value}) for value in sizes[size])})
         for name in names:
-            cost = {t.entry.case: t.microseconds_per_char for t in timings if t.entry.contestant == name}
-            points = [(getattr(case, size), cost[case]) for case in along if case in cost]
+            times = {t.entry.case: t.microseconds_per_char for t in timings if t.entry.implementation == name}
+            points = [(getattr(case, size), times[case]) for case in cases if case in times]
             panel.plot(*zip(*points), marker="o", label=name)
         panel.set(xlabel=_LABELS[size], xscale="log", yscale="log")
-        panel.set_xticks([getattr(case, size) for case in along], labels=[f"{getattr(c, size):,}" for c in along])
+        ticks = [getattr(case, size) for case in cases]
+        panel.set_xticks(ticks, labels=[f"{tick:,}" for tick in ticks])
         panel.minorticks_off()
         panel.margins(x=0.15)
         panel.grid(alpha=0.3)
-    panels[0].set_ylabel("time a character (µs), lower is better")
+    panels[0].set_ylabel("time per character (µs), lower is better")
     panels[0].legend()
-    rest = f"H={base.hidden_size}, V={base.vocab_size}, B={base.streams}, T={base.seq_len}"
-    figure.suptitle(f"A training step, {base.threads} thread(s); sizes not varied in a panel: {rest}")
+    fixed = f"H={base.hidden_size}, V={base.vocab_size}, B={base.streams}, T={base.seq_len}"
+    figure.suptitle(f"Training step with {base.threads} thread(s); sizes not varied in a panel: {fixed}")
     figure.savefig(path, dpi=110)

@@ -1,7 +1,7 @@
-"""A worker pool: the processes of one entry, which are stopped between turns and answer commands as JSON lines.
+"""A worker pool: the processes of one entry, which execute commands in their turn and are stopped between turns.
 
-Waiting pools are stopped with SIGSTOP: an idle Horovod over MPI polls its peers about a thousand times a second, which
-occupies a core and would slow down the running pool.
+Commands and replies are JSON lines on a socket. Waiting pools are stopped with SIGSTOP: an idle Horovod over MPI polls
+its peers about a thousand times a second, which occupies a core and would slow down the running pool.
 """
 
 import json
@@ -23,19 +23,19 @@ from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.errors import UserError
 
 _ROOT = Path(__file__).resolve().parents[2]
-_LIMIT = 1200.0  # seconds to wait for an answer: torch.compile of a long window takes minutes
+_TIMEOUT = 1200.0  # seconds to wait for a reply: torch.compile of a long window takes minutes
 
 
 class Entry(NamedTuple):
-    """An implementation and its case; `controller` is Horovod's, for more than one worker."""
+    """An implementation, by name, and its case; `controller` is Horovod's, for more than one worker."""
 
-    contestant: str
+    implementation: str
     case: Case
     controller: str = "mpi"
 
 
-class Team:
-    """One process, or one per worker of the case, started by horovodrun; leaving the context ends them.
+class WorkerPool:
+    """The worker processes of one entry; horovodrun starts them if there are several. Leaving the context ends them.
 
     Attributes:
         entry: what the processes compute.
@@ -46,7 +46,7 @@ class Team:
         self.entry = entry
         self.folder = folder
         self._log = folder / "output.txt"
-        self._members: List[IO[str]] = []
+        self._connections: List[IO[str]] = []
         self._pids: List[int] = []
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(folder / "socket"))
@@ -55,45 +55,47 @@ class Team:
             self._process = self._start()
             for _ in range(entry.case.workers):
                 self._accept(listener)
-        # A stopped pool cannot notice that this process died: the guard kills it when the guard's stdin closes.
-        guard = ["sh", "-c", 'read -r _; kill -KILL "$@"', "guard", *map(str, self._pids)]
-        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        # If this process dies, a stopped pool cannot notice it: the reaper kills the pool when its own stdin closes.
+        reaper = ["sh", "-c", 'read -r _; kill -KILL "$@"', "reaper", *map(str, self._pids)]
+        self._reaper = subprocess.Popen(
+            reaper, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
 
-    def ask(self, *command: Any) -> List[Dict[str, Any]]:
-        """Send a command to all processes and return their answers.
+    def call(self, *command: Any) -> List[Dict[str, Any]]:
+        """Send a command to all workers, and return their replies.
 
         Raises:
-            UserError: if one has ended (with its last error message) or takes too long.
+            UserError: if a worker has exited, with its last error message, or does not reply in time.
         """
         self._signal(signal.SIGCONT)
         try:
-            for member in self._members:
-                member.write(json.dumps(command) + "\n")
-                member.flush()
-            answers = [json.loads(member.readline()) for member in self._members]
+            for connection in self._connections:
+                connection.write(json.dumps(command) + "\n")
+                connection.flush()
+            replies = [json.loads(connection.readline()) for connection in self._connections]
         except (OSError, json.JSONDecodeError):
             raise self._failure() from None
         self._signal(signal.SIGSTOP)
-        return answers
+        return replies
 
-    def __enter__(self) -> "Team":
+    def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
         self._signal(signal.SIGCONT)
-        for member in self._members:
+        for connection in self._connections:
             with suppress(OSError):
-                member.close()
+                connection.close()
         try:
             self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._signal(signal.SIGKILL)
             self._process.wait()
-        self._guard.kill()
-        self._guard.communicate()
+        self._reaper.kill()
+        self._reaper.communicate()
 
     def _signal(self, number: signal.Signals) -> None:
         for pid in self._pids:
@@ -109,7 +111,7 @@ class Team:
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(case.threads),
-            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_LIMIT)),  # stopped processes must not time out
+            "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_TIMEOUT)),  # stopped processes must not time out
             "PYTHONPATH": str(_ROOT),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         }
@@ -121,16 +123,16 @@ class Team:
             )
 
     def _accept(self, listener: socket.socket) -> None:
-        """Accept the next process's connection."""
-        deadline = time.monotonic() + _LIMIT
+        """Accept the connection of the next worker."""
+        deadline = time.monotonic() + _TIMEOUT
         while time.monotonic() < deadline and self._process.poll() is None:
             with suppress(socket.timeout):
                 connection, _ = listener.accept()
-                connection.settimeout(_LIMIT)
+                connection.settimeout(_TIMEOUT)
                 pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
                 self._pids.append(pid)
                 with connection:  # the file object keeps it open
-                    self._members.append(connection.makefile("rw", encoding="utf-8"))
+                    self._connections.append(connection.makefile("rw", encoding="utf-8"))
                 return
         raise self._failure()
 
@@ -140,5 +142,9 @@ class Team:
         self._process.kill()
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         # Launchers print more lines after a Python error.
-        said = [line for line in lines if re.search(r"\w+Error\b", line)] or lines
-        return UserError(f"{self.entry.contestant}: ended early or gave no answer: {said[-1] if said else 'no word'}")
+        errors = [line for line in lines if re.search(r"\w+Error\b", line)] or lines
+        last = errors[-1] if errors else "none"
+        return UserError(
+            f"{self.entry.implementation}: a worker exited early or did not reply within {_TIMEOUT:.0f} s; "
+            f"use --only to leave this implementation out; last output of its workers: {last}"
+        )

@@ -1,4 +1,4 @@
-"""jobs/bench.py with a small model: everybody takes part, nobody computes less, and what is asked for is written."""
+"""jobs/bench.py with a small model: every implementation runs and computes the same, and all results are written."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ def bench(*arguments: str, timeout: float = 240) -> "subprocess.CompletedProcess
 
 
 @pytest.mark.slow
-def test_everybody_of_mxnet(tmp_path: Path):
+def test_implementations_in_mxnet(tmp_path: Path):
     done = bench(*SMALL, "--only", ",".join(OURS_AND_MXNET), "--json", str(tmp_path / "b.json"))
     assert done.returncode == 0, done.stderr
     for name in OURS_AND_MXNET:
@@ -52,8 +52,16 @@ def test_guards():
 
 
 @pytest.mark.slow
+def test_profile():
+    done = bench(*SMALL, "--profile")
+    assert done.returncode == 0, done.stderr
+    header = [cell.strip() for cell in done.stdout.splitlines()[1].split("|")[1:-1]]
+    assert header == ["operator", "calls per step", "ms per step"]
+
+
+@pytest.mark.slow
 @needs_torch
-def test_everybody_of_torch():
+def test_implementations_in_pytorch():
     names = ["ours", "torch-lstm", "torch-cell", "torch-compiled"]
     done = bench(*SMALL, "--only", ",".join(names))
     assert done.returncode == 0, done.stderr
@@ -62,32 +70,32 @@ def test_everybody_of_torch():
 
 
 @pytest.mark.slow
-def test_two_workers(tmp_path: Path):
-    # Agreement is part of it: strong scaling's gradients are compared with those of one worker.
+def test_scaling_to_two_workers(tmp_path: Path):
+    # The program itself compares the gradients of strong scaling with those of one worker.
     done = bench(*SMALL, "--workers=2", "--json", str(tmp_path / "b.json"))
     assert done.returncode == 0, done.stderr
     timings = json.loads((tmp_path / "b.json").read_text())["timings"]
     found = {(t["contestant"], t["workers"], t["streams"], t["controller"]) for t in timings}
     expected = {("ours", 1, 4, None)}
     for streams in (8, 4):
-        kinds = ("ours", "ours, mute", "ours, timed")
-        expected |= {*((kind, 2, streams, "mpi") for kind in kinds), ("ours", 2, streams, "gloo")}
+        variants = ("ours", "ours, without exchange", "ours, timed")
+        expected |= {*((variant, 2, streams, "mpi") for variant in variants), ("ours", 2, streams, "gloo")}
         expected |= {("torch-ddp", 2, streams, "gloo")} if HAS_TORCH else set()
     assert found >= expected
 
 
 @pytest.mark.slow
-def test_training_on_a_large_corpus_is_measured_beside_a_song():
+def test_training_on_a_large_corpus_is_compared_with_the_packaged_songs():
     done = bench(*SMALL, "--large=2", "--turns=1", "--seconds=5")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[1:]]
-    assert rows[0] == ["sampling", "steps/s, song", "large", "times", "begins later by, s"]
+    assert rows[0] == ["sampling", "steps/s, songs", "steps/s, large", "large / songs", "startup delay, s"]
     assert [row[0] for row in rows[2:]] == ["consecutive", "random"]
-    for _, song, large, times, _ in rows[2:]:
-        assert float(times.split()[0]) == pytest.approx(float(large) / float(song), rel=0.05)
+    for _, songs, large, ratio, _ in rows[2:]:
+        assert float(ratio.split()[0]) == pytest.approx(float(large) / float(songs), rel=0.05)
 
 
-def test_sizes_are_drawn(tmp_path: Path):
+def test_sizes_are_tabulated_and_plotted(tmp_path: Path):
     from lstm_dist.bench import plot, table
     from lstm_dist.bench.case import Case
     from lstm_dist.bench.interleaved import Timing
@@ -97,35 +105,37 @@ def test_sizes_are_drawn(tmp_path: Path):
     cases = [base, base._replace(hidden_size=32)]
     timings = [Timing(Entry(name, c), [0.01, 0.02, 0.03], 0) for c in cases for name in ("ours", "torch-cell")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.of_sizes(timings, base).splitlines()]
-    assert rows[0] == ["us a character", "ours", "torch-cell"]
-    assert rows[2:] == [["the document's sizes", "1000.0", "1000.0"], ["hidden_size 32", "1000.0", "1000.0"]]
+    assert rows[0] == ["µs per character", "ours", "torch-cell"]
+    assert rows[2:] == [["base sizes", "1000.0", "1000.0"], ["hidden_size 32", "1000.0", "1000.0"]]
     plot.of_sizes(timings, base, {"hidden_size": (32,)}, tmp_path / "sizes.png")
     assert (tmp_path / "sizes.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_who_computes_less_is_refused():
+def test_different_gradients_are_refused():
     from lstm_dist.bench.case import Case
     from lstm_dist.bench.interleaved import require_equal
     from lstm_dist.bench.worker_pool import Entry
     from lstm_dist.errors import UserError
 
     reference = {"loss": np.array(3.0), "W_hy": np.array([[1.0, -2.0]])}
-    entry = Entry("cheat", Case())
+    entry = Entry("wrong", Case())
     require_equal(entry, {"loss": np.array(3.0002), "W_hy": np.array([[1.0001, -2.0]])}, reference)
     for other in ([[1.0, -1.999]], [[0.0, 0.0]], [[np.nan, -2.0]]):
-        with pytest.raises(UserError, match="cheat: computes another W_hy than ours"):
+        with pytest.raises(UserError, match="wrong: the gradient of W_hy of the first step differs by .* from that of"):
             require_equal(entry, {"loss": np.array(3.0), "W_hy": np.array(other)}, reference)
+    with pytest.raises(UserError, match="wrong: the loss of the first step differs"):
+        require_equal(entry, {"loss": np.array(3.1), "W_hy": reference["W_hy"]}, reference)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--turns=0"], "--turns 0: should be at least 1"),
-        (["--only=ours,keras"], "--only keras: no such contestant here"),
-        (["--json=/nowhere/b.json"], "--json /nowhere/b.json: there is no folder /nowhere"),
-        (["--picture=b.png"], "--picture: only --sizes is drawn"),
+        (["--only=ours,keras"], "--only keras: unknown implementation; choose from: ours, textbook, gluon"),
+        (["--json=/nowhere/b.json"], "--json /nowhere/b.json: the folder /nowhere does not exist; create it first"),
+        (["--picture=b.png"], "--picture: plots the result of --sizes; add --sizes"),
         (["--worker=2"], "--worker: no such flag, did you mean --workers?"),
-        (["--workers=5", "--streams=4"], "--workers 5: more than the 4 --streams"),
+        (["--workers=5", "--streams=4"], "--workers 5: more than --streams 4"),
     ],
 )
 def test_bad_input_is_one_line(arguments: List[str], message: str):
@@ -137,7 +147,7 @@ def test_bad_input_is_one_line(arguments: List[str], message: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nobody_is_left_behind(how: signal.Signals):
+def test_no_worker_outlives_the_benchmark(how: signal.Signals):
     mark = uuid.uuid4().hex
     command = [sys.executable, BENCH[1], *SMALL, "--only=ours,gluon", "--turns=100000"]
     variables = {**environment(ENVIRONMENT), "LSTM_DIST_TEST_PROGRAM": mark}

@@ -1,4 +1,4 @@
-"""The D2L chapter's formulation: one-hot products, a Python list of time steps, autograd, SGD by parameter."""
+"""The D2L chapter's formulation: one-hot products, a Python loop over time, autograd, SGD per parameter."""
 
 from typing import Any, Dict, List
 
@@ -6,19 +6,19 @@ import mxnet as mx
 import numpy as np
 from mxnet import autograd, gluon, nd
 
-from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Contestant, Seat
+from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Implementation, WorkerAssignment
 from lstm_dist.data.batching import Window
 
 
-class Textbook(Contestant):
+class D2LChapter(Implementation):
     """The implementation of the D2L chapter."""
 
-    def __init__(self, seat: Seat) -> None:
-        self._V = seat.case.vocab_size
-        self._parameters = {name: nd.array(value) for name, value in seat.parameters.items()}
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        self._V = assignment.case.vocab_size
+        self._parameters = {name: nd.array(value) for name, value in assignment.parameters.items()}
         for parameter in self._parameters.values():
             parameter.attach_grad()
-        self._h = self._c = nd.zeros((seat.streams, seat.case.hidden_size))
+        self._h = self._c = nd.zeros((assignment.streams, assignment.case.hidden_size))
         self._loss = gluon.loss.SoftmaxCrossEntropyLoss()
 
     def _forward(self, inputs: List[Any]) -> List[Any]:
@@ -35,7 +35,7 @@ class Textbook(Contestant):
         return outputs
 
     def backward(self, window: Window) -> Any:
-        """See Contestant."""
+        """See `Implementation`."""
         self._h, self._c = self._h.detach(), self._c.detach()
         with autograd.record():
             outputs = self._forward([nd.one_hot(x, self._V) for x in nd.array(window.inputs.T)])
@@ -45,7 +45,7 @@ class Textbook(Contestant):
         return loss
 
     def update(self) -> None:
-        """Run the D2L chapter's grad_clipping and sgd."""
+        """Clip and update with the D2L chapter's grad_clipping and sgd."""
         norm = nd.array([0])
         for parameter in self._parameters.values():
             norm += (parameter.grad**2).sum()
@@ -57,9 +57,9 @@ class Textbook(Contestant):
             parameter[:] = parameter - LEARNING_RATE * parameter.grad
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """See Contestant."""
+        """See `Implementation`."""
         return {name: parameter.grad.asnumpy() for name, parameter in self._parameters.items()}
 
     def wait(self) -> None:
-        """See Contestant."""
+        """See `Implementation`."""
         mx.nd.waitall()

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Type
 import mxnet as mx
 import numpy as np
 
-from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Contestant, Seat
+from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Implementation, WorkerAssignment
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import Window
 from lstm_dist.model.char_lstm import CharLSTM
@@ -20,17 +20,17 @@ from lstm_dist.train.step import Schedule, StepResult, train_step
 from lstm_dist.train.step_timer import NOT_PROFILED, RunningStepTimer, StepTimer
 
 
-class Ours(Contestant):
-    """One worker of a job."""
+class LstmDist(Implementation):
+    """This project's step, on one worker of a job."""
 
     world_type: Type[World] = World
 
-    def __init__(self, seat: Seat) -> None:
-        case = seat.case
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        case = assignment.case
         self._world = self.world_type.open()
         self._model = CharLSTM(case.vocab_size, case.hidden_size, mx.cpu())
-        self._model.load(seat.parameters, "the initial weights")
-        self._state = self._model.zero_state(seat.streams)
+        self._model.load(assignment.parameters, "the initial weights")
+        self._state = self._model.zero_state(assignment.streams)
         self._schedule = Schedule(
             epochs=1,
             learning_rate=LearningRate(LEARNING_RATE),
@@ -65,57 +65,59 @@ class Ours(Contestant):
             self._last = None
 
     def update(self) -> None:
-        """Do nothing, as train_step updates."""
+        """Do nothing, as train_step takes the SGD step."""
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """See Contestant."""
+        """See `Implementation`."""
         return self._model.get_gradients()
 
     def wait(self) -> None:
-        """See Contestant."""
+        """See `Implementation`."""
         mx.nd.waitall()
 
     def close(self) -> None:
-        """Leave the job together with the other workers."""
+        """Shut down Horovod together with the other workers."""
         self._world.__exit__(None, None, None)
 
 
-class OursGuarded(Ours):
-    """The same with the guards of jobs/train.py: signals, a stop file, a time limit and a watchdog."""
+class LstmDistGuarded(LstmDist):
+    """The step with the checks of jobs/train.py: signals, stop file, time limit, watchdog and due checkpoints."""
 
-    def __init__(self, seat: Seat) -> None:
-        super().__init__(seat)
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        super().__init__(assignment)
         stop, watchdog = StopRequest(), Watchdog()
-        stop.watch(seat.folder, math.inf)
+        stop.watch(assignment.folder, math.inf)
         self._guards = ExitStack()
         self._guards.enter_context(stop)
         self._guards.enter_context(watchdog)
         self._callbacks = GuardedCallbacks(self._world, stop, watchdog, checkpoint_seconds=60.0)
 
     def close(self) -> None:
-        """Stop the guards, and leave the job."""
+        """Stop the checks, then shut down."""
         self._guards.close()
         super().close()
 
 
-class OursTimed(Ours):
-    """The same with every step profiled, as jobs/train.py profiles one of --time-every."""
+class LstmDistTimed(LstmDist):
+    """The step with profiling of its parts, which jobs/train.py applies to one step in --time-every."""
 
     def _watch(self) -> StepTimer:
         self._account()
         return RunningStepTimer()
 
 
-class _Mute(World):
+class _WithoutExchange(World):
+    """A process group that leaves the gradients of each worker as they are."""
+
     def average_(self, array: Any, name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
-        """Send nothing."""
+        """Do nothing."""
 
 
-class OursMute(Ours):
-    """The same workers without exchange, as the baseline that shows the cost of communication."""
+class LstmDistWithoutExchange(LstmDist):
+    """The step without the exchange of gradients, as the baseline that shows the cost of communication."""
 
-    world_type = _Mute
+    world_type = _WithoutExchange
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """Return none, as the gradients of one worker's streams are not the job's."""
+        """Return no gradients, as those of one worker's streams are not the sum over all workers."""
         return {}

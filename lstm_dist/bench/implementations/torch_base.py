@@ -5,16 +5,16 @@ from typing import Any, List
 
 import torch
 
-from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Contestant, Seat
+from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Implementation, WorkerAssignment
 from lstm_dist.data.batching import Window
 
 
-class TorchContestant(Contestant):
-    """Autograd over `loss`."""
+class TorchImplementation(Implementation):
+    """A PyTorch implementation, whose subclasses define the parameters and the loss for autograd."""
 
-    def __init__(self, seat: Seat) -> None:
-        torch.set_num_threads(seat.case.threads)
-        self._h = self._c = torch.zeros(seat.streams, seat.case.hidden_size)
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        torch.set_num_threads(assignment.case.threads)
+        self._h = self._c = torch.zeros(assignment.streams, assignment.case.hidden_size)
         self._optimizer = torch.optim.SGD(self.parameters(), lr=LEARNING_RATE, fused=True)
 
     @abstractmethod
@@ -26,7 +26,7 @@ class TorchContestant(Contestant):
         """Return the loss summed over (T, B) inputs and (T * B,) targets, and the final state."""
 
     def backward(self, window: Window) -> Any:
-        """See Contestant."""
+        """See `Implementation`."""
         inputs = torch.from_numpy(window.inputs.T).long().contiguous()
         targets = torch.from_numpy(window.targets.T).long().reshape(-1)
         self._optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""A hand-written PyTorch LSTM with a loop over time and row lookup in W_x; eager, compiled, and data-parallel."""
+"""A hand-written PyTorch LSTM with a loop over time and row lookup in W_x; eager, compiled and data-parallel."""
 
 from typing import Any, Dict, List, Tuple
 
@@ -8,8 +8,8 @@ from torch import distributed
 from torch.nn import Module, Parameter, functional
 from torch.nn.parallel import DistributedDataParallel
 
-from lstm_dist.bench.implementation import Seat, apart, side_by_side
-from lstm_dist.bench.implementations.torch_base import TorchContestant
+from lstm_dist.bench.implementation import WorkerAssignment, concat_gates, split_gates
+from lstm_dist.bench.implementations.torch_base import TorchImplementation
 from lstm_dist.data.batching import Window
 
 
@@ -17,7 +17,7 @@ class _Cell(Module):
     def __init__(self, named: Dict[str, np.ndarray]) -> None:
         super().__init__()
         for name, kind in (("w_x", "W_x"), ("w_h", "W_h"), ("b", "b_")):
-            self.register_parameter(name, Parameter(torch.from_numpy(side_by_side(named, kind))))
+            self.register_parameter(name, Parameter(torch.from_numpy(concat_gates(named, kind))))
         self.w_hy = Parameter(torch.from_numpy(named["W_hy"].copy()))
         self.b_y = Parameter(torch.from_numpy(named["b_y"].copy()))
 
@@ -34,57 +34,57 @@ class _Cell(Module):
         return functional.cross_entropy(logits, targets, reduction="sum"), h, c
 
 
-class TorchCell(TorchContestant):
-    """The eager version."""
+class TorchCell(TorchImplementation):
+    """The hand-written LSTM in eager mode."""
 
-    def __init__(self, seat: Seat) -> None:
-        self._cell = _Cell(seat.parameters)
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        self._cell = _Cell(assignment.parameters)
         self._module: Any = self._cell
-        super().__init__(seat)
+        super().__init__(assignment)
 
     def parameters(self) -> List[Any]:
-        """See TorchContestant."""
+        """See `TorchImplementation`."""
         return list(self._cell.parameters())
 
     def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
-        """See TorchContestant."""
+        """See `TorchImplementation`."""
         return self._module(inputs, targets, h, c)
 
     def gradients(self) -> Dict[str, np.ndarray]:
-        """See Contestant."""
+        """See `Implementation`."""
         cell = self._cell
         return {
-            **apart(cell.w_x.grad.numpy(), "W_x"),
-            **apart(cell.w_h.grad.numpy(), "W_h"),
-            **apart(cell.b.grad.numpy(), "b_"),
+            **split_gates(cell.w_x.grad.numpy(), "W_x"),
+            **split_gates(cell.w_h.grad.numpy(), "W_h"),
+            **split_gates(cell.b.grad.numpy(), "b_"),
             "W_hy": cell.w_hy.grad.numpy(),
             "b_y": cell.b_y.grad.numpy(),
         }
 
 
 class TorchCompiled(TorchCell):
-    """The same with torch.compile."""
+    """The hand-written LSTM with torch.compile."""
 
-    def __init__(self, seat: Seat) -> None:
-        super().__init__(seat)
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        super().__init__(assignment)
         self._module = torch.compile(self._cell)
 
 
 class TorchDDP(TorchCell):
-    """The same on every worker with DistributedDataParallel, which overlaps averaging with the backward pass."""
+    """The hand-written LSTM with DistributedDataParallel, which overlaps communication with the backward pass."""
 
-    def __init__(self, seat: Seat) -> None:
-        super().__init__(seat)
-        store = distributed.FileStore(str(seat.folder / "torch"), seat.case.workers)
-        distributed.init_process_group("gloo", store=store, rank=seat.rank, world_size=seat.case.workers)
+    def __init__(self, assignment: WorkerAssignment) -> None:
+        super().__init__(assignment)
+        store = distributed.FileStore(str(assignment.folder / "torch"), assignment.case.workers)
+        distributed.init_process_group("gloo", store=store, rank=assignment.rank, world_size=assignment.case.workers)
         self._module = DistributedDataParallel(self._cell, gradient_as_bucket_view=True)
-        self._workers = seat.case.workers
+        self._workers = assignment.case.workers
 
     def loss(self, inputs: Any, targets: Any, h: Any, c: Any) -> Any:
-        """Scale the loss by N, as DistributedDataParallel averages the gradients and their sum is needed."""
+        """Scale the loss by N, because DistributedDataParallel averages the gradients and their sum is needed."""
         loss, h, c = super().loss(inputs, targets, h, c)
         return self._workers * loss, h, c
 
     def backward(self, window: Window) -> Any:
-        """See Contestant."""
+        """See `Implementation`."""
         return super().backward(window) / self._workers
