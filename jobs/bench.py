@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure the training step beside other implementations: lstm_dist/programs/bench.py."""
+"""Benchmark the training step against other implementations: lstm_dist/programs/bench.py."""
 
 from lstm_dist.errors import one_line_errors
 from lstm_dist.programs.bench import main
