@@ -108,8 +108,9 @@ def require_equal(entry: Entry, results: Dict[str, np.ndarray], reference: Dict[
         if not difference <= _TOLERANCE:
             what = name if name == "loss" else f"gradient of {name}"
             raise UserError(
-                f"{entry.implementation}: the {what} of the first step differs by {difference:.1e} from that of the "
-                f"implementation measured first, more than {_TOLERANCE:g}; leave one of the two out with --only"
+                f"{entry.implementation}: the {what} of the first step differs by {difference:.1e} of its largest "
+                f"element from that of the implementation started first (limit {_TOLERANCE:g}), so their times are not "
+                "comparable; leave one of the two out with --only"
             )
 
 
