@@ -47,17 +47,16 @@ class LstmDist(Implementation):
 
     def backward(self, window: Window) -> Any:
         """Run train_step and keep the exchanged gradients; statistics are read one step later, as in `Trainer`."""
-        wanted = self._callbacks.requests()
-        watch = self._watch()
-        self._state, stats = train_step(self._model, window, self._state, self._world, self._schedule, wanted, watch)
-        self._account()
-        self._last = stats
-        return stats.numbers[:1]
+        requests, timer = self._callbacks.requests(), self._timer()
+        self._state, result = train_step(self._model, window, self._state, self._world, self._schedule, requests, timer)
+        self._finish_step()
+        self._last = result
+        return result.numbers[:1]
 
-    def _watch(self) -> StepTimer:
+    def _timer(self) -> StepTimer:
         return NOT_PROFILED
 
-    def _account(self) -> None:
+    def _finish_step(self) -> None:
         if self._last is not None:
             self._last.read()
             self._steps += 1
@@ -101,8 +100,8 @@ class LstmDistGuarded(LstmDist):
 class LstmDistTimed(LstmDist):
     """The step with profiling of its parts, which jobs/train.py applies to one step in --time-every."""
 
-    def _watch(self) -> StepTimer:
-        self._account()
+    def _timer(self) -> StepTimer:
+        self._finish_step()
         return RunningStepTimer()
 
 
