@@ -191,6 +191,27 @@ def test_programs_only_start_the_library(path: Path):
         assert not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)), node
 
 
+PINNED = ("jobs/train.py", "jobs/sample.py", "jobs/evaluate.py", "lstm_dist/scaling/allreduce_worker.py")
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_a_process_is_pinned_before_numpy_and_mxnet_start_threads(name: str):
+    """Nothing that the file imports at its top, directly or indirectly, loads a library that starts threads."""
+    reached: Set[str] = set()
+    todo, files = [ROOT / name, ROOT / "lstm_dist" / "__init__.py"], {module(path): path for path in LIBRARY}
+    while todo:
+        tops = [n for n in TREES[todo.pop()].body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        for top in tops:
+            base = top.module if isinstance(top, ast.ImportFrom) else None
+            for new in {f"{base}.{alias.name}" if base else alias.name for alias in top.names} | {str(base)}:
+                if new not in reached and new in files:
+                    todo.append(files[new])
+                reached.add(new)
+    assert "lstm_dist.cluster.cpu_affinity" in reached
+    for library in ("numpy", "mxnet", "horovod", "mpi4py"):
+        assert not depends_on(reached, library)
+
+
 LONGEST = 300  # lines of a module, but for those named here with the reason
 LONGER = {
     "lstm_dist/train/config.py": 350,  # one field, one flag and one line of help after another
