@@ -1,10 +1,10 @@
-"""Predictions held against reality: hosts behind links of a known rate and latency, run by hand.
+"""Predictions compared with measurements: hosts behind links of a known rate and latency, run by hand.
 
     .venv/bin/python -m tests.links                 four links, two to four hosts: some twenty minutes on two cores
     .venv/bin/python -m tests.links --only=1gbit    those of this rate
 
-Each is measured by jobs/scale.py as anybody would, and concluded upon as jobs/report.py does. The latency is what plain
-MPI finds of it, as it has nothing to agree on before it sends. The status is 1 if anything is further off than LIMIT.
+Each link is measured with jobs/scale.py and analysed as jobs/report.py does. The latency is that of plain MPI, which
+negotiates nothing before it sends. The status is 1 if any relative error is above LIMIT.
 """
 
 import argparse
@@ -16,33 +16,34 @@ from typing import Iterator, List, NamedTuple
 
 from tqdm import tqdm
 
-from lstm_dist.scaling import analysis, records
+from lstm_dist.scaling.analysis import Findings, analyse
+from lstm_dist.scaling.records import read_rows
 from tests.integration.launchers import ENVIRONMENT
 from tests.integration.network import Cable, Network
 from tests.integration.programs import ROOT, run
 
 RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
 LIMIT = 0.15
-# So many that TCP has found out what a fast link with a long way carries before the first of them is counted.
+# Enough warm-up that TCP has reached the rate of a fast link with a high latency before the first counted epoch.
 POINT = ("--mode=weak", "--repeat=1", "--streams=8", "--steps=30", "--epochs=3", "--time-every=3")
 MODEL = ("--", "--hidden-size=64")
 
 
 class Quantity(NamedTuple):
-    """Something that should be, and what it was found to be."""
+    """A quantity with its true or measured value, and the value that was estimated or predicted."""
 
     name: str
     expected: float
     found: float
 
     @property
-    def off(self) -> float:
-        """By which part of it."""
+    def error(self) -> float:
+        """Relative error."""
         return self.found / self.expected - 1
 
 
-def measure(network: Network, out: Path, *network_flags: str) -> analysis.Findings:
-    """What the laboratory concludes of this network."""
+def measure(network: Network, out: Path, *network_flags: str) -> Findings:
+    """Measure this network with jobs/scale.py and return the findings."""
     count = len(network.hosts)
     common = [f"--workers={','.join(map(str, range(1, count + 1)))}", f"--out={out}", "--controller=gloo"]
     common += ["-H", ",".join(f"{host.name}:1" for host in network.hosts), "--interface=eth0", *POINT]
@@ -52,12 +53,12 @@ def measure(network: Network, out: Path, *network_flags: str) -> analysis.Findin
         command = [sys.executable, str(ROOT / "jobs" / "scale.py"), what, *common, *flags, *MODEL]
         done = run(network.hosts[0].inside(*command), timeout=1800, env=variables)
         assert done.returncode == 0, done.stdout + done.stderr
-    return analysis.find(records.read(out, allow_mixed=False))
+    return analyse(read_rows(out, allow_mixed=False))
 
 
-def judge(cable: Cable, found: analysis.Findings) -> List[Quantity]:
-    """The link as it is and as it was found, and the steps as they were predicted and as they were."""
-    links = {wire.path: wire.link for wire in found.wires}
+def judge(cable: Cable, found: Findings) -> List[Quantity]:
+    """Return the link as configured and as fitted, and the steps as measured and as predicted."""
+    links = {fit.path: fit.link for fit in found.link_fits}
     horovod, plain = links["horovod-gloo"], links["mpi"]
     assert horovod
     assert plain
@@ -86,7 +87,7 @@ def trials(rate: str) -> Iterator[List[Quantity]]:
 
 
 def main() -> int:
-    """Print a table: each column what it should be, what it was found to be, and by how much that is off."""
+    """Print a table with the true value, the value found and the relative error of every quantity."""
     parser = argparse.ArgumentParser(prog="python -m tests.links", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", choices=RATES, default="", help="links of this rate")
     lines, wrong = [], 0
@@ -94,10 +95,10 @@ def main() -> int:
         if not lines:
             lines = [f"| {' | '.join(q.name for q in quantities)} |", "| --- " * len(quantities) + "|"]
             tqdm.write("\n".join(lines))
-        cells = [f"{q.expected:.4g}: {q.found:.4g} ({q.off:+.0%})" for q in quantities]
+        cells = [f"{q.expected:.4g}: {q.found:.4g} ({q.error:+.0%})" for q in quantities]
         tqdm.write(f"| {' | '.join(cells)} |")
         sys.stdout.flush()
-        wrong += sum(abs(q.off) > LIMIT for q in quantities)
+        wrong += sum(abs(q.error) > LIMIT for q in quantities)
     return int(wrong > 0)
 
 

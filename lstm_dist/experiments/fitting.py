@@ -1,4 +1,4 @@
-"""Fit measured costs by non-negative least squares of the relative errors; costs cannot be negative.
+"""Fit measured costs by non-negative least squares of the relative errors.
 
 Errors are relative because short and long times are measured with about the same relative precision; absolute errors
 would let the longest dominate.
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import nnls
 
-_SAME = 1e-9  # unit-length columns closer to linear dependence than this do not determine their costs separately
+_RANK_TOLERANCE = 1e-9  # unit-length columns closer to linear dependence do not determine their costs separately
 
 
-def positive(values: ArrayLike) -> np.ndarray:
+def require_positive(values: ArrayLike) -> np.ndarray:
     """Return the values as float64.
 
     Raises:
@@ -21,7 +21,7 @@ def positive(values: ArrayLike) -> np.ndarray:
     """
     array = np.asarray(values, dtype=np.float64)
     if not array.size or not (np.isfinite(array) & (array > 0)).all():
-        raise ValueError(f"measured {array.tolist()}: should be numbers above 0, at least one; leave out what failed")
+        raise ValueError(f"measured {array.tolist()}: should be numbers above 0, at least one; leave out failed jobs")
     return array
 
 
@@ -39,7 +39,7 @@ def fit_costs(columns: Mapping[str, Sequence[float]], measured: Sequence[float],
     Raises:
         ValueError: if a number is invalid, or if the measurements do not determine every cost.
     """
-    sizes = positive(measured)
+    sizes = require_positive(measured)
     table = np.column_stack([sizes, *columns.values()]) / sizes[:, None]
     if not np.isfinite(table).all():
         raise ValueError(f"{', '.join(columns)}: each should occur a finite number of times in a measurement")
@@ -47,7 +47,7 @@ def fit_costs(columns: Mapping[str, Sequence[float]], measured: Sequence[float],
     lengths = np.linalg.norm(rows, axis=0)
     # Normalize the columns: seconds per call and seconds per byte differ by many orders of magnitude.
     scaled = rows / np.where(lengths > 0, lengths, 1.0)
-    if np.linalg.matrix_rank(scaled, tol=_SAME) < len(columns):
+    if np.linalg.matrix_rank(scaled, tol=_RANK_TOLERANCE) < len(columns):
         raise ValueError(
             f"{len(sizes)} measurements do not determine {', '.join(columns)}: measure more numbers of workers or sizes"
         )

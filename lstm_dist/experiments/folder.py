@@ -8,15 +8,19 @@ from typing import Any, Mapping
 
 from lstm_dist.errors import ExitStatus, UserError
 
+_NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
-def settle(file: Path, settings: Mapping[str, Any], what: str, usual: Mapping[str, Any] = MappingProxyType({})) -> None:
+
+def create_or_continue(
+    file: Path, settings: Mapping[str, Any], contents: str, defaults: Mapping[str, Any] = _NO_DEFAULTS
+) -> None:
     """Create the folder of `file` with these settings, or check that its stored settings are the same.
 
     Args:
         file: JSON file of the settings.
         settings: settings common to everything in the folder.
-        what: description of the folder's contents, for the error message.
-        usual: defaults for settings that are missing from the file.
+        contents: description of the folder's contents, for the error message.
+        defaults: values for settings that are missing from the file.
 
     Raises:
         UserError: if the folder has other settings or contents, or cannot be written; the message names --out.
@@ -25,25 +29,30 @@ def settle(file: Path, settings: Mapping[str, Any], what: str, usual: Mapping[st
     try:
         if not file.exists():
             if out.exists() and any(out.iterdir()):
-                raise UserError(f"--out {out}: holds something else: give a new folder", ExitStatus.CANNOT_CREATE)
+                raise UserError(f"--out {out}: holds other files: give a new folder", ExitStatus.CANNOT_CREATE)
             out.mkdir(parents=True, exist_ok=True)
             write_json(file, settings)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written ({error.strerror})", ExitStatus.CANNOT_CREATE) from None
     try:
-        held = {**usual, **json.loads(file.read_bytes())}
+        stored = {**defaults, **json.loads(file.read_bytes())}
     except (OSError, ValueError, TypeError):
-        raise UserError(f"--out {out}: {file.name} in it cannot be read: give another folder") from None
+        raise UserError(f"--out {out}: its {file.name} cannot be read: give another folder") from None
     new = json.loads(json.dumps(settings))
-    differ = [f"{key} was {held.get(key)} and is {new[key]}" for key in new if held.get(key) != new[key]]
+    differ = [f"{key} was {stored.get(key)} and is {new[key]}" for key in new if stored.get(key) != new[key]]
     if differ:
         raise UserError(
-            f"--out {out}: holds {what} whose {', '.join(differ)}: give another folder", ExitStatus.BAD_CONFIG
+            f"--out {out}: holds {contents} whose {', '.join(differ)}: give another folder", ExitStatus.BAD_CONFIG
         )
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a file atomically."""
+    """Replace a JSON file atomically."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)

@@ -1,4 +1,4 @@
-"""Launch the workers of a point with horovodrun, here or on several hosts, or with srun in a Slurm allocation."""
+"""Commands that start the workers of a job: horovodrun on this machine or several hosts, srun in an allocation."""
 
 import os
 import sys
@@ -11,6 +11,7 @@ from lstm_dist.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN, SUPERVISE = ROOT / "jobs" / "train.py", ROOT / "launch" / "supervise.py"
+UNLIMITED = 10**6  # workers
 
 
 class Horovodrun(NamedTuple):
@@ -19,33 +20,32 @@ class Horovodrun(NamedTuple):
     workers: Workers
 
     @property
-    def words(self) -> str:
-        """Human-readable description."""
+    def description(self) -> str:
+        """The launcher and its hosts, for messages and reports."""
         hosts = ",".join(map(str, self.workers.hosts))
         return f"horovodrun --{self.workers.controller} on {hosts or 'this host'}"
 
     @property
-    def most(self) -> int:
+    def max_workers(self) -> int:
         """The maximum number of workers."""
-        return sum(host.slots for host in self.workers.hosts) or 10**6
+        return sum(host.slots for host in self.workers.hosts) or UNLIMITED
 
-    def training(self, number: int, flags: Sequence[str]) -> List[str]:
+    def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""
         _, hosts, controller, interface = self.workers
-        where = ["-n", str(number)]
-        if hosts:
-            where = ["-H", ",".join(map(str, first(hosts, number)))]
-        through = ["--interface", interface] if interface else []
-        return [sys.executable, str(SUPERVISE), *where, *through, f"--{controller}", *flags]
+        placement = ["-H", ",".join(map(str, first_slots(hosts, number)))] if hosts else ["-n", str(number)]
+        network = ["--interface", interface] if interface else []
+        return [sys.executable, str(SUPERVISE), *placement, *network, f"--{controller}", *flags]
 
-    def program(self, number: int, program: Sequence[str], controller: str) -> List[str]:
+    def program_command(self, number: int, program: Sequence[str], controller: str) -> List[str]:
         """Return the command of another program."""
-        hosts = first(self.workers.hosts, number)
+        hosts = first_slots(self.workers.hosts, number)
         return Workers(number, hosts, controller, self.workers.interface).command(program)
 
     def environment(self) -> Dict[str, str]:
         """Return the environment variables of either command."""
-        return environment(*(host.name for host in self.workers.hosts[:1]))
+        hosts = self.workers.hosts
+        return environment(hosts[0].name) if hosts else environment()
 
 
 class Srun(NamedTuple):
@@ -62,33 +62,33 @@ class Srun(NamedTuple):
     mpi: str = os.environ.get("LSTM_DIST_MPI", "pmix")
 
     @classmethod
-    def here(cls) -> "Srun":
+    def current(cls) -> "Srun":
         """Return the launcher of the current allocation.
 
         Raises:
             UserError: if this process is not in a Slurm allocation.
         """
         if "SLURM_JOB_ID" not in os.environ:
-            raise UserError("--launcher srun: this is no Slurm allocation: start it in a batch script, or under salloc")
+            raise UserError("--launcher srun: not in a Slurm allocation: start it in a batch script, or under salloc")
         tasks = int(os.environ.get("SLURM_NTASKS", "1"))
         nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
         return cls(tasks, max(1, tasks // nodes))
 
     @property
-    def words(self) -> str:
-        """Human-readable description."""
+    def description(self) -> str:
+        """The launcher and its hosts, for messages and reports."""
         return f"srun --mpi={self.mpi}"
 
     @property
-    def most(self) -> int:
+    def max_workers(self) -> int:
         """The maximum number of workers."""
         return self.tasks
 
-    def training(self, number: int, flags: Sequence[str]) -> List[str]:
+    def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""
-        return self.program(number, [str(TRAIN), *flags], "mpi")
+        return self.program_command(number, [str(TRAIN), *flags], "mpi")
 
-    def program(self, number: int, program: Sequence[str], controller: str) -> List[str]:  # noqa: ARG002 - one interface
+    def program_command(self, number: int, program: Sequence[str], controller: str) -> List[str]:  # noqa: ARG002 - same signature as Horovodrun
         """Return the command of another program."""
         nodes = -(-number // self.per_node)
         cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
@@ -105,7 +105,7 @@ class Srun(NamedTuple):
 Launcher = Union[Horovodrun, Srun]
 
 
-def first(hosts: Sequence[Host], number: int) -> Tuple[Host, ...]:
+def first_slots(hosts: Sequence[Host], number: int) -> Tuple[Host, ...]:
     """Return the first `number` slots of the hosts, in order."""
     taken: List[Host] = []
     for host in hosts:

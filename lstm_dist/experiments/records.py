@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Type, TypeVar
 
-from pydantic import BaseModel
-from pydantic import ValidationError as Invalid
+from pydantic import BaseModel, ValidationError
 
 from lstm_dist.errors import ExitStatus, UserError
 
@@ -16,22 +15,25 @@ class Record(BaseModel, frozen=True):
 _Row = TypeVar("_Row", bound=Record)
 
 
-def read_row(path: Path, kind: Type[_Row]) -> _Row:
-    """Read one record file.
+def read_row(path: Path, record: Type[_Row]) -> _Row:
+    """Read one file with a record of this class.
 
     Raises:
         UserError: if the file cannot be read or is invalid; the message names it.
     """
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return record.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); look at it", ExitStatus.NO_INPUT) from None
-    except Invalid as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions", ExitStatus.NO_INPUT
+        ) from None
+    except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise _damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from None
+        field = ".".join(map(str, first["loc"]))
+        raise damaged_file(path, f"{field}: {first['msg']}" if field else first["msg"]) from None
 
 
-def _damaged(path: Path, what: str) -> UserError:
-    line = " ".join(what.split())
+def damaged_file(path: Path, reason: str) -> UserError:
+    """Return the error for a record file that is invalid for this reason."""
+    line = " ".join(reason.split())
     return UserError(f"{path}: is damaged ({line}); delete it and measure again", ExitStatus.BAD_DATA)

@@ -1,4 +1,4 @@
-"""Estimates of repeated measurements, with 95 % confidence intervals."""
+"""Estimates from repeated measurements, with 95 % confidence intervals."""
 
 import math
 from typing import NamedTuple, Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple, Sequence
 import numpy as np
 from scipy import stats
 
-from lstm_dist.experiments.fitting import positive
+from lstm_dist.experiments.fitting import require_positive
 
 
 class Estimate(NamedTuple):
@@ -56,7 +56,7 @@ class _Logarithms(NamedTuple):
 
 
 def _logarithms(values: Sequence[float]) -> _Logarithms:
-    logs = np.log(positive(values))
+    logs = np.log(require_positive(values))
     if logs.size == 1:
         return _Logarithms(logs.item(), math.nan, 1)
     return _Logarithms(float(logs.mean()), float(logs.var(ddof=1)) / logs.size, logs.size - 1)

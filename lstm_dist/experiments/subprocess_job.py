@@ -12,12 +12,12 @@ from lstm_dist.cluster.launch_env import die_with_parent
 from lstm_dist.cluster.provenance import code_digest, describe_process
 from lstm_dist.experiments.launchers import TRAIN
 
-_LAUNCHERS = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
+_LAUNCHER_PREFIX = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
 _ERROR = re.compile(r"error: |(\w+\.)*\w+Error\b")
-_PATIENCE = 60.0  # seconds that a job may take to end when its experiment is interrupted
+_STOP_TIMEOUT = 60.0  # seconds that a job may take to end when its experiment is interrupted
 
 
-class Outcome(NamedTuple):
+class JobOutcome(NamedTuple):
     """Result of a command: exit status, last error message if it failed, and duration in seconds."""
 
     status: int
@@ -25,24 +25,24 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-class Source(NamedTuple):
-    """The measured program: its commit, and the digest of its code."""
+class ProgramVersion(NamedTuple):
+    """The version of the measured program: its commit, and the digest of its code."""
 
     commit: str
     code: str
 
     @classmethod
-    def here(cls) -> "Source":
-        """Return the source of the running program."""
+    def current(cls) -> "ProgramVersion":
+        """Return the version of the running program."""
         return cls(str(describe_process()["git_commit"]), code_digest(TRAIN))
 
-    def row(self, name: str, outcome: Outcome, card: Path) -> Dict[str, Any]:
-        """Return the row fields common to all jobs; `card` is the file in which the job described its run."""
+    def common_fields(self, name: str, outcome: JobOutcome, run_card: Path) -> Dict[str, Any]:
+        """Return the row fields common to all jobs; `run_card` is the file in which the job described its run."""
         state = "failed" if outcome.status else "finished"
-        return {"id": name, "state": state, **outcome._asdict(), **self._asdict(), **where(card)}
+        return {"id": name, "state": state, **outcome._asdict(), **self._asdict(), **describe_placement(run_card)}
 
 
-def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> Outcome:
+def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> JobOutcome:
     """Run a command to completion with its output in a file; it ends when this process ends."""
     began = time.monotonic()
     with output.open("wb") as file:
@@ -55,30 +55,30 @@ def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> 
         except BaseException:
             process.terminate()
             try:
-                process.wait(timeout=_PATIENCE)
+                process.wait(timeout=_STOP_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
             raise
-    return Outcome(status, last_words(output) if status else "", time.monotonic() - began)
+    return JobOutcome(status, last_error(output) if status else "", time.monotonic() - began)
 
 
-def last_words(output: Path) -> str:
+def last_error(output: Path) -> str:
     """Return the job's last error message, or else its last line; launchers print more lines before and after it."""
     text = output.read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in (_LAUNCHERS.sub("", line).strip() for line in text.splitlines()) if line]
+    lines = [line for line in (_LAUNCHER_PREFIX.sub("", line).strip() for line in text.splitlines()) if line]
     errors = [line for line in lines if _ERROR.match(line)]
-    return (errors or lines or ["it ended without a word"])[-1]
+    return (errors or lines or ["it ended without any output"])[-1]
 
 
-def where(card_file: Path) -> Dict[str, Any]:
-    """Describe where a job ran, from its card file; fields are empty if the job failed before it wrote one.
+def describe_placement(run_card: Path) -> Dict[str, Any]:
+    """Describe where a job ran, from its run card; fields are empty if the job failed before it wrote one.
 
     Returns:
         `machine` as text, the number of `hosts` and of `cores` of the workers, their `devices`, and whether they are
         `oversubscribed`: more threads than cores on a host, or several workers on a GPU.
     """
     try:
-        card = json.loads(card_file.read_bytes())
+        card = json.loads(run_card.read_bytes())
     except (OSError, ValueError):
         return {"machine": "", "hosts": 0, "cores": 0, "devices": [], "oversubscribed": False}
     cores: Dict[str, Set[int]] = defaultdict(set)
@@ -98,6 +98,6 @@ def where(card_file: Path) -> Dict[str, Any]:
     }
 
 
-def json_lines(path: Path) -> List[Dict[str, Any]]:
+def read_json_lines(path: Path) -> List[Dict[str, Any]]:
     """Read the records of a JSON lines file; return none if the file does not exist."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []

@@ -1,12 +1,13 @@
-"""The chapter's exercises as experiments: what each setting does to perplexity, over several seeds.
+"""Run the exercises of the D2L chapter: the effect of each setting on perplexity, over several seeds.
 
-python jobs/experiment.py --out exercises                              the whole grid; hours, and goes on where it was
-python jobs/experiment.py --out DIR --vary hidden-size=64,256          one setting, these values
-python jobs/experiment.py --out DIR --workers 4 -- --corpus my.txt     what is behind -- goes to jobs/train.py
-python jobs/experiment.py --out DIR --report                           the report of what is done by now
+python jobs/experiment.py --out exercises                              the whole grid, which takes hours
+python jobs/experiment.py --out DIR --vary hidden-size=64,256          one setting with these values
+python jobs/experiment.py --out DIR --workers 4 -- --corpus my.txt     the flags after -- go to jobs/train.py
+python jobs/experiment.py --out DIR --report                           the report of the trials completed so far
 
-One setting differs from the document's at a time. A tenth of the text is held out. The report is DIR/report.html, one
-file, with the same facts in report.md and CSV files.
+One setting at a time differs from those of the D2L chapter. A tenth of the text is the validation set. The same command
+resumes an interrupted experiment. The report is DIR/report.html, a single file, with the same data in report.md and in
+CSV files.
 """
 
 import argparse
@@ -25,31 +26,42 @@ from lstm_dist.experiments.launchers import Horovodrun
 from lstm_dist.experiments.report import render
 from lstm_dist.files import claim
 from lstm_dist.sweep.analysis import report
-from lstm_dist.sweep.grid import DEFAULT, parse_grid, plan, require_free, require_text
-from lstm_dist.sweep.runner import Setup, Trials, read, read_setup
+from lstm_dist.sweep.grid import DEFAULT, parse_grid, plan_trials, refuse_determined, require_long_enough
+from lstm_dist.sweep.runner import SweepSettings, Trials, read_rows, read_settings
 from lstm_dist.train.command_line import parse_config
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """The part of the command line before --, every value in its range."""
+    """Parse and check the flags before the --.
+
+    Raises:
+        UserError: if a flag is invalid; the message names it.
+    """
     text = argparse.RawDescriptionHelpFormatter
     parser = TeachingParser(prog="jobs/experiment.py", description=__doc__, allow_abbrev=False, formatter_class=text)
     add = parser.add_argument
-    add("--out", type=Path, required=True, metavar="DIR", help="where trials and report are kept")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the trials and the report")
     varied = ", ".join(f"{factor}={','.join(values)}" for factor, values in DEFAULT.items())
-    add("--vary", action="append", default=[], metavar="FACTOR=V,V", help=f"repeatable; without it {varied}")
-    add("--seeds", type=int, default=3, metavar="N", help="runs of each, with seeds 0, 1, ... (default %(default)s)")
-    add("--epochs", type=int, default=200, metavar="N", help="of each run (default %(default)s)")
-    add("--valid-fraction", type=float, default=0.1, metavar="X", help="of the text, held out (default %(default)s)")
-    add("--retry-failed", action="store_true", help="run trials again that have failed")
-    add("--dry-run", action="store_true", help="show the command of every trial that there is to run, and run none")
-    add("--report", action="store_true", help="run nothing: write the report of what is done")
-    start = parser.add_argument_group("how workers are started").add_argument
-    start("--workers", type=int, default=1, metavar="N", help="of each run (default %(default)s)")
-    start("--controller", choices=("mpi", "gloo"), default="mpi", help="of horovodrun (default %(default)s)")
-    start("-H", dest="hosts", metavar="HOST:N,...", help="on these hosts, the first filled first")
-    start("--hostfile", metavar="FILE", help="the same, one a line")
-    start("--interface", default="", metavar="IF", help="the network interface through which they talk")
+    add(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="FACTOR=V,V",
+        help=f"values of one setting; repeatable (default {varied})",
+    )
+    add("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 for every setting (default %(default)s)")
+    add("--epochs", type=int, default=200, metavar="N", help="epochs per run (default %(default)s)")
+    fraction = "fraction of the text, taken from the end, used for validation (default %(default)s)"
+    add("--valid-fraction", type=float, default=0.1, metavar="X", help=fraction)
+    add("--retry-failed", action="store_true", help="rerun failed trials")
+    add("--dry-run", action="store_true", help="print the commands of the trials that remain, and run none")
+    add("--report", action="store_true", help="run nothing, and write the report of the completed trials")
+    start = parser.add_argument_group("launching the workers").add_argument
+    start("--workers", type=int, default=1, metavar="N", help="workers per run (default %(default)s)")
+    start("--controller", choices=("mpi", "gloo"), default="mpi", help="controller of horovodrun (default %(default)s)")
+    start("-H", dest="hosts", metavar="HOST:N,...", help="hosts and their numbers of workers, filled in this order")
+    start("--hostfile", metavar="FILE", help="file with the hosts, one per line")
+    start("--interface", default="", metavar="IF", help="network interface for communication between the hosts")
     given = parser.parse(argv)
     for flag, value in (("--seeds", given.seeds), ("--epochs", given.epochs), ("--workers", given.workers)):
         if value < 1:
@@ -60,50 +72,50 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def write_report(out: Path) -> int:
-    """The report of what is done; how many trials have failed."""
-    rows, setup = read(out), read_setup(out)
+    """Write the report of the completed trials; return the number of failed ones."""
+    rows, settings = read_rows(out), read_settings(out)
     if not rows:
-        raise UserError(f"--out {out}: nothing was tried yet", ExitStatus.NO_INPUT)
-    whole = report(rows, setup)
-    files = render.write(whole, out)
-    print(whole.summary)
+        raise UserError(f"--out {out}: no trial has been completed yet", ExitStatus.NO_INPUT)
+    page = report(rows, settings)
+    files = render.write(page, out)
+    print(page.summary)
     print(f"written: {', '.join(str(path) for path in files)}")
     return sum(row.state == "failed" for row in rows)
 
 
-def settle(given: argparse.Namespace, flags: List[str]) -> Trials:
-    """What there is to be tried, how, and where.
+def prepare(given: argparse.Namespace, flags: List[str]) -> Trials:
+    """Return the trials of this command line; `flags` are those after the --.
 
     Raises:
-        UserError: naming the flag of a mistake.
+        UserError: if a flag is invalid; the message names it.
     """
-    trials = plan(parse_grid(given.vary), given.seeds)
-    require_free(parse_config(flags), parse_config([]))
+    trials = plan_trials(parse_grid(given.vary), given.seeds)
+    refuse_determined(parse_config(flags), parse_config([]))
     flags = [*flags, f"--valid-fraction={given.valid_fraction:g}"]
     for trial in trials:
         settings = parse_config([*flags, *trial.flags])
-        if trial.seed == 0:  # the others are of the same text
-            require_text(settings, given.workers)
+        if trial.seed == 0:  # all seeds train on the same text
+            require_long_enough(settings, given.workers)
     hosts = tuple(choose_hosts(given.hosts, given.hostfile))
     interface = parse_interface(given.interface) if given.interface else ""
     launcher = Horovodrun(Workers(given.workers, hosts, given.controller, interface))
-    return Trials(trials, Setup(flags, given.epochs, given.workers), given.out, launcher)
+    return Trials(trials, SweepSettings(flags, given.epochs, given.workers), given.out, launcher)
 
 
 def main(argv: List[str]) -> int:
-    """Run what has no row yet, then report; 1 if a trial has failed."""
+    """Run the trials that have no row yet, then write the report; return 1 if a trial has failed, else 0."""
     cut = argv.index("--") if "--" in argv else len(argv)
     given = parse(argv[:cut])
     if given.report:
         return int(write_report(given.out) > 0)
-    trials = settle(given, argv[cut + 1 :])
+    trials = prepare(given, argv[cut + 1 :])
     if given.dry_run:
         print("\n".join(shlex.join(trials.command(name)) for name in trials.missing(given.retry_failed)))
         return 0
     trials.open()
     with claim(given.out, "--out"):
         names = trials.missing(given.retry_failed)
-        with tqdm(names, total=trials.number, initial=trials.number - len(names), desc="trying", unit="run") as bar:
+        with tqdm(names, total=trials.total, initial=trials.total - len(names), desc="trials", unit="run") as bar:
             for name in bar:
                 row = trials.run(name)
                 if row.state == "failed":

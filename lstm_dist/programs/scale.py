@@ -1,13 +1,13 @@
-"""Measure how training scales: every point is a job of its own, and becomes a row for jobs/report.py.
+"""Measure how training scales: every measurement is a job of its own, and becomes a row for jobs/report.py.
 
 python jobs/scale.py --workers 1,2 --out scaling                      weak and strong scaling on this machine
 python jobs/scale.py --workers 1,2,4,8 -H node1:4,node2:4 --out DIR   on several hosts
 python jobs/scale.py network --workers 1,2 --out scaling              the allreduce alone, from 1 KiB on
-python jobs/scale.py --workers 1,2 --out scaling --to-perplexity 99   how much text each batch size needs, and how long
-python jobs/scale.py --workers 1,2 --out DIR -- --hidden-size 512     what is behind -- goes to jobs/train.py
+python jobs/scale.py --workers 1,2 --out scaling --to-perplexity 99   also measure the time to perplexity 99
+python jobs/scale.py --workers 1,2 --out DIR -- --hidden-size 512     the flags after -- go to jobs/train.py
 
-The same command goes on where it was interrupted. In weak scaling every worker has the --streams that one has alone, in
-strong scaling all have them together. The text grows with the streams, so that every epoch has --steps.
+The same command resumes an interrupted measurement. In weak scaling, every worker has --streams streams; in strong
+scaling, all workers share them. The text grows with the streams, so that every epoch has --steps steps.
 """
 
 import contextlib
@@ -18,106 +18,134 @@ from typing import Any, Dict, Iterator, List, Sequence, Union
 from tqdm import tqdm
 
 from lstm_dist.errors import UserError
-from lstm_dist.experiments.subprocess_job import Outcome
+from lstm_dist.experiments.subprocess_job import JobOutcome
 from lstm_dist.files import claim
+from lstm_dist.model.parameters import VOTES, number_of_parameters
 from lstm_dist.scaling import records
-from lstm_dist.scaling.allreduce_runs import Network, Probe
-from lstm_dist.scaling.plan import Request, parse
-from lstm_dist.scaling.point import plan
-from lstm_dist.scaling.runner import Experiment, Folder, Target, base_text, model_facts
-from lstm_dist.scaling.slurm_array import Array
-from lstm_dist.scaling.train_runs import Training
+from lstm_dist.scaling.allreduce_runs import AllreduceJob, AllreduceRuns
+from lstm_dist.scaling.experiment_folder import ExperimentFolder
+from lstm_dist.scaling.plan import ScalingOptions, parse
+from lstm_dist.scaling.point import plan_points
+from lstm_dist.scaling.slurm_array import SlurmArray
+from lstm_dist.scaling.train_runs import Target, TrainRuns, base_text
 
-Measured = Union[Training, Network]
-
-
-def describe(request: Request, text: str) -> Experiment:
-    """What all points have in common."""
-    given = vars(request.options)
-    own = {name: given[name] for name in ("streams", "steps", "epochs", "warm_up", "time_every", "threads")}
-    facts = model_facts(request.settings, len(set(text)))
-    return Experiment(**own, **facts, flags=request.flags, launcher=request.launcher.words)
+Runs = Union[TrainRuns, AllreduceRuns]
 
 
-def choose(request: Request, experiment: Experiment, folder: Folder) -> Measured:
-    """What is to be measured."""
-    options, launcher = request.options, request.launcher
-    if options.what == "network":
-        paths = (f"horovod-{options.controller}", "mpi")
-        probes = [Probe(path, number) for number in request.workers[1:] for path in paths]
-        return Network(probes, folder, launcher, options.seconds, options.largest)
-    if options.to_perplexity:
-        folder.require_target(options.to_perplexity)
-    modes = [*request.modes, *(["perplexity"] if options.to_perplexity else [])]
-    points = plan(request.workers, modes, options.streams, options.repeat)
-    return Training(points, experiment, folder, launcher, Target(options.to_perplexity, options.max_epochs))
+def describe_experiment(options: ScalingOptions, text: str) -> records.Experiment:
+    """Return the settings common to all jobs; `text` is the text of one worker."""
+    flags, config, vocab_size = options.flags, options.train_config, len(set(text))
+    parameters = number_of_parameters(vocab_size, config.hidden_size, config.layers)
+    return records.Experiment(
+        streams=flags.streams,
+        seq_len=config.seq_len,
+        hidden_size=config.hidden_size,
+        layers=config.layers,
+        vocab_size=vocab_size,
+        parameters=parameters,
+        bytes={"float32": 4, "float16": 2}[config.wire_dtype] * (parameters + VOTES),
+        steps=flags.steps,
+        epochs=flags.epochs,
+        warm_up=flags.warm_up,
+        time_every=flags.time_every,
+        threads=flags.threads,
+        flags=tuple(options.train_flags),
+        launcher=options.launcher.description,
+    )
 
 
-def still_to_do(what: Measured, request: Request, folder: Folder) -> Dict[str, int]:
-    """The jobs without a row, and those to be measured again: their numbers of workers, by name."""
-    options, kind = request.options, what.folder.name
-    if options.only and options.only not in what.workers:
-        raise UserError(f"--only {options.only}: there is no such job here; --dry-run shows them all")
-    again = ("failed",) if options.retry_failed else ()
-    kept = [name for name, row in folder.rows(kind).items() if row["state"] not in again]
-    names = [name for name in ([options.only] if options.only else what.workers) if name not in kept]
-    if options.timeline and len(names) != 1:
-        raise UserError(f"--timeline {options.timeline}: is of one job, and there are {len(names)} to run: add --only")
-    return {name: what.workers[name] for name in names}
+def plan_runs(options: ScalingOptions, experiment: records.Experiment, folder: ExperimentFolder) -> Runs:
+    """Return all jobs of this command line, measured or not."""
+    flags, launcher = options.flags, options.launcher
+    if flags.what == "network":
+        paths = (f"horovod-{flags.controller}", "mpi")
+        jobs = [AllreduceJob(path, number) for number in options.workers[1:] for path in paths]
+        return AllreduceRuns(jobs, folder, launcher, flags.seconds, flags.largest)
+    if flags.to_perplexity:
+        folder.require_target(flags.to_perplexity)
+    modes = [*options.modes, *(["perplexity"] if flags.to_perplexity else [])]
+    points = plan_points(options.workers, modes, flags.streams, flags.repeat)
+    return TrainRuns(points, experiment, folder, launcher, Target(flags.to_perplexity, flags.max_epochs))
 
 
-def commands(jobs: Dict[str, int], what: Measured, request: Request, array: Array, argv: Sequence[str]) -> List[str]:
-    """What would be run."""
-    shown = [word for word in argv if word != "--dry-run"]
-    own = array.commands(jobs, shown) if request.is_array else [what.command(name) for name in jobs]
-    return [shlex.join(command) for command in own]
+def missing_jobs(runs: Runs, options: ScalingOptions, folder: ExperimentFolder) -> Dict[str, int]:
+    """Return the numbers of workers, by name, of the jobs without a row, and of those to be rerun.
+
+    Raises:
+        UserError: if --only names no job, or --timeline is given for several.
+    """
+    flags = options.flags
+    if flags.only and flags.only not in runs.workers:
+        raise UserError(f"--only {flags.only}: no such job in this experiment; --dry-run lists all")
+    rerun = ("failed",) if flags.retry_failed else ()
+    kept = [name for name, row in folder.rows(runs.folder.name).items() if row["state"] not in rerun]
+    names = [name for name in ([flags.only] if flags.only else runs.workers) if name not in kept]
+    if flags.timeline and len(names) != 1:
+        reason = f"records a single job, but {len(names)} remain: add --only"
+        raise UserError(f"--timeline {flags.timeline}: {reason}")
+    return {name: runs.workers[name] for name in names}
+
+
+def commands(
+    jobs: Dict[str, int], runs: Runs, options: ScalingOptions, array: SlurmArray, argv: Sequence[str]
+) -> List[str]:
+    """Return the commands that --dry-run prints."""
+    if options.is_array:
+        flags = [word for word in argv if word != "--dry-run"]
+        return [shlex.join(command) for command in array.commands(jobs, flags)]
+    return [shlex.join(runs.command(name)) for name in jobs]
 
 
 def measure(
-    jobs: Dict[str, int], what: Measured, request: Request, folder: Folder, array: Array, argv: Sequence[str]
+    jobs: Dict[str, int],
+    runs: Runs,
+    options: ScalingOptions,
+    folder: ExperimentFolder,
+    array: SlurmArray,
+    argv: Sequence[str],
 ) -> Iterator[Dict[str, Any]]:
-    """Run the jobs, or have Slurm run them; their rows, as they come."""
-    kind, timeline = what.folder.name, request.options.timeline
-    if request.is_array:
+    """Run the jobs, or submit them to Slurm, and yield the row of each that has ended."""
+    kind, timeline = runs.folder.name, options.flags.timeline
+    if options.is_array:
         array.submit(jobs, argv)
-        for name, lost in array.collect(list(jobs), kind):
-            if lost:
-                folder.keep(kind, what.row(name, Outcome(1, lost, 0.0)))
+        for name, error in array.collect(list(jobs), kind):
+            if error:
+                folder.write_row(kind, runs.row(name, JobOutcome(1, error, 0.0)))
             yield folder.rows(kind)[name]
         return
     variables = {"HOROVOD_TIMELINE": str(timeline.resolve())} if timeline else {}
     for name in jobs:
-        row = what.measure(name, variables)
-        folder.keep(kind, row)
+        row = runs.measure(name, variables)
+        folder.write_row(kind, row)
         yield row
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure what has no row yet; 1 if a job has failed."""
-    request = parse(argv, __doc__ or "")
-    options, folder = request.options, Folder(request.options.out)
-    text = base_text(request.settings, options.streams, options.steps)
-    experiment = describe(request, text)
-    what = choose(request, experiment, folder)
-    jobs = still_to_do(what, request, folder)
-    array = Array(folder, options.per_node, options.sbatch)
-    if options.dry_run:
-        print("\n".join(commands(jobs, what, request, array, argv)) or "nothing is left to measure")
+    """Measure the jobs that have no row yet; return 1 if a job has failed, else 0."""
+    options = parse(argv, __doc__ or "")
+    flags, folder = options.flags, ExperimentFolder(options.flags.out)
+    text = base_text(options.train_config, flags.streams, flags.steps)
+    experiment = describe_experiment(options, text)
+    runs = plan_runs(options, experiment, folder)
+    jobs = missing_jobs(runs, options, folder)
+    array = SlurmArray(folder, flags.per_node, flags.sbatch)
+    if flags.dry_run:
+        print("\n".join(commands(jobs, runs, options, array, argv)) or "no job remains to be measured")
         return 0
     folder.open(experiment)
-    folder.write_corpus(text, request.workers[-1])
-    total, failed = len(what.workers), 0
+    folder.write_corpus(text, options.workers[-1])
+    total, failed = len(runs.workers), 0
     with contextlib.ExitStack() as stack:
-        folder.forget(what.folder.name, list(jobs))
-        if not options.only:  # of an array, several are measured at a time
-            stack.enter_context(claim(options.out, "--out"))
+        folder.delete_rows(runs.folder.name, list(jobs))
+        if not flags.only:  # jobs of an array run at the same time
+            stack.enter_context(claim(flags.out, "--out"))
         bar = stack.enter_context(tqdm(total=total, initial=total - len(jobs), desc="measuring", unit="job"))
-        for row in measure(jobs, what, request, folder, array, argv):
+        for row in measure(jobs, runs, options, folder, array, argv):
             if row["state"] == "failed":
                 failed += 1
-                bar.write(f"{row['id']}: failed with {row['status']}: {row['message']}", file=sys.stderr)
-            records.read(options.out, options.allow_mixed)  # refuses those of several programs or machines
+                bar.write(f"{row['id']}: failed with status {row['status']}: {row['message']}", file=sys.stderr)
+            records.read_rows(flags.out, flags.allow_mixed)  # raises UserError for rows of several programs or machines
             bar.update()
-    again = ": --retry-failed measures those again" if failed else ""
-    print(f"{len(jobs)} jobs measured, {failed} of them failed{again}; jobs/report.py makes their report")
+    hint = "; rerun them with --retry-failed" if failed else ""
+    print(f"{len(jobs)} jobs measured, {failed} of them failed{hint}; jobs/report.py writes the report")
     return int(failed > 0)

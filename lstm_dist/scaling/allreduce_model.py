@@ -102,18 +102,18 @@ def fit_link(samples: Sequence[Sample], algorithm: Algorithm = "mpi", negotiated
     """
     alone = [sample for sample in samples if sample.workers < 2]
     if alone:
-        raise ValueError(f"{alone[0]}: one worker exchanges nothing; leave it out")
-    clear = [sample for sample in samples if not SHORT <= sample.bytes < LONG]
-    sent = [traffic(sample.workers, sample.bytes, algorithm) for sample in clear]
-    short = [sample.bytes < SHORT for sample in clear]
+        raise ValueError(f"{alone[0]}: one worker does not communicate; leave it out")
+    used = [sample for sample in samples if not SHORT <= sample.bytes < LONG]
+    sent = [traffic(sample.workers, sample.bytes, algorithm) for sample in used]
+    short = [sample.bytes < SHORT for sample in used]
     columns = {
-        "overhead": [1.0] * len(clear),
+        "overhead": [1.0] * len(used),
         "alpha_short": [messages if is_short else 0.0 for is_short, (messages, _) in zip(short, sent)],
         "alpha": [0.0 if is_short else messages for is_short, (messages, _) in zip(short, sent)],
         "beta": [size for _, size in sent],
     }
-    if not negotiated or len({sample.workers for sample in clear}) == 1:
+    if not negotiated or len({sample.workers for sample in used}) == 1:
         del columns["overhead"]
-    costs = fit_costs(columns, [sample.seconds for sample in clear])
+    costs = fit_costs(columns, [sample.seconds for sample in used])
     link = Link(costs.get("overhead", 0.0), costs["alpha_short"], costs["alpha"], costs["beta"], algorithm)
-    return link._replace(residuals=tuple(s.seconds / link.seconds(s.workers, s.bytes) - 1 for s in clear))
+    return link._replace(residuals=tuple(s.seconds / link.seconds(s.workers, s.bytes) - 1 for s in used))

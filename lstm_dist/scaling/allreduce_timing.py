@@ -50,7 +50,7 @@ def horovod_transport(world: World) -> Transport:
         rank=world.rank,
         barrier=lambda: world.sum([0.0], "barrier"),
         prepare=prepare,
-        gather=lambda text: world.gather_text(text, "times"),
+        gather=lambda text: world.allgather_object(text, "times"),
     )
 
 

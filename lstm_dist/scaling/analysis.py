@@ -1,27 +1,32 @@
-"""Compute all numbers of a report from an experiment's rows; its text and pictures use only these."""
+"""Compute all numbers of a report from the rows of an experiment; its text and pictures use only these."""
 
 from typing import List, NamedTuple, Optional
 
-from lstm_dist.scaling import bottlenecks, forecast, link_fits, step_breakdown, throughput, time_to_perplexity
+from lstm_dist.scaling.bottlenecks import LossShares, loss_shares
+from lstm_dist.scaling.forecast import Forecast, StepComparison, compare_steps, forecast_steps
+from lstm_dist.scaling.link_fits import LinkFit, fit_links, training_fit
 from lstm_dist.scaling.point import MODES
-from lstm_dist.scaling.records import Point, Rows
+from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
+from lstm_dist.scaling.throughput import FittedLaws, Throughput, fit_laws, throughputs
+from lstm_dist.scaling.time_to_perplexity import TargetRuns, target_runs
 
 
-class Mode(NamedTuple):
-    """Weak or strong scaling; the lists are ordered by number of workers.
+class ModeFindings(NamedTuple):
+    """The findings for weak or strong scaling; the lists are ordered by number of workers.
 
     Attributes:
         name: "weak" or "strong".
-        steps: predicted and measured; without numbers of workers whose steps were not sampled.
+        steps: predicted and measured steps; without numbers of workers whose steps were not profiled.
     """
 
     name: str
-    throughputs: List[throughput.Throughput]
-    laws: throughput.Laws
-    splits: List[step_breakdown.TimeSplit]
-    shares: List[bottlenecks.Shares]
-    steps: List[forecast.Step]
-    forecast: Optional[forecast.Forecast]
+    throughputs: List[Throughput]
+    laws: FittedLaws
+    breakdowns: List[StepBreakdown]
+    loss_shares: List[LossShares]
+    steps: List[StepComparison]
+    forecast: Optional[Forecast]
 
 
 class Findings(NamedTuple):
@@ -29,45 +34,41 @@ class Findings(NamedTuple):
 
     Attributes:
         modes: modes with measurements.
-        wires: one per path.
-        wire: the path that the training jobs used, if it has a link.
-        reaches: time to perplexity, one per batch and number of workers.
+        link_fits: one fit per communication path.
+        training_fit: the fit of the path that the training jobs used, if it has a link.
+        target_runs: time to perplexity, one entry per batch and number of workers.
     """
 
     rows: Rows
-    modes: List[Mode]
-    wires: List[link_fits.Wire]
-    wire: Optional[link_fits.Wire]
-    reaches: List[time_to_perplexity.Reach]
-
-    def failed(self, *modes: str) -> List[Point]:
-        """Return the failed training jobs of these modes."""
-        return [point for point in self.rows.points if point.mode in modes and point.state == "failed"]
+    modes: List[ModeFindings]
+    link_fits: List[LinkFit]
+    training_fit: Optional[LinkFit]
+    target_runs: List[TargetRuns]
 
     @property
     def oversubscribed(self) -> List[int]:
         """Numbers of workers that were oversubscribed."""
-        groups = [reached.group for mode in self.modes for reached in mode.throughputs]
+        groups = [throughput.group for mode in self.modes for throughput in mode.throughputs]
         return sorted({group.workers for group in groups if group.oversubscribed})
 
 
-def find(rows: Rows) -> Findings:
+def analyse(rows: Rows) -> Findings:
     """Compute all findings."""
-    wires = link_fits.wires(rows)
-    own = link_fits.of_job(wires, rows.experiment.launcher)
-    modes = [_mode(rows, name, own) for name in MODES if rows.finished(name)]
-    return Findings(rows, modes, wires, own, time_to_perplexity.reaches(rows))
+    link_fits = fit_links(rows)
+    fit = training_fit(link_fits, rows.experiment.launcher)
+    modes = [_mode_findings(rows, name, fit) for name in MODES if rows.finished([name])]
+    return Findings(rows, modes, link_fits, fit, target_runs(rows))
 
 
-def _mode(rows: Rows, name: str, own: Optional[link_fits.Wire]) -> Mode:
-    reached = throughput.throughputs(rows, name)
-    splits = step_breakdown.time_splits([one.group for one in reached])
-    return Mode(
-        name,
-        reached,
-        throughput.laws(name, reached),
-        splits,
-        bottlenecks.shares(splits, own),
-        forecast.steps(reached, splits, own),
-        forecast.forecast(reached, splits, own),
+def _mode_findings(rows: Rows, name: str, fit: Optional[LinkFit]) -> ModeFindings:
+    rates = throughputs(rows, name)
+    breakdowns = step_breakdowns([rate.group for rate in rates])
+    return ModeFindings(
+        name=name,
+        throughputs=rates,
+        laws=fit_laws(name, rates),
+        breakdowns=breakdowns,
+        loss_shares=loss_shares(breakdowns, fit),
+        steps=compare_steps(rates, breakdowns, fit),
+        forecast=forecast_steps(rates, breakdowns, fit),
     )

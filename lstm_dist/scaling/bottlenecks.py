@@ -1,63 +1,66 @@
-"""Attribute the time of a step to losses: what limits the job, and what would help."""
+"""Attribute the time of a step to useful compute and to losses."""
 
+from math import isnan, nan
 from typing import List, NamedTuple, Optional
 
-from lstm_dist.scaling.link_fits import Wire
-from lstm_dist.scaling.step_breakdown import TimeSplit
+from lstm_dist.scaling.link_fits import LinkFit
+from lstm_dist.scaling.step_breakdown import StepBreakdown
 
 
-class Shares(NamedTuple):
-    """Fractions of a sampled step, which sum to 1.
+class LossShares(NamedTuple):
+    """Fractions of a profiled step, which sum to 1.
 
     Attributes:
-        useful: compute that one worker alone needs for the same number of streams.
-        shared: additional compute, from shared memory and cores or from work that does not shrink with the streams.
-        wait: for the slowest worker.
-        latency, bandwidth: parts of the exchange by the fitted link; nan without a link.
-        exchange: the sum of both.
-        rest: cutting the window, clipping and updating.
+        useful: compute that a single worker needs for the same number of streams.
+        extra_compute: additional compute, due to shared memory and cores or to work that does not shrink with the
+            streams.
+        wait: waiting for the slowest worker.
+        latency, bandwidth: parts of the communication according to the fitted link; nan without a link.
+        communication: the sum of both.
+        other: cutting the window, clipping and updating.
     """
 
-    split: TimeSplit
+    breakdown: StepBreakdown
     useful: float
-    shared: float
+    extra_compute: float
     wait: float
     latency: float
     bandwidth: float
-    exchange: float
-    rest: float
+    communication: float
+    other: float
 
     def losses(self) -> "List[tuple[str, float]]":
         """Return the names and shares of all but `useful`, largest first."""
-        told_apart = self.latency == self.latency
-        names = ["shared", "wait", *(["latency", "bandwidth"] if told_apart else ["exchange"]), "rest"]
+        communication = ["communication"] if isnan(self.latency) else ["latency", "bandwidth"]
+        names = ["extra_compute", "wait", *communication, "other"]
         return sorted(((name, getattr(self, name)) for name in names), key=lambda loss: -loss[1])
 
 
-def shares(splits: List[TimeSplit], wire: Optional[Wire]) -> List[Shares]:
-    """Return one entry per group, relative to the one-worker group; none if that group was not sampled."""
-    single = next((split for split in splits if split.group.workers == 1), None)
-    return [_shares(split, single, wire) for split in splits] if single else []
+def loss_shares(breakdowns: List[StepBreakdown], fit: Optional[LinkFit]) -> List[LossShares]:
+    """Return one entry per group, relative to the one-worker group; none if that group was not profiled."""
+    single = next((breakdown for breakdown in breakdowns if breakdown.group.workers == 1), None)
+    return [_loss_shares(breakdown, single, fit) for breakdown in breakdowns] if single else []
 
 
-def _shares(split: TimeSplit, single: TimeSplit, wire: Optional[Wire]) -> Shares:
-    parts, group = split.parts, split.group
+def _loss_shares(breakdown: StepBreakdown, single: StepBreakdown, fit: Optional[LinkFit]) -> LossShares:
+    parts, group, total = breakdown.parts, breakdown.group, breakdown.total
+    compute = parts["compute"].mean
     alone = single.parts["compute"].mean * group.streams / group.workers / single.group.streams
-    useful = min(alone, parts["compute"].mean)
-    exchange, moving = parts["wire"].mean / split.total, float("nan")
+    useful = min(alone, compute)
+    communication, bandwidth = parts["wire"].mean / total, nan
     if group.workers == 1:
-        moving = 0.0
-    elif wire and wire.link:
-        size = group.points[0].bytes
-        seconds = [link.seconds(group.workers, size) for link in (wire.link.without_latency, wire.link)]
-        moving = exchange * seconds[0] / seconds[1]
-    return Shares(
-        split,
-        useful=useful / split.total,
-        shared=(parts["compute"].mean - useful) / split.total,
-        wait=parts["wait"].mean / split.total,
-        latency=exchange - moving,
-        bandwidth=moving,
-        exchange=exchange,
-        rest=(parts["data"].mean + parts["update"].mean) / split.total,
+        bandwidth = 0.0
+    elif fit and fit.link:
+        size = group.rows[0].bytes
+        only_bytes, complete = (link.seconds(group.workers, size) for link in (fit.link.without_latency, fit.link))
+        bandwidth = communication * only_bytes / complete
+    return LossShares(
+        breakdown,
+        useful=useful / total,
+        extra_compute=(compute - useful) / total,
+        wait=parts["wait"].mean / total,
+        latency=communication - bandwidth,
+        bandwidth=bandwidth,
+        communication=communication,
+        other=(parts["data"].mean + parts["update"].mean) / total,
     )

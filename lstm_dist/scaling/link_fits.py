@@ -7,18 +7,18 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from lstm_dist.scaling.allreduce_model import LONG, SHORT, Algorithm, Link, Sample, fit_link
-from lstm_dist.scaling.records import Network, Rows, Size
+from lstm_dist.scaling.records import AllreduceRow, AllreduceTimes, Rows
 
-NAMES = {"horovod-mpi": "Horovod over MPI", "horovod-gloo": "Horovod over Gloo", "mpi": "plain MPI"}
+PATH_NAMES = {"horovod-mpi": "Horovod over MPI", "horovod-gloo": "Horovod over Gloo", "mpi": "plain MPI"}
 _ALGORITHMS: Dict[str, Algorithm] = {"horovod-mpi": "mpi", "horovod-gloo": "ring", "mpi": "mpi"}
 
 
-class Measured(NamedTuple):
+class AllreduceMeasurement(NamedTuple):
     """Allreduces of one size with one number of workers, in seconds.
 
     Attributes:
         low, median, high: quartiles of the repetitions.
-        fitted: prediction of the path's link; nan if there is none.
+        fitted: time according to the path's link; nan if there is none.
         residual: median / fitted - 1 if used in the fit, else nan.
     """
 
@@ -34,60 +34,62 @@ class Measured(NamedTuple):
     residual: float
 
 
-class Wire(NamedTuple):
-    """One communication path.
+class LinkFit(NamedTuple):
+    """The measurements of one communication path, and the link fitted to them.
 
     Attributes:
         link: None if the measurements do not determine it.
-        lack: why there is no link; empty if there is one.
+        reason: why there is no link; empty if there is one.
         workers: numbers of workers used in the fit.
     """
 
     path: str
     link: Optional[Link]
-    lack: str
+    reason: str
     workers: Tuple[int, ...]
-    measured: List[Measured]
+    measurements: List[AllreduceMeasurement]
 
     @property
     def name(self) -> str:
         """The path's display name."""
-        return NAMES[self.path]
+        return PATH_NAMES[self.path]
 
 
-def wires(rows: Rows) -> List[Wire]:
+def fit_links(rows: Rows) -> List[LinkFit]:
     """Return one entry per measured path."""
-    found: Dict[str, List[Network]] = {}
-    for row in rows.network:
+    found: Dict[str, List[AllreduceRow]] = {}
+    for row in rows.allreduce_rows:
         if row.state == "finished":
             found.setdefault(row.path, []).append(row)
-    return [_wire(path, sorted(found[path], key=lambda row: row.workers)) for path in NAMES if path in found]
+    return [_fit_path(path, sorted(found[path], key=lambda row: row.workers)) for path in PATH_NAMES if path in found]
 
 
-def _wire(path: str, rows: List[Network]) -> Wire:
+def _fit_path(path: str, rows: List[AllreduceRow]) -> LinkFit:
     """Fit one path; rows with one worker or oversubscribed cores are reported, but excluded from the fit."""
-    good = [row for row in rows if row.workers > 1 and not row.oversubscribed]
-    link, lack = None, "more than one worker, each with a core of its own, was not measured"
-    if good:
-        samples = [Sample(row.workers, size.bytes, median(size.seconds)) for row in good for size in row.sizes]
+    fitted = [row for row in rows if row.workers > 1 and not row.oversubscribed]
+    link, reason = None, "several workers with a core each were not measured"
+    if fitted:
+        samples = [Sample(row.workers, size.bytes, median(size.seconds)) for row in fitted for size in row.sizes]
         try:
-            link, lack = fit_link(samples, _ALGORITHMS[path], negotiated=path != "mpi"), ""
+            link, reason = fit_link(samples, _ALGORITHMS[path], negotiated=path != "mpi"), ""
         except ValueError as error:
-            lack = str(error)
-    measured = [_measured(row, size, link, row in good) for row in rows for size in row.sizes]
-    return Wire(path, link, lack, tuple(row.workers for row in good), measured)
+            reason = str(error)
+    measurements = [_measurement(row, times, link, row in fitted) for row in rows for times in row.sizes]
+    return LinkFit(path, link, reason, tuple(row.workers for row in fitted), measurements)
 
 
-def _measured(row: Network, size: Size, link: Optional[Link], fitted_to: bool) -> Measured:
-    low, middle, high = (float(value) for value in np.percentile(size.seconds, [25, 50, 75]))
-    fitted = link.seconds(row.workers, size.bytes) if link and row.workers > 1 else nan
-    clear = fitted_to and not SHORT <= size.bytes < LONG
-    residual = middle / fitted - 1 if clear and fitted > 0 else nan
-    return Measured(
+def _measurement(
+    row: AllreduceRow, times: AllreduceTimes, link: Optional[Link], is_fitted: bool
+) -> AllreduceMeasurement:
+    low, middle, high = (float(value) for value in np.percentile(times.seconds, [25, 50, 75]))
+    fitted = link.seconds(row.workers, times.bytes) if link and row.workers > 1 else nan
+    is_used = is_fitted and not SHORT <= times.bytes < LONG
+    residual = middle / fitted - 1 if is_used and fitted > 0 else nan
+    return AllreduceMeasurement(
         path=row.path,
         workers=row.workers,
-        bytes=size.bytes,
-        repetitions=len(size.seconds),
+        bytes=times.bytes,
+        repetitions=len(times.seconds),
         low=low,
         median=middle,
         high=high,
@@ -97,7 +99,7 @@ def _measured(row: Network, size: Size, link: Optional[Link], fitted_to: bool) -
     )
 
 
-def of_job(wires: List[Wire], launcher: str) -> Optional[Wire]:
+def training_fit(fits: List[LinkFit], launcher: str) -> Optional[LinkFit]:
     """Return the path that the training jobs used: Gloo if their launcher names it; None if it has no link."""
     path = "horovod-gloo" if "gloo" in launcher.lower() else "horovod-mpi"
-    return next((wire for wire in wires if wire.path == path and wire.link), None)
+    return next((fit for fit in fits if fit.path == path and fit.link), None)

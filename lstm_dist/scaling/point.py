@@ -1,4 +1,4 @@
-"""The points of a scaling experiment, that is the jobs to run, and their order."""
+"""The points of a scaling experiment, which are the training jobs to run, and their order."""
 
 import random
 from typing import List, NamedTuple, Sequence
@@ -7,14 +7,14 @@ MODES = ("weak", "strong")
 
 
 class Point(NamedTuple):
-    """One job.
+    """A training job to run.
 
     Attributes:
         mode: weak (every worker has the streams of a single worker), strong (all workers share them), or perplexity
             (weak, trained until the target perplexity).
         workers: number of workers.
-        streams: of the whole job.
-        repeat: from 1; each repetition is a separate job.
+        streams: number of streams of the whole job.
+        repeat: number of the repetition, from 1; each repetition is a separate job.
     """
 
     mode: str
@@ -28,14 +28,14 @@ class Point(NamedTuple):
         return f"{self.mode}-n{self.workers:03d}-r{self.repeat}"
 
 
-def plan(workers: Sequence[int], modes: Sequence[str], streams: int, repeats: int, seed: int = 0) -> List[Point]:
+def plan_points(workers: Sequence[int], modes: Sequence[str], streams: int, repeats: int, seed: int = 0) -> List[Point]:
     """Return all points in random order, so that slowdowns of the machine do not bias any of them.
 
     Args:
         workers: numbers of workers.
         modes: modes of `Point`.
-        streams: of a single worker.
-        repeats: jobs per point.
+        streams: number of streams of a single worker.
+        repeats: repetitions of each job.
         seed: seed of the order.
     """
     points = [

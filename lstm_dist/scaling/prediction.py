@@ -1,4 +1,4 @@
-"""Predict steps with more workers than were measured from a worker's compute and the link's communication time."""
+"""Predict the step time for more workers than were measured, from a worker's compute and the fitted link."""
 
 import math
 from typing import List, NamedTuple, Sequence
@@ -9,7 +9,7 @@ from lstm_dist.scaling.allreduce_model import Link
 WORKERS = tuple(2**k for k in range(11))  # predicted numbers of workers
 
 
-class Compute(NamedTuple):
+class ComputeCost(NamedTuple):
     """Seconds of a worker's own part of a step: base + per_stream * streams, both >= 0."""
 
     base: float
@@ -20,7 +20,7 @@ class Compute(NamedTuple):
         return self.base + self.per_stream * streams
 
 
-def fit_compute(streams: Sequence[int], seconds: Sequence[float]) -> Compute:
+def fit_compute(streams: Sequence[int], seconds: Sequence[float]) -> ComputeCost:
     """Fit the time of a worker's share of the batch; `base` is the part that does not shrink with the streams.
 
     Args:
@@ -31,26 +31,26 @@ def fit_compute(streams: Sequence[int], seconds: Sequence[float]) -> Compute:
         ValueError: without two different numbers of streams, or if a number is invalid.
     """
     costs = fit_costs({"base": [1] * len(streams), "per_stream": streams}, seconds)
-    return Compute(costs["base"], costs["per_stream"])
+    return ComputeCost(costs["base"], costs["per_stream"])
 
 
 class Prediction(NamedTuple):
-    """Predicted step, if no worker waits for a slower one.
+    """A predicted step in which no worker waits for a slower one.
 
     Attributes:
         workers: number of workers.
         compute: seconds of a worker's own part.
-        exchange: seconds of the allreduce that follows.
+        communication: seconds of the allreduce that follows.
     """
 
     workers: int
     compute: float
-    exchange: float
+    communication: float
 
     @property
     def step(self) -> float:
         """Seconds of both, without overlap, as the gradient is only sent when it is complete."""
-        return self.compute + self.exchange
+        return self.compute + self.communication
 
 
 def predict_weak(compute: float, size: float, link: Link) -> List[Prediction]:
@@ -64,7 +64,7 @@ def predict_weak(compute: float, size: float, link: Link) -> List[Prediction]:
     return [Prediction(n, compute, link.seconds(n, size)) for n in WORKERS]
 
 
-def predict_strong(streams: int, compute: Compute, size: float, link: Link) -> List[Prediction]:
+def predict_strong(streams: int, compute: ComputeCost, size: float, link: Link) -> List[Prediction]:
     """Predict strong scaling: the largest share of the streams sets the time, and N is at most `streams`."""
     shares = [(n, math.ceil(streams / n)) for n in WORKERS if n <= streams]
     return [Prediction(n, compute.seconds(share), link.seconds(n, size)) for n, share in shares]

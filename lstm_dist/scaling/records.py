@@ -1,18 +1,17 @@
-"""Read and validate the records of an experiment: one row per job, one row per path and number of workers.
+"""Read and validate the records of a scaling experiment: its settings, and one row per job.
 
 experiment.json                       settings common to all jobs
 points/<id>/row.json                  a training job: weak-n002-r1, strong-n004-r3, perplexity-n002-r1
-network/<path>-n<NNN>/row.json        only allreduces, of many sizes
+network/<path>-n<NNN>/row.json        a job that only runs allreduces, of many sizes
 """
 
-from itertools import chain
 from pathlib import Path
-from typing import Dict, List, Literal, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.experiments.records import Record, _damaged, read_row
+from lstm_dist.experiments.records import Record, damaged_file, read_row
 
 State = Literal["finished", "failed"]
 
@@ -21,10 +20,15 @@ class Experiment(Record):
     """Settings common to all jobs of a folder.
 
     Attributes:
-        streams: of one worker under weak scaling, of the whole job under strong scaling.
+        streams: number of streams of one worker under weak scaling, of the whole job under strong scaling.
+        seq_len, hidden_size, layers, vocab_size: sizes of the model.
         parameters: number of model parameters.
-        steps, epochs: steps per epoch, and epochs of a timed job.
+        bytes: bytes of gradients that a worker sends per step.
+        steps: steps per epoch for any number of workers, as the text grows with the streams.
+        epochs: epochs of a timed job.
         warm_up: number of initial epochs that are not counted.
+        time_every: every Nth step is profiled.
+        threads: OpenMP threads per worker.
         flags: other flags of jobs/train.py.
         launcher: description of the launcher.
     """
@@ -35,30 +39,25 @@ class Experiment(Record):
     layers: PositiveInt = 1
     vocab_size: PositiveInt
     parameters: PositiveInt
+    bytes: PositiveInt
     steps: PositiveInt
     epochs: PositiveInt
     warm_up: NonNegativeInt
+    time_every: NonNegativeInt
+    threads: PositiveInt
     flags: Tuple[str, ...] = ()
     launcher: str
 
 
-class Epoch(Record):
+class EpochThroughput(Record):
     """One epoch of a timed job after the warm-up; chars_per_sec is the total of all its workers."""
 
     chars_per_sec: PositiveFloat
     steps: PositiveInt
 
 
-class Times(Record):
-    """Profile of one step of one worker, in seconds.
-
-    Attributes:
-        data: cutting the window.
-        compute: forward and backward.
-        wait: waiting for the slowest worker.
-        wire: the averaging allreduce.
-        update: clip and SGD.
-    """
+class StepProfile(Record):
+    """Seconds that one worker spent in the parts of one step; train.step_timer.StepTimes defines the parts."""
 
     step: NonNegativeInt
     rank: NonNegativeInt
@@ -70,7 +69,7 @@ class Times(Record):
     update: NonNegativeFloat
 
 
-class _Job(Record):
+class JobRow(Record):
     """Fields common to both kinds of rows; `status` and `message` describe a failure."""
 
     workers: PositiveInt
@@ -84,16 +83,17 @@ class _Job(Record):
     oversubscribed: bool
 
 
-class Point(_Job):
-    """A training job.
+class TrainRow(JobRow):
+    """The result of a training job.
 
     Attributes:
-        streams: of the whole job.
-        repeat: repetition, from 1.
-        cores, devices: of all workers together.
-        bytes: of the communicated gradients.
-        target, reached, chars, train_seconds: of a "perplexity" job: the target perplexity, whether it was reached, and
-            the characters and seconds of training until then.
+        streams: number of streams of the whole job.
+        repeat: number of the repetition, from 1.
+        cores, devices: cores and devices of all workers together.
+        bytes: bytes of gradients that a worker sends per step.
+        times: profiled steps.
+        target, reached, chars, train_seconds: of a job of mode perplexity: the target perplexity, whether it was
+            reached, and the characters and seconds of training until then.
     """
 
     id: str
@@ -104,8 +104,8 @@ class Point(_Job):
     cores: NonNegativeInt = 0
     devices: Tuple[str, ...] = ()
     bytes: NonNegativeInt = 0
-    epochs: Tuple[Epoch, ...] = ()
-    times: Tuple[Times, ...] = ()
+    epochs: Tuple[EpochThroughput, ...] = ()
+    times: Tuple[StepProfile, ...] = ()
     target: Optional[FiniteFloat] = None
     reached: bool = False
     chars: Optional[PositiveInt] = None
@@ -118,91 +118,97 @@ class Point(_Job):
         return steps / sum(epoch.steps / epoch.chars_per_sec for epoch in self.epochs)
 
 
-class Size(Record):
+class AllreduceTimes(Record):
     """Seconds of each allreduce of this many bytes, averaged over the ranks."""
 
     bytes: PositiveInt
     seconds: Tuple[PositiveFloat, ...]
 
 
-class Network(_Job):
-    """Allreduces over one path: Horovod over MPI or Gloo, or plain MPI."""
+class AllreduceRow(JobRow):
+    """The result of a job that ran allreduces over one path: Horovod over MPI or Gloo, or plain MPI."""
 
     path: Literal["horovod-mpi", "horovod-gloo", "mpi"]
-    sizes: Tuple[Size, ...] = ()
+    sizes: Tuple[AllreduceTimes, ...] = ()
 
 
 class Rows(NamedTuple):
     """All rows of a folder.
 
     Attributes:
-        mixed: inconsistencies between rows; empty if there are none.
+        inconsistencies: differences in machine or program between rows.
         unfinished: folders of jobs without a row, interrupted or still running.
     """
 
     experiment: Experiment
-    points: List[Point]
-    network: List[Network]
-    mixed: List[str]
+    train_rows: List[TrainRow]
+    allreduce_rows: List[AllreduceRow]
+    inconsistencies: List[str]
     unfinished: List[str]
 
-    def finished(self, *modes: str) -> List[Point]:
+    def finished(self, modes: Sequence[str]) -> List[TrainRow]:
         """Return the finished training jobs of these modes."""
-        return [point for point in self.points if point.mode in modes and point.state == "finished"]
+        return [row for row in self.train_rows if row.mode in modes and row.state == "finished"]
+
+    def failed(self, modes: Sequence[str]) -> List[TrainRow]:
+        """Return the failed training jobs of these modes."""
+        return [row for row in self.train_rows if row.mode in modes and row.state == "failed"]
 
 
-def read(folder: Path, allow_mixed: bool) -> Rows:
+def read_rows(folder: Path, allow_mixed: bool) -> Rows:
     """Read all rows of a folder.
 
     Raises:
-        UserError: if it is not an experiment, has no rows yet, has an invalid file, or mixes rows of several machines
-            or programs without `allow_mixed`.
+        UserError: if the folder is not an experiment, has no rows yet, has an invalid file, or mixes rows of several
+            machines or programs without `allow_mixed`.
     """
     file = folder / "experiment.json"
     if not file.is_file():
-        lack = "has no experiment.json" if folder.is_dir() else "there is no such folder"
-        raise UserError(f"{folder}: {lack}; give the --out of jobs/scale.py", ExitStatus.NO_INPUT)
-    places = sorted(path for path in folder.glob("points/*") if path.is_dir())
-    points = {p: read_row(p / "row.json", Point) for p in places if (p / "row.json").is_file()}
-    network = {file.parent: read_row(file, Network) for file in sorted(folder.glob("network/*/row.json"))}
-    if not points and not network:
-        raise UserError(f"{folder}: nothing was measured yet; jobs/scale.py --out {folder} does", ExitStatus.NO_INPUT)
-    for path, point in points.items():
-        _require_numbers(path / "row.json", point)
-    for path, row in network.items():
-        if row.state == "finished" and not (row.sizes and all(size.seconds for size in row.sizes)):
-            raise _damaged(path / "row.json", "finished, and without times")
-    mixed = list(_differences({**points, **network}))
-    if mixed and not allow_mixed:
-        raise UserError(f"{folder}: {mixed[0]}; measure again, or give --allow-mixed", ExitStatus.BAD_DATA)
-    unfinished = [path.name for path in places if path not in points]
-    return Rows(read_row(file, Experiment), list(points.values()), list(network.values()), mixed, unfinished)
+        reason = "has no experiment.json" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {reason}; give the --out of jobs/scale.py", ExitStatus.NO_INPUT)
+    job_folders = sorted(path for path in folder.glob("points/*") if path.is_dir())
+    trained = {path: read_row(path / "row.json", TrainRow) for path in job_folders if (path / "row.json").is_file()}
+    allreduced = {path.parent: read_row(path, AllreduceRow) for path in sorted(folder.glob("network/*/row.json"))}
+    if not trained and not allreduced:
+        raise UserError(f"{folder}: has no results yet; run jobs/scale.py --out {folder}", ExitStatus.NO_INPUT)
+    for path, row in trained.items():
+        _require_results(path / "row.json", row)
+    for path, times in allreduced.items():
+        if times.state == "finished" and not (times.sizes and all(size.seconds for size in times.sizes)):
+            raise damaged_file(path / "row.json", "finished, but without times")
+    inconsistencies = _inconsistencies({**trained, **allreduced})
+    if inconsistencies and not allow_mixed:
+        raise UserError(f"{folder}: {inconsistencies[0]}; measure again, or give --allow-mixed", ExitStatus.BAD_DATA)
+    unfinished = [path.name for path in job_folders if path not in trained]
+    experiment = read_row(file, Experiment)
+    return Rows(experiment, list(trained.values()), list(allreduced.values()), inconsistencies, unfinished)
 
 
-def _require_numbers(path: Path, point: Point) -> None:
-    """Check that a finished job has the numbers that its mode requires."""
-    if point.state == "failed":
+def _require_results(path: Path, row: TrainRow) -> None:
+    """Check that a finished job has the results that its mode requires."""
+    if row.state == "failed":
         return
-    if point.times and not sum(times.compute for times in point.times):
-        raise _damaged(path, "times: no compute in any of them")
-    if point.mode == "perplexity":
-        if point.target is None or point.chars is None or point.train_seconds is None:
-            raise _damaged(path, "finished, and without target, chars or train_seconds")
-    elif not point.epochs:
-        raise _damaged(path, "finished, and without epochs")
+    if row.times and not sum(profile.compute for profile in row.times):
+        raise damaged_file(path, "times: compute is 0 in all of them")
+    if row.mode == "perplexity":
+        if row.target is None or row.chars is None or row.train_seconds is None:
+            raise damaged_file(path, "finished, but without target, chars or train_seconds")
+    elif not row.epochs:
+        raise damaged_file(path, "finished, but without epochs")
 
 
-def _differences(rows: Dict[Path, _Job]) -> "chain[str]":
-    """Return inconsistencies between finished jobs; failed jobs are skipped, as their numbers are not used."""
+def _inconsistencies(rows: Mapping[Path, JobRow]) -> List[str]:
+    """Return the differences between finished jobs; failed jobs are skipped, as their results are not used."""
     finished = [(path, row) for path, row in rows.items() if row.state == "finished"]
-    return chain.from_iterable(_difference(name, finished) for name in ("machine", "commit", "code"))
+    return [text for field in ("machine", "commit", "code") for text in _difference(field, finished)]
 
 
-def _difference(name: str, rows: Sequence[Tuple[Path, _Job]]) -> List[str]:
+def _difference(field: str, rows: Sequence[Tuple[Path, JobRow]]) -> List[str]:
+    """Return one line if the field has more than one value."""
     first: Dict[str, str] = {}
     for path, row in rows:
-        first.setdefault(getattr(row, name), path.name)
+        first.setdefault(getattr(row, field), path.name)
     if len(first) < 2:
         return []
-    (one, where), (other, there) = list(first.items())[:2]
-    return [f"{where} and {there} differ in {name}: {one or 'unknown'} and {other or 'unknown'}"]
+    (value, job), (other_value, other_job) = list(first.items())[:2]
+    return [f"{job} and {other_job} differ in {field}: {value or 'unknown'} and {other_value or 'unknown'}"]

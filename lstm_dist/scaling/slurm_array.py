@@ -10,18 +10,22 @@ from typing import Dict, Iterator, List, Sequence, Set, Tuple
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.folder import write_json
 from lstm_dist.experiments.launchers import ROOT
-from lstm_dist.experiments.subprocess_job import last_words
-from lstm_dist.scaling.runner import Folder
+from lstm_dist.experiments.subprocess_job import last_error
+from lstm_dist.scaling.experiment_folder import ExperimentFolder
 
 _SCRIPT = ROOT / "slurm" / "scaling.sbatch"
-_POLL = 2.0  # seconds between polls of the queue
-_LATE = 10.0  # seconds for a shared file system to show the row of a job that has left the queue
+_POLL_INTERVAL = 2.0  # seconds between polls of the queue
+_ROW_TIMEOUT = 10.0  # seconds for a shared file system to show the row of a job that has left the queue
 
 
-class Array:
-    """The queued jobs by name, stored in the folder so that the same command can collect them later."""
+class SlurmArray:
+    """The submitted jobs by name, stored in the folder so that the same command can collect them later.
 
-    def __init__(self, folder: Folder, per_node: int, sbatch_flags: str) -> None:
+    Attributes:
+        jobs: Slurm's job number of each job, by name.
+    """
+
+    def __init__(self, folder: ExperimentFolder, per_node: int, sbatch_flags: str) -> None:
         self._folder = folder
         self._per_node = per_node
         self._sbatch_flags = shlex.split(sbatch_flags)
@@ -52,38 +56,42 @@ class Array:
         for number, names in _by_number(workers).items():
             done = _run(self._command(number, names, flags))
             if done.returncode:
-                said = (done.stderr.strip().splitlines() or ["nothing"])[-1]
-                raise UserError(f"--slurm-array: {number} workers: sbatch says {said}", ExitStatus.BAD_CONFIG)
+                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                message = f"--slurm-array: {number} workers: sbatch failed: {reason}"
+                raise UserError(message, ExitStatus.BAD_CONFIG)
             job = done.stdout.strip().split(";")[0]
             self.jobs.update({name: f"{job}_{index}" for index, name in enumerate(names)})
             write_json(self._file, self.jobs)
 
     def collect(self, names: Sequence[str], kind: str) -> Iterator[Tuple[str, str]]:
-        """Wait for the jobs and yield each name, with "" when its row exists, or with the reason if it never will."""
+        """Wait for the jobs, and yield the name of each that has ended, with an error.
+
+        The error is "" if the job has written its row, else the last line of its log.
+        """
         waiting: Set[str] = set(names)
-        gone: Dict[str, float] = {}
+        left: Dict[str, float] = {}  # when a job was first missing from the queue
         while waiting:
             queued, rows = self._queued(), self._folder.rows(kind)
             for name in sorted(waiting):
                 if self.jobs[name] not in queued:
-                    gone.setdefault(name, time.monotonic())
-                lost = name in gone and time.monotonic() > gone[name] + _LATE
-                if name in rows or lost:
+                    left.setdefault(name, time.monotonic())
+                is_lost = name in left and time.monotonic() > left[name] + _ROW_TIMEOUT
+                if name in rows or is_lost:
                     waiting.remove(name)
-                    yield name, "" if name in rows else self._last_words(name)
+                    yield name, "" if name in rows else self._last_error(name)
             if waiting:
-                time.sleep(_POLL)
+                time.sleep(_POLL_INTERVAL)
 
-    def _last_words(self, name: str) -> str:
+    def _last_error(self, name: str) -> str:
         logs = list((self._folder.path / "slurm").glob(f"*-{self.jobs[name]}.out"))
-        return f"Slurm job {self.jobs[name]}: {last_words(logs[0]) if logs else 'it has left no log'}"
+        return f"Slurm job {self.jobs[name]}: {last_error(logs[0]) if logs else 'it left no log'}"
 
     def _queued(self) -> Set[str]:
         """Return the jobs of this experiment that are pending or running."""
         numbers = {job.split("_")[0] for job in self.jobs.values()}
         if not numbers:
             return set()
-        # squeue fails if it knows none of the jobs any more; that means an empty set.
+        # squeue fails if it no longer knows any of the jobs; that means an empty set.
         return set(_run(["squeue", "-h", "-r", "-j", ",".join(sorted(numbers)), "-o", "%i"]).stdout.split())
 
 
@@ -99,4 +107,6 @@ def _run(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
     try:
         return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     except FileNotFoundError:
-        raise UserError(f"--slurm-array: there is no {command[0]} on PATH: is this a cluster with Slurm?") from None
+        raise UserError(
+            f"--slurm-array: {command[0]} is not on PATH: run this on a login node of a Slurm cluster"
+        ) from None

@@ -7,7 +7,7 @@ efficiency at batch B is `ratio(chars at the smallest batch, chars at B)`, with 
 import math
 from typing import Mapping, NamedTuple, Sequence, Tuple
 
-from lstm_dist.experiments.fitting import fit_costs, positive
+from lstm_dist.experiments.fitting import fit_costs, require_positive
 
 
 class Law(NamedTuple):
@@ -69,7 +69,7 @@ def fit_usl(workers: Sequence[int], speedups: Sequence[float]) -> Law:
 
 def _fit(name: str, columns: Mapping[str, Sequence[float]], workers: Sequence[int], speedups: Sequence[float]) -> Law:
     """Fit N / speedup = 1 + sigma (N - 1) + kappa N (N - 1), which is linear in sigma and kappa."""
-    several, measured = positive([workers, speedups])
+    several, measured = require_positive([workers, speedups])
     costs = fit_costs(columns, several / measured, base=1.0)
     law = Law(name, costs["contention"], costs.get("coherency", 0.0))
     return law._replace(residuals=tuple(s / law.speedup(n) - 1 for n, s in zip(workers, speedups)))

@@ -5,27 +5,28 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from lstm_dist.scaling.records import Point, Times
-from lstm_dist.scaling.throughput import Group
+from lstm_dist.scaling.records import StepProfile, TrainRow
+from lstm_dist.scaling.throughput import JobGroup
 from lstm_dist.train.step_timer import StepTimes
 
 PARTS = StepTimes._fields[1:]
+LABELS = {**{part: part for part in PARTS}, "wire": "communication"}  # in reports
 
 
-class Spread(NamedTuple):
-    """One of the five parts, in seconds: overall mean, and the minimum, median and maximum of the workers' means."""
+class PartTimes(NamedTuple):
+    """Seconds of one part of a step: overall mean, and the minimum, median and maximum of the workers' means."""
 
     mean: float
-    least: float
+    minimum: float
     median: float
-    most: float
+    maximum: float
 
 
-class Slowest(NamedTuple):
+class SlowestRank(NamedTuple):
     """The worker that most often finished its backward pass last.
 
     Attributes:
-        share: fraction of the sampled steps; 1 / N if it were random.
+        share: fraction of the profiled steps in which it was last; 1 / N if all ranks are equal.
     """
 
     rank: int
@@ -33,61 +34,61 @@ class Slowest(NamedTuple):
     share: float
 
 
-class TimeSplit(NamedTuple):
-    """The step breakdown of a group.
+class StepBreakdown(NamedTuple):
+    """The parts of a step of a group.
 
     Attributes:
-        parts: by name, in step order.
+        parts: times of each part by name, in step order.
         slowest: None with a single worker.
         slowest_compute: seconds, the mean over steps of the slowest worker's compute.
     """
 
-    group: Group
-    parts: Dict[str, Spread]
-    slowest: Optional[Slowest]
+    group: JobGroup
+    parts: Dict[str, PartTimes]
+    slowest: Optional[SlowestRank]
     slowest_compute: float
 
     @property
     def total(self) -> float:
-        """Seconds of a sampled step, averaged over workers and steps."""
-        return sum(spread.mean for spread in self.parts.values())
+        """Seconds of a profiled step, averaged over workers and steps."""
+        return sum(part.mean for part in self.parts.values())
 
 
-def time_splits(groups: List[Group]) -> List[TimeSplit]:
-    """Return one breakdown per group with sampled steps."""
-    return [_time_split(group) for group in groups if any(point.times for point in group.points)]
+def step_breakdowns(groups: List[JobGroup]) -> List[StepBreakdown]:
+    """Return one breakdown per group with profiled steps."""
+    return [_step_breakdown(group) for group in groups if any(row.times for row in group.rows)]
 
 
-def _time_split(group: Group) -> TimeSplit:
-    by_step = _by_step(group.points)
-    longest = [max(t.compute for t in times) for times in by_step]
-    return TimeSplit(group, {part: _spread(group, part) for part in PARTS}, _slowest(by_step), float(np.mean(longest)))
+def _step_breakdown(group: JobGroup) -> StepBreakdown:
+    by_step = _by_step(group.rows)
+    parts = {part: _part_times(group, part) for part in PARTS}
+    slowest_compute = float(np.mean([max(profile.compute for profile in profiles) for profiles in by_step]))
+    return StepBreakdown(group, parts, _slowest(by_step), slowest_compute)
 
 
-def _spread(group: Group, part: str) -> Spread:
-    of_rank: Dict[int, List[float]] = defaultdict(list)
-    for times in (t for point in group.points for t in point.times):
-        of_rank[times.rank].append(getattr(times, part))
-    means = [float(np.mean(values)) for values in of_rank.values()]
-    everything = [value for values in of_rank.values() for value in values]
-    return Spread(float(np.mean(everything)), min(means), float(np.median(means)), max(means))
+def _part_times(group: JobGroup, part: str) -> PartTimes:
+    by_rank: Dict[int, List[float]] = defaultdict(list)
+    for profile in (profile for row in group.rows for profile in row.times):
+        by_rank[profile.rank].append(getattr(profile, part))
+    means = [float(np.mean(values)) for values in by_rank.values()]
+    all_values = [value for values in by_rank.values() for value in values]
+    return PartTimes(float(np.mean(all_values)), min(means), float(np.median(means)), max(means))
 
 
-def _by_step(points: List[Point]) -> List[List[Times]]:
-    """Group the workers' times by job and step."""
-    found: Dict[Tuple[str, int], List[Times]] = defaultdict(list)
-    for point in points:
-        for times in point.times:
-            found[point.id, times.step].append(times)
+def _by_step(rows: List[TrainRow]) -> List[List[StepProfile]]:
+    """Group the workers' profiles by job and step."""
+    found: Dict[Tuple[str, int], List[StepProfile]] = defaultdict(list)
+    for row in rows:
+        for profile in row.times:
+            found[row.id, profile.step].append(profile)
     return list(found.values())
 
 
-def _slowest(by_step: List[List[Times]]) -> Optional[Slowest]:
+def _slowest(by_step: List[List[StepProfile]]) -> Optional[SlowestRank]:
     """Return the worker that is most often last; the last worker to arrive waits least."""
-    last = Counter(
-        (first.rank, first.host) for times in by_step if len(times) > 1 for first in [min(times, key=lambda t: t.wait)]
-    )
+    slowest = [min(profiles, key=lambda profile: profile.wait) for profiles in by_step if len(profiles) > 1]
+    last = Counter((profile.rank, profile.host) for profile in slowest)
     if not last:
         return None
     (rank, host), count = last.most_common(1)[0]
-    return Slowest(rank, host, count / sum(last.values()))
+    return SlowestRank(rank, host, count / sum(last.values()))

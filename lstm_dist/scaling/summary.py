@@ -3,120 +3,123 @@
 from typing import Dict, List
 
 from lstm_dist.experiments.report.formatters import counted, listed, milliseconds, number, percent
-from lstm_dist.scaling.analysis import Findings, Mode
-from lstm_dist.scaling.bottlenecks import Shares
+from lstm_dist.scaling.analysis import Findings, ModeFindings
+from lstm_dist.scaling.bottlenecks import LossShares
 
 SCALING = {"weak": "Weak scaling", "strong": "Strong scaling"}
-
-
-_WORTH_A_WORD = 0.005  # smallest share of a step that is mentioned
-
+_SMALLEST_SHARE = 0.005  # of a step; smaller parts are not mentioned
 
 _LOSSES = {
-    "weak shared": "compute that grows as memory and cores are shared",
-    "strong shared": "compute that does not shrink with the streams",
-    "wait": "waiting for the slowest",
-    "latency": "the latency of the exchange",
-    "bandwidth": "the bandwidth of the exchange",
-    "exchange": "the exchange",
-    "rest": "the update",
+    "weak extra_compute": "extra compute due to shared memory and cores",
+    "strong extra_compute": "compute that does not shrink with the streams",
+    "wait": "waiting for the slowest worker",
+    "latency": "communication latency",
+    "bandwidth": "communication bandwidth",
+    "communication": "communication",
+    "other": "the update",
 }
-
-
 _REMEDIES = {
-    "weak shared": "fewer workers on a host, and more hosts",
-    "strong shared": "more streams for each worker, or fewer workers on a host",
-    "wait": "equal workers, each on cores that nothing else uses",
-    "latency": "larger steps (more streams a worker, a longer window), so that a call's fixed cost is paid less often",
-    "bandwidth": "a faster network, larger steps, or `--wire-dtype float16`, which halves what is sent",
-    "exchange": "a faster network or larger steps (measuring the network tells which)",
-    "rest": "larger steps, as the update is paid once a step",
+    "weak extra_compute": "fewer workers per host, and more hosts",
+    "strong extra_compute": "more streams per worker, or fewer workers per host",
+    "wait": "equally fast workers, each on cores that no other process uses",
+    "latency": "larger steps (more streams per worker, a longer window), which need fewer calls",
+    "bandwidth": "a faster network, larger steps, or `--wire-dtype float16`, which halves the bytes sent",
+    "communication": "a faster network or larger steps (`jobs/scale.py network` finds out which)",
+    "other": "larger steps, as there is one update per step",
 }
 
 
 def summary(findings: Findings) -> str:
     """Return one paragraph on what limits the job at each number of workers, and what would help."""
-    said = [_of_one(findings.modes)]
-    said += [_of_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
-    remedies = [_remedy(mode, mode.shares[-1]) for mode in (_trusted(mode) for mode in findings.modes) if mode.shares]
+    sentences = [_summarize_one_worker(findings.modes)]
+    sentences += [_summarize_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
+    usable = [_usable(mode) for mode in findings.modes]
+    remedies = [_remedy(mode, mode.loss_shares[-1]) for mode in usable if mode.loss_shares]
     if any(remedies):
-        said.append(f"What would help: {'; '.join(filter(None, remedies))}.")
-    if not any(said):
-        said.append("No job of several workers with a core for each has finished: nothing is said about scaling.")
+        sentences.append(f"What would help: {'; '.join(filter(None, remedies))}.")
+    if not any(sentences):
+        sentences.append("No conclusions about scaling: no job of several workers with a core each has finished.")
     if findings.oversubscribed:
-        said.append(
-            f"{listed([str(workers) for workers in findings.oversubscribed])} workers had not a core or GPU each "
-            "(oversubscribed): what they did is shown, and nothing is concluded from it."
+        numbers = listed([str(workers) for workers in findings.oversubscribed])
+        sentences.append(
+            f"{numbers} workers were oversubscribed (more workers than cores or GPUs): their results are shown, but "
+            "not used for conclusions."
         )
-    return " ".join(filter(None, said))
+    return " ".join(filter(None, sentences))
 
 
-def _trusted(mode: Mode) -> Mode:
-    """Return the mode without oversubscribed groups of several workers."""
+def _usable(mode: ModeFindings) -> ModeFindings:
+    """Return the mode with only the groups of several workers that were not oversubscribed."""
     return mode._replace(
         throughputs=[t for t in mode.throughputs if t.group.workers > 1 and not t.group.oversubscribed],
-        shares=[s for s in mode.shares if s.split.group.workers > 1 and not s.split.group.oversubscribed],
+        loss_shares=[
+            shares
+            for shares in mode.loss_shares
+            if shares.breakdown.group.workers > 1 and not shares.breakdown.group.oversubscribed
+        ],
     )
 
 
-def _of_one(modes: List[Mode]) -> str:
-    alone = [one for mode in modes for one in mode.shares if one.split.group.workers == 1]
+def _summarize_one_worker(modes: List[ModeFindings]) -> str:
+    alone = [shares for mode in modes for shares in mode.loss_shares if shares.breakdown.group.workers == 1]
     if not alone:
         return ""
-    took = milliseconds(alone[0].split.total, 1)
-    share = percent(alone[0].useful, 0)
-    return f"One worker takes {took} ms a step, {share} of it compute, which is what more workers share."
+    time, share = milliseconds(alone[0].breakdown.total, 1), percent(alone[0].useful, 0)
+    return f"One worker takes {time} ms per step, {share} of it compute, which is the part that more workers share."
 
 
-def _of_mode(mode: Mode, streams: int) -> str:
-    trusted = _trusted(mode)
-    of_workers = {shares.split.group.workers: shares for shares in trusted.shares}
+def _summarize_mode(mode: ModeFindings, streams: int) -> str:
+    usable = _usable(mode)
+    by_workers = {shares.breakdown.group.workers: shares for shares in usable.loss_shares}
     clauses: List[str] = []
-    before: List[str] = []
-    for reached in trusted.throughputs:
-        workers = reached.group.workers
-        times, ideal = number(reached.speedup.value, 2), percent(reached.efficiency.value, 0)
-        first = f"{workers} workers do {times} times the work of one ({ideal} of the ideal)"
-        parts = _largest(mode.name, of_workers[workers]) if workers in of_workers else {}
-        bound = _bound(parts, again=list(parts) == before)
-        clauses.append((f"{workers} workers {times} times ({ideal})" if clauses else first) + bound)
-        before = list(parts)
-    each = f"{counted(streams, 'stream')} {'for each worker' if mode.name == 'weak' else 'in all'}"
-    return f"{SCALING[mode.name]}, {each}: {'; '.join(clauses)}." if clauses else ""
+    previous: List[str] = []
+    for rate in usable.throughputs:
+        workers = rate.group.workers
+        speedup, efficiency = number(rate.speedup.value, 2), percent(rate.efficiency.value, 0)
+        first = f"{workers} workers are {speedup} times as fast as one (efficiency {efficiency})"
+        parts = _largest_parts(mode.name, by_workers[workers]) if workers in by_workers else {}
+        clause = f"{workers} workers {speedup} times ({efficiency})" if clauses else first
+        clauses.append(clause + _limits(parts, repeated=list(parts) == previous))
+        previous = list(parts)
+    batch = f"{counted(streams, 'stream')} {'per worker' if mode.name == 'weak' else 'in all'}"
+    return f"{SCALING[mode.name]}, {batch}: {'; '.join(clauses)}." if clauses else ""
 
 
-def _largest(mode: str, shares: Shares) -> Dict[str, str]:
+def _largest_parts(mode: str, shares: LossShares) -> Dict[str, str]:
     """Return the three largest parts of a step and their shares."""
-    parts = [("the compute itself", shares.useful)]
-    parts += [(_key(mode, name, _LOSSES), part) for name, part in shares.losses()]
+    parts = [("useful compute", shares.useful)]
+    parts += [(_text(mode, name, _LOSSES), share) for name, share in shares.losses()]
     largest = sorted(parts, key=lambda part: -part[1])[:3]
-    return {name: percent(part, 0) for name, part in largest if part >= _WORTH_A_WORD}
+    return {name: percent(share, 0) for name, share in largest if share >= _SMALLEST_SHARE}
 
 
-def _bound(parts: Dict[str, str], again: bool) -> str:
-    """State what limits the job; `again` if the previous clause named the same limit."""
+def _limits(parts: Dict[str, str], repeated: bool) -> str:
+    """State the largest parts of a step; `repeated` if the previous clause named the same ones."""
     if not parts:
         return ""
-    if again:
-        return f", likewise ({', '.join(parts.values())})"
-    (name, part), *others = parts.items()
-    then = listed([f"{other} ({share})" for other, share in others])
-    return f", bound by {name} ({part} of a step)" + (f", then {then}" if then else "")
+    if repeated:
+        return f", with the same largest parts ({', '.join(parts.values())})"
+    (name, share), *others = parts.items()
+    rest = listed([f"{other} ({other_share})" for other, other_share in others])
+    return f", limited by {name} ({share} of a step)" + (f", then {rest}" if rest else "")
 
 
-def _remedy(mode: Mode, shares: Shares) -> str:
+def _remedy(mode: ModeFindings, shares: LossShares) -> str:
     """State a remedy for the largest loss, and the efficiency without that loss."""
     (name, share), *_ = shares.losses()
-    workers = shares.split.group.workers
-    now = next(reached.efficiency.value for reached in mode.throughputs if reached.group.workers == workers)
-    if share < 2 * _WORTH_A_WORD or not now > 0:
+    workers = shares.breakdown.group.workers
+    efficiency = next(rate.efficiency.value for rate in mode.throughputs if rate.group.workers == workers)
+    if share < 2 * _SMALLEST_SHARE or not efficiency > 0:
         return ""
-    said = f"under {mode.name} scaling, {_key(mode.name, name, _REMEDIES)}"
-    slowest = shares.split.slowest
+    remedy = f"under {mode.name} scaling, {_text(mode.name, name, _REMEDIES)}"
+    slowest = shares.breakdown.slowest
     if name == "wait" and slowest and slowest.share * workers > 1.5:
-        said += f" (rank {slowest.rank} on {slowest.host} was last in {percent(slowest.share, 0)} of the steps)"
-    return f"{said}: without this loss the efficiency of {workers} workers would be {percent(now / (1 - share), 0)}"
+        remedy += (
+            f" (rank {slowest.rank} on {slowest.host} was the slowest in {percent(slowest.share, 0)} of the steps)"
+        )
+    without = percent(efficiency / (1 - share), 0)
+    return f"{remedy}: without this loss the efficiency of {workers} workers would be {without}"
 
 
-def _key(mode: str, name: str, texts: Dict[str, str]) -> str:
+def _text(mode: str, name: str, texts: Dict[str, str]) -> str:
     return texts.get(f"{mode} {name}") or texts[name]

@@ -5,42 +5,42 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.experiments.stats import UNKNOWN, Estimate, mean, ratio
 from lstm_dist.scaling.point import MODES
-from lstm_dist.scaling.records import Point, Rows
+from lstm_dist.scaling.records import Rows, TrainRow
 from lstm_dist.scaling.speedup_laws import Law, fit_amdahl, fit_usl
 
 
-class Group(NamedTuple):
+class JobGroup(NamedTuple):
     """The finished jobs of one mode and one number of workers."""
 
     mode: str
     workers: int
     streams: int
     oversubscribed: bool
-    points: List[Point]
+    rows: List[TrainRow]
 
 
 class Throughput(NamedTuple):
-    """Results of a group; speedup and efficiency are nan if the mode has no job with one worker.
+    """The throughput of a group; speedup and efficiency are nan if the mode has no job with one worker.
 
     Attributes:
-        chars_per_sec: of all workers together, averaged over the repeats.
+        chars_per_sec: characters per second of all workers together, averaged over the repetitions.
         speedup: chars_per_sec relative to one worker.
         efficiency: speedup / N.
         step: seconds per step.
     """
 
-    group: Group
+    group: JobGroup
     chars_per_sec: Estimate
     speedup: Estimate
     efficiency: Estimate
     step: float
 
 
-class Laws(NamedTuple):
-    """Laws fitted to the points of a mode that are not oversubscribed; None with too few points.
+class FittedLaws(NamedTuple):
+    """Laws fitted to the groups of a mode that are not oversubscribed; None with too few groups.
 
     Attributes:
-        workers: N of the fitted points, one per residual.
+        workers: N of the fitted groups, one per residual.
     """
 
     mode: str
@@ -49,43 +49,44 @@ class Laws(NamedTuple):
     usl: Optional[Law]
 
 
-def groups(rows: Rows, mode: str) -> List[Group]:
+def job_groups(rows: Rows, mode: str) -> List[JobGroup]:
     """Return the groups by ascending number of workers.
 
     One worker is the same job under weak and strong scaling: a mode without one uses the other mode's.
     """
-    found: Dict[int, List[Point]] = defaultdict(list)
-    for point in rows.finished(mode):
-        found[point.workers].append(point)
+    found: Dict[int, List[TrainRow]] = defaultdict(list)
+    for row in rows.finished([mode]):
+        found[row.workers].append(row)
     if found and 1 not in found:
-        found[1] = [p for p in rows.finished(*MODES) if p.workers == 1 and p.streams == rows.experiment.streams]
+        streams = rows.experiment.streams
+        found[1] = [row for row in rows.finished(MODES) if row.workers == 1 and row.streams == streams]
     return [
-        Group(mode, workers, points[0].streams, any(p.oversubscribed for p in points), points)
-        for workers, points in sorted(found.items())
-        if points
+        JobGroup(mode, workers, jobs[0].streams, any(job.oversubscribed for job in jobs), jobs)
+        for workers, jobs in sorted(found.items())
+        if jobs
     ]
 
 
 def throughputs(rows: Rows, mode: str) -> List[Throughput]:
     """Return one entry per number of workers."""
-    found = groups(rows, mode)
-    rates = {group.workers: [point.chars_per_sec for point in group.points] for group in found}
-    return [_throughput(group, rates[group.workers], rates.get(1), rows.experiment.seq_len) for group in found]
+    groups = job_groups(rows, mode)
+    rates = {group.workers: [row.chars_per_sec for row in group.rows] for group in groups}
+    return [_throughput(group, rates[group.workers], rates.get(1), rows.experiment.seq_len) for group in groups]
 
 
-def _throughput(group: Group, rates: List[float], single: Optional[List[float]], seq_len: int) -> Throughput:
-    reached, speedup = mean(rates), ratio(rates, single) if single else UNKNOWN
-    return Throughput(group, reached, speedup, speedup / group.workers, group.streams * seq_len / reached.value)
+def _throughput(group: JobGroup, rates: List[float], single: Optional[List[float]], seq_len: int) -> Throughput:
+    rate, speedup = mean(rates), ratio(rates, single) if single else UNKNOWN
+    return Throughput(group, rate, speedup, speedup / group.workers, group.streams * seq_len / rate.value)
 
 
-def laws(mode: str, found: List[Throughput]) -> Laws:
-    """Fit the laws to the points with several workers that are not oversubscribed.
+def fit_laws(mode: str, throughputs: List[Throughput]) -> FittedLaws:
+    """Fit the laws to the groups with several workers that are not oversubscribed.
 
-    Amdahl's law has one parameter and needs one point; the universal scalability law needs two.
+    Amdahl's law has one parameter and needs one group; the universal scalability law needs two.
     """
-    good = [t for t in found if t.group.workers > 1 and not t.group.oversubscribed and t.speedup.value > 0]
-    workers, speedups = tuple(t.group.workers for t in good), [t.speedup.value for t in good]
-    return Laws(
+    fitted = [t for t in throughputs if t.group.workers > 1 and not t.group.oversubscribed and t.speedup.value > 0]
+    workers, speedups = tuple(t.group.workers for t in fitted), [t.speedup.value for t in fitted]
+    return FittedLaws(
         mode,
         workers,
         fit_amdahl(workers, speedups) if workers else None,

@@ -1,22 +1,22 @@
 """Measure time to perplexity: characters per second, characters needed, and both combined."""
 
 from collections import defaultdict
+from math import nan
 from typing import Dict, List, NamedTuple, Tuple
 
 from lstm_dist.experiments.stats import UNKNOWN, Estimate, mean, ratio
-from lstm_dist.scaling.records import Point, Rows
+from lstm_dist.scaling.records import Rows, TrainRow
 
 
-class Reach(NamedTuple):
-    """The jobs of one global batch and number of workers that reached the target.
+class TargetRuns(NamedTuple):
+    """The jobs of one global batch and number of workers that train to the target perplexity.
 
     Attributes:
-        streams: of the whole job.
-        repeats: number of jobs that reached the target.
-        missed: number of jobs that did not.
+        streams: number of streams of the whole job.
+        reached, missed: number of jobs that reached the target, and that did not.
         chars: characters until the target.
         statistical: statistical efficiency, characters at the smallest batch / characters at this batch.
-        chars_per_sec: of all workers together.
+        chars_per_sec: characters per second of all workers together.
         hardware: characters per second per worker, relative to the smallest batch.
         seconds: seconds of training until the target.
     """
@@ -25,7 +25,7 @@ class Reach(NamedTuple):
     workers: int
     oversubscribed: bool
     target: float
-    repeats: int
+    reached: int
     missed: int
     chars: Estimate
     statistical: Estimate
@@ -39,44 +39,48 @@ class Reach(NamedTuple):
         return self.statistical.value * self.hardware.value
 
 
-def reaches(rows: Rows) -> List[Reach]:
+def target_runs(rows: Rows) -> List[TargetRuns]:
     """Return entries by batch size; the smallest batch that reached the target is the reference."""
-    found: Dict[Tuple[int, int], List[Point]] = defaultdict(list)
-    for point in rows.finished("perplexity"):
-        found[point.streams, point.workers].append(point)
+    found: Dict[Tuple[int, int], List[TrainRow]] = defaultdict(list)
+    for row in rows.finished(["perplexity"]):
+        found[row.streams, row.workers].append(row)
     groups = [found[key] for key in sorted(found)]
-    base = next((_reached(points) for points in groups if _reached(points)), [])
-    return [_reach(points, base) for points in groups]
+    base = next((_reached(group) for group in groups if _reached(group)), [])
+    return [_target_runs(group, base) for group in groups]
 
 
-def _reached(points: List[Point]) -> List[Point]:
-    return [point for point in points if point.reached]
+def _reached(rows: List[TrainRow]) -> List[TrainRow]:
+    return [row for row in rows if row.reached]
 
 
-def _reach(points: List[Point], base: List[Point]) -> Reach:
-    first, reached = points[0], _reached(points)
-    chars, rates = _chars(reached), _rates(reached)
-    same = reached == base
-    return Reach(
-        first.streams,
-        first.workers,
-        any(point.oversubscribed for point in points),
-        first.target or float("nan"),
-        len(reached),
-        len(points) - len(reached),
-        chars=mean(chars) if reached else UNKNOWN,
-        statistical=ratio(chars if same else _chars(base), chars) if reached else UNKNOWN,
-        chars_per_sec=mean(rates) if reached else UNKNOWN,
-        hardware=ratio(rates, rates if same else _rates(base)) / (first.workers / base[0].workers)
-        if reached
-        else UNKNOWN,
-        seconds=mean([point.train_seconds or 0.0 for point in reached]) if reached else UNKNOWN,
+def _target_runs(rows: List[TrainRow], base: List[TrainRow]) -> TargetRuns:
+    """Return the summary of one group; efficiencies are relative to `base`."""
+    first, reached = rows[0], _reached(rows)
+    chars = statistical = rate = hardware = seconds = UNKNOWN
+    if reached:
+        all_chars, rates = _chars(reached), _rates(reached)
+        is_base = reached == base
+        chars, rate, seconds = mean(all_chars), mean(rates), mean([row.train_seconds or 0.0 for row in reached])
+        statistical = ratio(all_chars if is_base else _chars(base), all_chars)
+        hardware = ratio(rates, rates if is_base else _rates(base)) / (first.workers / base[0].workers)
+    return TargetRuns(
+        streams=first.streams,
+        workers=first.workers,
+        oversubscribed=any(row.oversubscribed for row in rows),
+        target=first.target or nan,
+        reached=len(reached),
+        missed=len(rows) - len(reached),
+        chars=chars,
+        statistical=statistical,
+        chars_per_sec=rate,
+        hardware=hardware,
+        seconds=seconds,
     )
 
 
-def _chars(points: List[Point]) -> List[float]:
-    return [float(point.chars or 0) for point in points]
+def _chars(rows: List[TrainRow]) -> List[float]:
+    return [float(row.chars or 0) for row in rows]
 
 
-def _rates(points: List[Point]) -> List[float]:
-    return [(point.chars or 0) / (point.train_seconds or 1.0) for point in points]
+def _rates(rows: List[TrainRow]) -> List[float]:
+    return [(row.chars or 0) / (row.train_seconds or 1.0) for row in rows]

@@ -2,63 +2,104 @@
 
 import shlex
 import shutil
-from typing import Any, Dict, List, Sequence
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Sequence
 
+from lstm_dist.data.token_dataset import load
 from lstm_dist.experiments.launchers import Launcher
-from lstm_dist.experiments.subprocess_job import Outcome, Source, execute, json_lines
+from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, execute, read_json_lines
+from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.point import Point
-from lstm_dist.scaling.runner import Experiment, Folder, Target
+from lstm_dist.scaling.records import Experiment
+from lstm_dist.train.config import RunConfig
 
 
-class Training:
-    """The points of an experiment, by name."""
+class Target(NamedTuple):
+    """Target perplexity of the points of mode perplexity, and the maximum number of epochs."""
+
+    perplexity: float
+    max_epochs: int
+
+
+def text_length(streams: int, steps: int, seq_len: int) -> int:
+    """Return the number of characters that gives each of `streams` streams `steps` windows."""
+    return streams * (steps * seq_len + 1)
+
+
+def base_text(config: RunConfig, streams: int, steps: int) -> str:
+    """Return one worker's text: the beginning of the training corpus, repeated if it is too short."""
+    chars = text_length(streams, steps, config.seq_len)
+    text = load(config.corpus, chars, config.max_corpus_bytes).text
+    return (text * (chars // len(text) + 1))[:chars]
+
+
+def train_flags(experiment: Experiment, point: Point, corpus: Path, target: Target) -> List[str]:
+    """Return the flags of jobs/train.py for one point; `corpus` is the text of the timed points."""
+    flags = [*experiment.flags, f"--global-batch-size={point.streams}", "--checkpoint-every=1h", "--sample-length=1"]
+    if point.mode == "perplexity":
+        return [
+            *flags, f"--until-perplexity={target.perplexity:g}", f"--epochs={target.max_epochs}",
+            f"--log-every={target.max_epochs}", f"--seed={point.repeat - 1}",
+        ]  # fmt: skip
+    chars = text_length(point.streams, experiment.steps, experiment.seq_len)
+    return [
+        *flags, f"--corpus={corpus}", f"--max-chars={chars}", f"--epochs={experiment.epochs}",
+        f"--log-every={experiment.epochs}", f"--time-every={experiment.time_every}",
+    ]  # fmt: skip
+
+
+class TrainRuns:
+    """The training jobs of an experiment, by name."""
 
     def __init__(
-        self, points: Sequence[Point], experiment: Experiment, folder: Folder, launcher: Launcher, target: Target
-    ) -> None:
+        self, points: Sequence[Point], experiment: Experiment, folder: ExperimentFolder, launcher: Launcher,
+        target: Target,
+    ) -> None:  # fmt: skip
         self.folder = folder.path / "points"
         self._points = {point.name: point for point in points}
         self._experiment = experiment
         self._launcher = launcher
         self._target = target
         self._corpus = (folder.path / "corpus.txt").resolve()
-        self._source = Source.here()
+        self._version = ProgramVersion.current()
 
     @property
     def workers(self) -> Dict[str, int]:
-        """Number of workers of each point, by name, in execution order."""
+        """Number of workers of each job, by name, in execution order."""
         return {name: point.workers for name, point in self._points.items()}
 
     def command(self, name: str) -> List[str]:
-        """Return the command of a point's job."""
+        """Return the command of a job."""
         point = self._points[name]
-        flags = self._experiment.train_flags(point, self._corpus, self._target)
-        return self._launcher.training(point.workers, [*flags, f"--run-dir={(self.folder / name / 'run').resolve()}"])
+        run_dir = (self.folder / name / "run").resolve()
+        flags = train_flags(self._experiment, point, self._corpus, self._target)
+        return self._launcher.train_command(point.workers, [*flags, f"--run-dir={run_dir}"])
 
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
-        """Run a point with these additional environment variables and return its row."""
-        place = self.folder / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        """Run a job with these additional environment variables and return its row."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         environment = {**self._launcher.environment(), "OMP_NUM_THREADS": str(self._experiment.threads), **variables}
-        return self.row(name, execute(self.command(name), place / "output.txt", environment))
+        return self.row(name, execute(self.command(name), folder / "output.txt", environment))
 
-    def row(self, name: str, outcome: Outcome) -> Dict[str, Any]:
-        """Return the row of a completed point."""
-        point, run_dir, first = self._points[name], self.folder / name / "run", self._experiment.warm_up
+    def row(self, name: str, outcome: JobOutcome) -> Dict[str, Any]:
+        """Return the row of a job that has ended."""
+        point, run_dir, warm_up = self._points[name], self.folder / name / "run", self._experiment.warm_up
         row = {
-            **self._source.row(name, outcome, run_dir / "run.json"), **point._asdict(),
+            **self._version.common_fields(name, outcome, run_dir / "run.json"), **point._asdict(),
             "command": shlex.join(self.command(name)), "bytes": self._experiment.bytes, "epochs": [], "times": [],
         }  # fmt: skip
         if outcome.status:
             return row
-        metrics = json_lines(run_dir / "metrics.jsonl")
+        metrics = read_json_lines(run_dir / "metrics.jsonl")
         if point.mode == "perplexity":
-            last, wanted = metrics[-1], self._target.perplexity
+            last, target = metrics[-1], self._target.perplexity
             chars = last["step"] * point.streams * self._experiment.seq_len
-            row.update(target=wanted, reached=last["perplexity"] <= wanted, chars=chars, train_seconds=last["seconds"])
+            row.update(target=target, reached=last["perplexity"] <= target, chars=chars, train_seconds=last["seconds"])
         else:
-            steps = self._experiment.steps
-            row["epochs"] = [{"chars_per_sec": one["chars_per_sec"], "steps": steps} for one in metrics[first:]]
-            row["times"] = [one for one in json_lines(run_dir / "times.jsonl") if one["epoch"] > first]
+            steps, epochs = self._experiment.steps, metrics[warm_up:]
+            row["epochs"] = [{"chars_per_sec": epoch["chars_per_sec"], "steps": steps} for epoch in epochs]
+            profiles = read_json_lines(run_dir / "times.jsonl")
+            row["times"] = [profile for profile in profiles if profile["epoch"] > warm_up]
         return row

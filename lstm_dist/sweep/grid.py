@@ -1,4 +1,4 @@
-"""The trials for the exercises of the D2L chapter: its settings, and variations of one setting at a time."""
+"""Trials for the exercises of the D2L chapter: its settings, and variations of one setting at a time."""
 
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
@@ -7,7 +7,7 @@ from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError
 from lstm_dist.train.config import RunConfig
 
-# The varied settings and their values, which include the D2L chapter's.
+# The varied settings and their default values, which include the D2L chapter's.
 DEFAULT = {
     "max-chars": ("5000", "10000", "20000"),
     "seq-len": ("17", "35", "70"),
@@ -15,7 +15,7 @@ DEFAULT = {
     "hidden-size": ("64", "128", "256"),
     "batches": ("consecutive/epoch", "consecutive/window", "random/window", "random/epoch"),
 }
-DOCUMENT = {
+CHAPTER = {
     "max-chars": "20000",
     "seq-len": "35",
     "learning-rate": "0.1",
@@ -23,35 +23,34 @@ DOCUMENT = {
     "batches": "consecutive/epoch",
 }
 MEANING = {
-    "max-chars": "characters of the corpus, some of which are held out",
-    "seq-len": "characters in a window",
-    "learning-rate": "SGD's step size",
-    "hidden-size": "width of the LSTM's state",
-    "batches": "sampling of the windows / where the state is zeroed",
+    "max-chars": "characters of the corpus, including the validation set",
+    "seq-len": "characters per window",
+    "learning-rate": "learning rate of SGD",
+    "hidden-size": "size of the LSTM's hidden state",
+    "batches": "sampling of the windows / when the state is zeroed",
 }
 
-
 # Training settings that the trials determine.
-_DECIDED = (
+_DETERMINED = (
     "max_chars", "seq_len", "learning_rate", "hidden_size", "sampling", "state_reset", "seed", "epochs", "log_every",
     "checkpoint_every", "run_dir", "valid_fraction", "eval_every", "until_perplexity",
 )  # fmt: skip
 
 
-def require_free(settings: RunConfig, usual: RunConfig) -> None:
+def refuse_determined(settings: RunConfig, defaults: RunConfig) -> None:
     """Refuse settings that the trials determine.
 
     Raises:
         UserError: if one is set; the message names the flag.
     """
-    for name in _DECIDED:
-        if getattr(settings, name) != getattr(usual, name):
+    for name in _DETERMINED:
+        if getattr(settings, name) != getattr(defaults, name):
             flag = f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag} behind --: is for the trials to decide: give --vary, or {flag} before the --")
+            raise UserError(f"{flag} after --: the trials determine it: use --vary, or give {flag} before the --")
 
 
-def require_text(settings: RunConfig, workers: int) -> None:
-    """Check, before the first trial starts, that the text is long enough to train on.
+def require_long_enough(settings: RunConfig, workers: int) -> None:
+    """Check, before the first trial starts, that the training text is long enough.
 
     Raises:
         UserError: if it is too short; the message names --corpus.
@@ -76,20 +75,20 @@ class Trial(NamedTuple):
     @property
     def name(self) -> str:
         """The name of the trial's folder: its differences from the D2L chapter, and the seed."""
-        differ = [f"{factor}-{value.replace('/', '-')}" for factor, value in self.values if value != DOCUMENT[factor]]
+        differ = [f"{factor}-{value.replace('/', '-')}" for factor, value in self.values if value != CHAPTER[factor]]
         return f"{'-'.join(differ) or 'document'}-s{self.seed}"
 
     @property
     def flags(self) -> List[str]:
-        """Return the flags of jobs/train.py."""
+        """The flags of jobs/train.py."""
         flags = [f"--{factor}={value}" for factor, value in self.values if factor != "batches"]
         sampling, state_reset = dict(self.values)["batches"].split("/")
         return [*flags, f"--sampling={sampling}", f"--state-reset={state_reset}", f"--seed={self.seed}"]
 
 
-def plan(grid: Dict[str, Sequence[str]], seeds: int) -> List[Trial]:
+def plan_trials(grid: Dict[str, Sequence[str]], seeds: int) -> List[Trial]:
     """Return all trials: at most one factor differs from the D2L chapter; each seed is complete before the next."""
-    settings = [dict(DOCUMENT)] + [{**DOCUMENT, factor: value} for factor in grid for value in grid[factor]]
+    settings = [dict(CHAPTER)] + [{**CHAPTER, factor: value} for factor in grid for value in grid[factor]]
     distinct = list(dict.fromkeys(tuple(setting.items()) for setting in settings))
     return [Trial(values, seed) for seed in range(seeds) for values in distinct]
 
@@ -104,10 +103,10 @@ def parse_grid(given: Sequence[str]) -> Dict[str, Sequence[str]]:
     for text in given:
         factor, _, values = text.partition("=")
         if factor not in DEFAULT:
-            raise UserError(f"--vary {text}: should begin with one of {', '.join(DEFAULT)}, and a =")
+            raise UserError(f"--vary {text}: should begin with one of {', '.join(DEFAULT)}, followed by =")
         grid[factor] = [value for value in values.split(",") if value]
         if not grid[factor]:
-            raise UserError(f"--vary {text}: name some values, as {factor}={','.join(DEFAULT[factor])}")
+            raise UserError(f"--vary {text}: give at least one value, as in {factor}={','.join(DEFAULT[factor])}")
         wrong = [value for value in grid[factor] if factor == "batches" and value not in DEFAULT["batches"]]
         if wrong:
             raise UserError(f"--vary {text}: {wrong[0]!r} should be one of {', '.join(DEFAULT['batches'])}")

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.experiments.folder import settle, write_json
+from lstm_dist.experiments.folder import create_or_continue, write_json
 from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.records import Record, read_row
-from lstm_dist.experiments.subprocess_job import execute, json_lines
+from lstm_dist.experiments.subprocess_job import execute, read_json_lines
 from lstm_dist.sweep.grid import Trial
 
 
-class Epoch(Record):
-    """Perplexity after an epoch, on the training text and on the validation set."""
+class EpochPerplexity(Record):
+    """Perplexity on the training text and on the validation set, after one epoch."""
 
     epoch: int
     perplexity: float
@@ -34,10 +34,10 @@ class TrialRow(Record):
     message: str
     command: str
     seconds: float
-    epochs: Tuple[Epoch, ...]
+    epochs: Tuple[EpochPerplexity, ...]
 
 
-class Setup(NamedTuple):
+class SweepSettings(NamedTuple):
     """Settings common to all trials of a folder."""
 
     flags: List[str]
@@ -45,14 +45,14 @@ class Setup(NamedTuple):
     workers: int
 
 
-def read_setup(folder: Path) -> Setup:
-    """Read the setup of a folder's trials.
+def read_settings(folder: Path) -> SweepSettings:
+    """Read the settings of a folder's trials.
 
     Raises:
         UserError: if the folder holds none; the message names --out.
     """
     try:
-        return Setup(**json.loads((folder / "setup.json").read_bytes()))
+        return SweepSettings(**json.loads((folder / "setup.json").read_bytes()))
     except (OSError, ValueError, TypeError):
         raise UserError(f"--out {folder}: holds no trials yet", ExitStatus.NO_INPUT) from None
 
@@ -60,12 +60,12 @@ def read_setup(folder: Path) -> Setup:
 class Trials:
     """The trials of a folder: `setup.json`, and a row and a run for every completed trial."""
 
-    def __init__(self, trials: Sequence[Trial], setup: Setup, folder: Path, launcher: Launcher) -> None:
+    def __init__(self, trials: Sequence[Trial], settings: SweepSettings, folder: Path, launcher: Launcher) -> None:
         self._trials = {trial.name: trial for trial in trials}
-        self._setup, self._folder, self._launcher = setup, folder, launcher
+        self._settings, self._folder, self._launcher = settings, folder, launcher
 
     @property
-    def number(self) -> int:
+    def total(self) -> int:
         """The total number of trials."""
         return len(self._trials)
 
@@ -75,42 +75,42 @@ class Trials:
         Raises:
             UserError: if the folder holds something else, or cannot be written; the message names --out.
         """
-        settle(self._folder / "setup.json", self._setup._asdict(), "trials")
+        create_or_continue(self._folder / "setup.json", self._settings._asdict(), "trials")
 
     def command(self, name: str) -> List[str]:
         """Return the command of a trial."""
-        setup = self._setup
+        settings = self._settings
         flags = [
-            *setup.flags, *self._trials[name].flags, f"--epochs={setup.epochs}", f"--log-every={setup.epochs}",
+            *settings.flags, *self._trials[name].flags, f"--epochs={settings.epochs}", f"--log-every={settings.epochs}",
             "--checkpoint-every=1h", f"--run-dir={(self._folder / name / 'run').resolve()}",
         ]  # fmt: skip
-        return self._launcher.training(setup.workers, flags)
+        return self._launcher.train_command(settings.workers, flags)
 
-    def missing(self, again: bool) -> List[str]:
-        """Return, in order, the trials without a row, and also the failed ones if `again`."""
-        kept = {row.name for row in read(self._folder) if not (again and row.state == "failed")}
+    def missing(self, retry_failed: bool) -> List[str]:
+        """Return, in order, the trials without a row, and also the failed ones if `retry_failed`."""
+        kept = {row.name for row in read_rows(self._folder) if not (retry_failed and row.state == "failed")}
         return [name for name in self._trials if name not in kept]
 
     def run(self, name: str) -> TrialRow:
         """Run a trial to completion and store its row."""
-        place = self._folder / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
+        folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         environment = {"OMP_NUM_THREADS": "1", **os.environ, **self._launcher.environment()}
-        outcome = execute(self.command(name), place / "output.txt", environment)
-        lines = [] if outcome.status else json_lines(place / "run" / "metrics.jsonl")
-        trial, is_sound = self._trials[name], all(map(is_finite, lines))
+        outcome = execute(self.command(name), folder / "output.txt", environment)
+        lines = [] if outcome.status else read_json_lines(folder / "run" / "metrics.jsonl")
+        trial, all_finite = self._trials[name], all(map(is_finite, lines))
         row = TrialRow(
             name=name,
             values=dict(trial.values),
             seed=trial.seed,
-            state="failed" if outcome.status or not is_sound else "finished",
-            message=outcome.message if is_sound else "its perplexity is not finite",
+            state="failed" if outcome.status or not all_finite else "finished",
+            message=outcome.message if all_finite else "the perplexity is not finite",
             command=shlex.join(self.command(name)),
             seconds=outcome.seconds,
-            epochs=tuple(map(Epoch.model_validate, lines)) if is_sound else (),
+            epochs=tuple(map(EpochPerplexity.model_validate, lines)) if all_finite else (),
         )
-        write_json(place / "row.json", row.model_dump())
+        write_json(folder / "row.json", row.model_dump())
         return row
 
 
@@ -119,7 +119,7 @@ def is_finite(line: Dict[str, Any]) -> bool:
     return math.isfinite(line["perplexity"]) and math.isfinite(line["valid_perplexity"])
 
 
-def read(folder: Path) -> List[TrialRow]:
+def read_rows(folder: Path) -> List[TrialRow]:
     """Read all rows of a folder.
 
     Raises:

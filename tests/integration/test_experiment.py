@@ -1,4 +1,4 @@
-"""jobs/experiment.py on a small grid: goes on where it was, and answers from what it has measured."""
+"""jobs/experiment.py on a small grid: an interrupted experiment continues, and its report follows from its rows."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ EXPERIMENT = ("python", str(ROOT / "jobs" / "experiment.py"))
 GRID = (
     "--vary=hidden-size=2,256", "--vary=batches=random/window,random/epoch", "--seeds=2", "--epochs=2",
 )  # fmt: skip
-# Of the document's values only the width is dear here, and that is among what is tried.
+# Of the chapter's values only the hidden size is expensive here, and it is varied.
 TRAINED = ("--", "--global-batch-size=2", "--sample-length=1")
 
 
@@ -28,7 +28,7 @@ def experiment(*words: str, **how: Any) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.slow
-def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
+def test_an_interrupted_grid_continues_and_is_reported(tmp_path: Path):
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     words = [f"--out={tmp_path}/out", *GRID, *TRAINED, f"--corpus={tmp_path}/text.txt"]
     shown = experiment("--dry-run", *words)
@@ -54,8 +54,11 @@ def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
     assert sorted(row["name"] for row in rows) == sorted(names)
     assert all(len(row["epochs"]) == 2 and row["state"] == "finished" for row in rows)
 
-    assert re.search(r"^--hidden-size: (2 is best|256 is best|no difference that can be told) ", done.stdout)
-    assert "Random sampling with the state zeroed only where an epoch starts" in done.stdout
+    assert re.search(
+        r"^--hidden-size: ((2|256) has the best validation|no significant difference in best validation) perplexity",
+        done.stdout,
+    )
+    assert "Random sampling with the state zeroed only at the start of an epoch" in done.stdout
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "http" not in page.replace("http://www.w3.org", "")
     assert page.count("<svg") == 4
@@ -64,8 +67,8 @@ def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
     assert (narrow["value"], wide["value"]) == ("2", "256")
     of_narrow = [row["epochs"][-1]["perplexity"] for row in rows if row["name"].startswith("hidden-size-2-")]
     assert float(narrow["trained"]) == pytest.approx((of_narrow[0] * of_narrow[1]) ** 0.5)
-    told = experiment(f"--out={tmp_path}/out", "--report")
-    assert (told.returncode, told.stdout) == (0, done.stdout)
+    repeated = experiment(f"--out={tmp_path}/out", "--report")
+    assert (repeated.returncode, repeated.stdout) == (0, done.stdout)
     assert "8 runs of 2 epochs" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     again = experiment(*words, "--max-norm=9")
     assert again.returncode == 78
@@ -73,7 +76,7 @@ def test_a_grid_is_run_goes_on_and_is_told(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
+def test_a_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     words = [f"--out={tmp_path}/out", "--vary=hidden-size=2,256", "--seeds=1", "--epochs=1"]
     words += [*TRAINED, f"--corpus={tmp_path}/text.txt", "--prefix=我"]
@@ -84,7 +87,7 @@ def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
     done = experiment(*words)
     assert done.returncode == 1
     assert "document-s0: failed: error: --prefix 我" in done.stderr
-    assert "Trials that failed" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "Failed trials" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     assert experiment("--retry-failed", *words).returncode == 0
 
@@ -96,7 +99,7 @@ def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
             ["--vary=width=3"],
             "--vary width=3: should begin with one of max-chars, seq-len, learning-rate, ",
         ),
-        (["--vary=seq-len="], "--vary seq-len=: name some values, as seq-len=17,35,70"),
+        (["--vary=seq-len="], "--vary seq-len=: give at least one value, as in seq-len=17,35,70"),
         (["--vary=batches=both"], "--vary batches=both: 'both' should be one of consecutive/epoch, "),
         (["--vary=hidden-size=0"], "--hidden-size 0: should be greater than or equal to 1"),
         (["--seeds=0"], "--seeds 0: should be at least 1"),
@@ -106,7 +109,7 @@ def test_a_trial_that_dies_is_told_and_can_be_tried_again(tmp_path: Path):
         (["--vary=max-chars=900"], "--corpus: 810 characters are too few for one window of 35 in each of 32 streams"),
         (
             ["--", "--eval-every=9"],
-            "--eval-every behind --: is for the trials to decide: give --vary, or --eval-every ",
+            "--eval-every after --: the trials determine it: use --vary, or give --eval-every ",
         ),
     ],
 )

@@ -1,4 +1,4 @@
-"""jobs/scale.py with a small model: every job becomes a row, whatever happens to it or to the sweep."""
+"""jobs/scale.py with a small model: every job becomes a row, whatever happens to it or to jobs/scale.py."""
 
 import json
 import os
@@ -51,7 +51,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert [epoch["steps"] for epoch in row["epochs"]] == [4], "the first is the warm-up"
         assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
-        assert all((one["wait"] > 1e-5) is (workers > 1) for one in row["times"]), "alone, nobody is waited for"
+        assert all((one["wait"] > 1e-5) is (workers > 1) for one in row["times"]), "one worker waits for nobody"
     experiment = json.loads((out / "experiment.json").read_text())
     assert experiment.pop("layers") == 1
     (out / "experiment.json").write_text(json.dumps(experiment))  # as it was before there were layers
@@ -74,7 +74,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_and_a_job_that_dies_is_a_row(song_file: Path, tmp_path: Path):
+def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file: Path, tmp_path: Path):
     out = tmp_path / "out"
     flags = ["--workers=1,2", "--mode=strong", "--repeat=2", f"--out={out}"]
     trained = (*TRAINED, f"--corpus={song_file}")
@@ -103,7 +103,7 @@ def test_a_sweep_that_is_killed_goes_on_and_a_job_that_dies_is_a_row(song_file: 
     row = rows(out)["strong-n002-r1"]
     assert (row["state"], row["status"], row["epochs"]) == ("failed", 76, [])
     assert "exited without reporting an error" in row["message"]
-    assert f"strong-n002-r1: failed with 76: {row['message']}" in done.stderr
+    assert f"strong-n002-r1: failed with status 76: {row['message']}" in done.stderr
     done = scale(*flags, "--retry-failed", trained=trained)
     assert done.returncode == 0, done.stderr
     found = rows(out)
@@ -148,7 +148,7 @@ def test_the_network_alone(controller: str, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_horovods_timeline_of_a_point(song_file: Path, tmp_path: Path):
+def test_horovods_timeline_of_a_job(song_file: Path, tmp_path: Path):
     flags = ["--workers=1,2", "--only=weak-n002-r1", f"--out={tmp_path}/out", f"--timeline={tmp_path}/timeline.json"]
     done = scale(*flags, trained=(*TRAINED, f"--corpus={song_file}"))
     assert done.returncode == 0, done.stderr
@@ -182,27 +182,33 @@ def test_a_login_node_where_mxnet_cannot_be_loaded_will_do(tmp_path: Path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--workers=0"], "--workers 0: should be numbers from 1 on with commas between, as 1,2,4"),
-        (["--workers=2,4"], "--workers 2,4: should begin with 1, which the others are compared with"),
-        (["--workers=1,8"], "--workers 1,8: 8 workers are more than the 4 --streams that strong scaling shares out"),
+        (["--workers=0"], "--workers 0: should be positive integers separated by commas, as in 1,2,4"),
+        (["--workers=2,4"], "--workers 2,4: should include 1, the reference of the speedup"),
+        (
+            ["--workers=1,8"],
+            "--workers 1,8: 8 workers are more than the 4 --streams that they share in strong scaling: use more ",
+        ),
         (["--workers=1,2", "--mode=best"], "--mode best: 'best' should be one of weak, strong"),
-        (["--workers=1,2", "--warm-up=2"], "--warm-up 2: leaves none of the 2 --epochs to be counted"),
+        (["--workers=1,2", "--warm-up=2"], "--warm-up 2: should be less than --epochs 2"),
         (["--workers=1,2", "--steps=0"], "--steps 0: should be at least 1"),
-        (["--workers=1,2", "--to-perplexity=0.5"], "--to-perplexity 0.5: should be more than 1"),
-        (["--workers=1,2", "--timeline=t.json"], "--timeline t.json: is of one job, and there are 4 to run"),
-        (["--workers=1,2", "--only=weak-n9"], "--only weak-n9: there is no such job here"),
-        (["--workers=1,2", "--launcher=srun"], "--launcher srun: this is no Slurm allocation"),
-        (["--workers=1,2,4", "-H", "a:1,b:1"], "--workers 1,2,4: there is room for 2 (horovodrun --mpi on a:1,b:1)"),
+        (["--workers=1,2", "--to-perplexity=0.5"], "--to-perplexity 0.5: should be above 1"),
+        (["--workers=1,2", "--timeline=t.json"], "--timeline t.json: records a single job, but 4 remain: add --only"),
+        (["--workers=1,2", "--only=weak-n9"], "--only weak-n9: no such job in this experiment"),
+        (["--workers=1,2", "--launcher=srun"], "--launcher srun: not in a Slurm allocation"),
+        (
+            ["--workers=1,2,4", "-H", "a:1,b:1"],
+            "--workers 1,2,4: only 2 workers are available (horovodrun --mpi on a:1,b:1)",
+        ),
         (
             ["--workers=1,2", "--seconds=2"],
-            "--seconds 2.0: is of network: begin with `jobs/scale.py network`, or leave",
+            "--seconds 2.0: only for network: use `jobs/scale.py network`, or leave it out",
         ),
-        (["network", "--workers=1"], "--workers 1: one worker sends nothing: name more of them, as 1,2,4"),
-        (["--workers=1,2", "--max-epochs=9"], "--max-epochs 9: goes with --to-perplexity"),
-        (["--workers=1,2", "--per-node=2"], "--per-node 2: goes with --slurm-array"),
-        (["--workers=1,2", "--slurm-array", "-H", "a:1"], "-H a:1: is for horovodrun: Slurm knows its own nodes"),
+        (["network", "--workers=1"], "--workers 1: one worker does not communicate: give more, as in 1,2,4"),
+        (["--workers=1,2", "--max-epochs=9"], "--max-epochs 9: only with --to-perplexity"),
+        (["--workers=1,2", "--per-node=2"], "--per-node 2: only with --slurm-array"),
+        (["--workers=1,2", "--slurm-array", "-H", "a:1"], "-H a:1: only for horovodrun, as Slurm selects the nodes"),
         (["--worker=1"], "--workers"),
-        (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go behind a --"),
+        (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go after a --"),
     ],
 )
 def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path):
@@ -217,17 +223,17 @@ def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("flag", ["--epochs=3", "--global-batch-size=8", "--run-dir=x", "--max-chars=9", "--seed=2"])
-def test_what_the_points_decide_is_not_for_the_trainings_flags(flag: str, tmp_path: Path):
+def test_training_flags_that_the_points_determine_are_refused(flag: str, tmp_path: Path):
     done = scale("--workers=1,2", f"--out={tmp_path}/out", trained=(*TRAINED, flag))
     assert done.returncode == 2
-    assert f"error: {flag.split('=')[0]} behind --: is for the points to decide: " in done.stderr
+    assert f"error: {flag.split('=')[0]} after --: the points determine it: " in done.stderr
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path):
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path):
     (tmp_path / "precious.txt").write_text("mine")
     done = scale("--workers=1,2", f"--out={tmp_path}")
     assert done.returncode == 73
-    assert done.stderr == f"error: --out {tmp_path}: holds something else: give a new folder\n"
+    assert done.stderr == f"error: --out {tmp_path}: holds other files: give a new folder\n"
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
     done = scale("--workers=1,2", f"--out={tmp_path}/precious.txt")
     assert done.returncode == 73

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lstm_dist.experiments.fitting import fit_costs, positive
+from lstm_dist.experiments.fitting import fit_costs, require_positive
 
 CALLS, BYTES = [1.0, 1.0, 1.0], [1e3, 1e6, 1e9]
 
@@ -34,7 +34,7 @@ def test_no_cost_is_negative_and_the_others_make_up_for_it():
 @pytest.mark.parametrize("bad", [[], [math.nan], [1.0, math.nan], [math.inf], [0.0], [-1.0]])
 def test_only_finite_numbers_above_zero_were_measured(bad):
     with pytest.raises(ValueError, match="numbers above 0"):
-        positive(bad)
+        require_positive(bad)
     with pytest.raises(ValueError, match="numbers above 0"):
         fit_costs({"call": [1.0] * len(bad)}, bad)
 

@@ -123,7 +123,7 @@ def test_sizes_that_do_not_determine_the_constants_are_refused(sizes):
 
 
 def test_what_is_no_sample_is_refused():
-    with pytest.raises(ValueError, match="one worker exchanges nothing"):
+    with pytest.raises(ValueError, match="one worker does not communicate"):
         fit_link([*samples(TRUTH, [2, 4]), Sample(1, 1024, 1e-5)])
     for bad in (math.nan, 0.0, -1.0):
         with pytest.raises(ValueError, match="numbers above 0"):

@@ -24,7 +24,8 @@ HOSTILE = "rank 1: <script>alert('1|2')</script>\n`*gone*` & lost"
 ORIGIN = {"machine": "a machine", "commit": "c0ffee", "code": "ab12", "hosts": 1}
 EXPERIMENT = {
     "streams": 32, "seq_len": 35, "hidden_size": 256, "vocab_size": 1595, "parameters": 2306363, "steps": 50,
-    "epochs": 5, "warm_up": 1, "flags": [], "launcher": "mpirun on this host",
+    "epochs": 5, "warm_up": 1, "flags": [], "launcher": "mpirun on this host", "bytes": GRADIENTS, "time_every": 25,
+    "threads": 1,
 }  # fmt: skip
 
 
@@ -171,8 +172,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 CAPTIONS = {
     "scaling.csv": "Throughput, speedup and efficiency",
-    "times.csv": "The five times",
-    "network.csv": "Every allreduce",
+    "times.csv": "The five parts",
+    "network.csv": "All measured allreduces",
     "perplexity.csv": "Statistical and hardware efficiency",
 }
 
@@ -216,14 +217,14 @@ def test_laws_are_fitted_to_what_has_cores(whole: Report):
         assert float(rows[f"Amdahl, {mode}"][2].text) > 5
 
 
-def test_times_and_who_was_last(whole: Report):
+def test_times_of_the_parts_and_the_slowest_rank(whole: Report):
     compute = whole.row("times.csv", mode="weak", workers=4, part="compute")
     assert float(compute["least_ms"]) == pytest.approx(51)
     assert float(compute["median_ms"]) == pytest.approx((51 + 51.2) / 2)  # rank 0 was late once
     assert float(compute["most_ms"]) == pytest.approx(51 + 0.9 * 2)
     assert float(compute["mean_ms"]) == pytest.approx(51 + 2 / 4)
     assert (compute["last_rank"], compute["last_host"], float(compute["last_percent"])) == ("3", "vm", 90)
-    row = next(row for row in table(whole.page, "What a step") if [f.text for f in row[:2]] == ["weak", "4"])
+    row = next(row for row in table(whole.page, "Shares of the time") if [f.text for f in row[:2]] == ["weak", "4"])
     wire, total = 1000 * LINK.seconds(4, GRADIENTS), 51.5 + 1.5 + 1.1 + 1000 * LINK.seconds(4, GRADIENTS)
     bandwidth = 1000 * 1.5 * GRADIENTS * LINK.beta
     expected = [48, 3.5, 1.5, wire - bandwidth, bandwidth, 1.1]
@@ -236,18 +237,18 @@ def test_the_link_is_found_and_predicts_the_step(whole: Report):
     fitted = whole.row("network.csv", path="horovod-mpi", workers=4, bytes=2048)
     assert float(fitted["fitted_ms"]) == pytest.approx(1000 * LINK.seconds(4, 2048))
     assert float(fitted["residual_percent"]) == pytest.approx(0, abs=1e-6)
-    steps = {(row[0].text, row[1].text): row for row in table(whole.page, "A step as")}
-    own, link, predicted, measured, off = (float(field.values[0]) for field in steps["weak", "4"][2:7])
+    steps = {(row[0].text, row[1].text): row for row in table(whole.page, "Steps predicted")}
+    own, link, predicted, measured, error = (float(field.values[0]) for field in steps["weak", "4"][2:7])
     assert own == pytest.approx(51 + 2 + 1.1)
     assert link == pytest.approx(1000 * LINK.seconds(4, GRADIENTS))
     assert predicted == pytest.approx(own + link)
     assert measured == pytest.approx(1000 * 128 * 35 / (SINGLE * LAW.speedup(4)))
-    assert off == pytest.approx(100 * (predicted / measured - 1))
-    far = [row for row in table(whole.page, "Predicted, not measured") if row[0].text == "weak"]
-    assert [row[1].text for row in far] == ["8", "16", "32", "64", "128", "256", "512", "1,024"]
-    low, high = (float(value) for value in far[-1][3].values)
-    assert float(far[-1][2].values[0]) == pytest.approx(own + 1000 * LINK.seconds(1024, GRADIENTS))
-    assert low < float(far[-1][2].values[0]) < high
+    assert error == pytest.approx(100 * (predicted / measured - 1))
+    weak = [row for row in table(whole.page, "Predicted, not measured") if row[0].text == "weak"]
+    assert [row[1].text for row in weak] == ["8", "16", "32", "64", "128", "256", "512", "1,024"]
+    low, high = (float(value) for value in weak[-1][3].values)
+    assert float(weak[-1][2].values[0]) == pytest.approx(own + 1000 * LINK.seconds(1024, GRADIENTS))
+    assert low < float(weak[-1][2].values[0]) < high
     strong = [row[1].text for row in table(whole.page, "Predicted, not measured") if row[0].text == "strong"]
     assert strong == ["8", "16", "32"]  # no more workers than streams
 
@@ -310,21 +311,21 @@ def test_oversubscribed_points_are_marked_and_conclude_nothing(whole: Report):
     assert [r[-1].text for r in marked] == ["oversubscribed", "oversubscribed"]
     assert "fill: var(--paper)" in whole.html  # hollow markers
     summary = whole.markdown.split("\n\n")[1]
-    assert "8 workers do" not in summary
-    assert "8 workers had not a core or GPU each (oversubscribed)" in summary
+    assert "8 workers are" not in summary
+    assert "8 workers were oversubscribed (more workers than cores or GPUs)" in summary
     assert not [r for r in whole.rows("network.csv") if r["workers"] == "8" and r["residual_percent"]]
 
 
-def test_the_summary_says_what_bounds_the_job(whole: Report):
+def test_the_summary_says_what_limits_the_job(whole: Report):
     summary = whole.markdown.split("\n\n")[1].replace("\N{NO-BREAK SPACE}", " ")
-    weak = "Weak scaling, 32 streams for each worker: 2 workers do 1.87 times the work of one (93 % of the ideal), "
+    weak = "Weak scaling, 32 streams per worker: 2 workers are 1.87 times as fast as one (efficiency 93 %), "
     again = "4 workers 3.15 times (79 %), "
-    largest = "bound by the compute itself ({} % of a step), then compute that "
-    assert summary.startswith("One worker takes 49.1 ms a step, 98 % of it compute")
-    assert f"{weak}{largest.format(90)}grows as memory and cores are shared (4 %)" in summary
+    largest = "limited by useful compute ({} % of a step), then "
+    assert summary.startswith("One worker takes 49.1 ms per step, 98 % of it compute")
+    assert f"{weak}{largest.format(90)}extra compute due to shared memory and cores (4 %)" in summary
     # strong, four workers: of 19.78 ms a step 12 are compute for 8 streams each, and 3.5 are beyond that
-    assert f"{again}{largest.format(61)}does not shrink with the streams (18 %)" in summary
-    assert "under strong scaling, more streams for each worker, or fewer workers on a host" in summary
+    assert f"{again}{largest.format(61)}compute that does not shrink with the streams (18 %)" in summary
+    assert "under strong scaling, more streams per worker, or fewer workers per host" in summary
     assert "without this loss the efficiency of 4 workers would be 96 %" in summary  # 79 % / (1 - 17.7 %)
 
 
@@ -344,7 +345,7 @@ def test_the_page_needs_nothing_else(whole: Report):
 def test_the_program_says_what_it_found_and_wrote(tmp_path: Path, capsys: pytest.CaptureFixture):
     made(save(tmp_path, scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
     said = capsys.readouterr().out
-    assert "2 workers do 1.87 times the work of one" in said
+    assert "2 workers are 1.87 times as fast as one" in said
     assert said.endswith(
         f"written: {tmp_path}/report.html, {tmp_path}/report.md, {tmp_path}/scaling.csv, {tmp_path}/times.csv\n"
     )
@@ -353,18 +354,18 @@ def test_the_program_says_what_it_found_and_wrote(tmp_path: Path, capsys: pytest
 def test_what_was_not_measured_is_one_sentence(tmp_path: Path):
     found = made(save(tmp_path / "a b", scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
     for sentence in (
-        "Strong scaling was not measured: `jobs/scale.py --mode strong --workers 1,2,4 --out '{}'` does that.",
-        "The network was not measured: `jobs/scale.py network --workers 1,2,4 --out '{}'` does that.",
-        "Training to a perplexity was not measured: "
-        "`jobs/scale.py --mode weak --workers 1,2,4 --to-perplexity 50 --out '{}'` does that.",
-        "Nothing is predicted: that takes sampled steps, and a link of the path that the jobs took.",
+        "Strong scaling was not measured; run `jobs/scale.py --mode strong --workers 1,2,4 --out '{}'`.",
+        "The network was not measured; run `jobs/scale.py network --workers 1,2,4 --out '{}'`.",
+        "Time to perplexity was not measured; "
+        "run `jobs/scale.py --mode weak --workers 1,2,4 --to-perplexity 50 --out '{}'`.",
+        "Nothing is predicted: this needs profiled steps, and a fitted link of the path that the jobs used.",
     ):
         assert sentence.format(tmp_path / "a b") in found.markdown
     assert "<code>jobs/scale.py network" in found.html
     assert not (tmp_path / "a b" / "network.csv").exists()
     row = found.row("scaling.csv", workers=2)
     assert (row["jobs"], row["chars_per_sec_low"]) == ("1", "")  # one measurement has no interval
-    assert "exchange: " in found.html  # which no link divides into latency and bandwidth
+    assert "communication: " in found.html  # which no link divides into latency and bandwidth
 
 
 def test_one_worker_is_the_same_job_in_both_modes(tmp_path: Path):
@@ -372,7 +373,7 @@ def test_one_worker_is_the_same_job_in_both_modes(tmp_path: Path):
     assert float(found.row("scaling.csv", mode="strong", workers=2)["speedup"]) == pytest.approx(LAW.speedup(2))
 
 
-def test_a_deeper_model_is_told(tmp_path: Path):
+def test_the_number_of_layers_is_reported(tmp_path: Path):
     save(tmp_path, network("mpi", 2))
     assert "LSTM of 256 hidden units" in made(tmp_path).markdown  # written before there were layers
     (tmp_path / "experiment.json").write_text(json.dumps({**EXPERIMENT, "layers": 2}))
@@ -382,7 +383,7 @@ def test_a_deeper_model_is_told(tmp_path: Path):
 def test_only_failed_jobs(tmp_path: Path):
     found = made(save(tmp_path, point("weak-n001-r1", "weak", 1, 32, 1, state="failed", status=70, message="no")))
     assert found.row("scaling.csv", state="failed")["message"] == "no"
-    assert "nothing is said about scaling" in found.markdown
+    assert "No conclusions about scaling" in found.markdown
 
 
 def test_only_the_network(tmp_path: Path):
@@ -405,11 +406,9 @@ def refused(folder: Path, *flags: str) -> UserError:
 
 
 def test_a_folder_that_is_no_experiment(tmp_path: Path):
-    assert (
-        str(refused(tmp_path / "none")) == f"{tmp_path}/none: there is no such folder; give the --out of jobs/scale.py"
-    )
+    assert str(refused(tmp_path / "none")) == f"{tmp_path}/none: no such folder; give the --out of jobs/scale.py"
     assert str(refused(tmp_path)) == f"{tmp_path}: has no experiment.json; give the --out of jobs/scale.py"
-    assert "nothing was measured yet" in str(refused(save(tmp_path)))
+    assert "has no results yet" in str(refused(save(tmp_path)))
 
 
 @pytest.mark.parametrize(
@@ -418,10 +417,10 @@ def test_a_folder_that_is_no_experiment(tmp_path: Path):
         ({"workers": 0}, "workers: Input should be greater than 0"),
         ({"workers": "many\nworkers"}, "workers: Input should be a valid integer"),
         ({"state": "tired"}, "state: Input should be 'finished' or 'failed'"),
-        ({"epochs": []}, "finished, and without epochs"),
+        ({"epochs": []}, "finished, but without epochs"),
         ({"epochs": [{"chars_per_sec": float("nan"), "steps": 1}]}, "epochs.0.chars_per_sec"),
         ({"times": [{"step": 1}]}, "times.0.rank: Field required"),
-        ({"mode": "perplexity"}, "finished, and without target, chars or train_seconds"),
+        ({"mode": "perplexity"}, "finished, but without target, chars or train_seconds"),
     ],
 )  # fmt: skip
 def test_a_damaged_row_is_named(tmp_path: Path, facts: Dict[str, Any], said: str):
@@ -438,7 +437,7 @@ def test_a_cut_off_file_is_named(tmp_path: Path):
     file.write_text(file.read_text()[:100])
     assert str(refused(tmp_path)).startswith(f"{file}: is damaged (Invalid JSON")
     file.write_text(json.dumps(network("mpi", 2, sizes=[])))
-    assert "finished, and without times" in str(refused(tmp_path))
+    assert "finished, but without times" in str(refused(tmp_path))
 
 
 def test_a_job_that_has_no_row_yet_is_counted(tmp_path: Path):
@@ -453,7 +452,7 @@ def test_rows_of_different_origin_are_not_mixed(tmp_path: Path, name: str):
     said = f"weak-n001-r1 and weak-n002-r1 differ in {name}: {ORIGIN[name]} and another"
     error = refused(tmp_path)
     assert str(error) == f"{tmp_path}: {said}; measure again, or give --allow-mixed"
-    assert f"**{said}: what is compared here may not be alike**" in made(tmp_path, "--allow-mixed").markdown
+    assert f"**{said}: these results may not be comparable**" in made(tmp_path, "--allow-mixed").markdown
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path):

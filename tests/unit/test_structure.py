@@ -218,7 +218,6 @@ LONGER = {
     "lstm_dist/programs/doctor.py": 370,  # one check after another
     "lstm_dist/programs/supervise.py": 320,
     "lstm_dist/cluster/cpu_affinity.py": 320,
-    "lstm_dist/scaling/tables.py": 350,  # one table after another
 }
 
 

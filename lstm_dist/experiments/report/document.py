@@ -16,7 +16,7 @@ class Cell(NamedTuple):
     """
 
     text: str
-    facts: Dict[str, Any] = {}  # noqa: RUF012 - nobody changes it
+    facts: Dict[str, Any] = {}  # noqa: RUF012 - never mutated
     span: int = 1
 
     @property
@@ -43,17 +43,17 @@ class Table(NamedTuple):
     Attributes:
         columns: column headings.
         file: name of the CSV file with the same data; "" for none.
-        folded: whether the page shows it collapsed.
+        collapsed: whether the page shows only its caption until it is opened.
     """
 
     caption: str
     columns: List[str]
     rows: List[Row]
     file: str = ""
-    folded: bool = False
+    collapsed: bool = False
 
     @property
-    def numbers(self) -> List[bool]:
+    def numeric(self) -> List[bool]:
         """Whether each column holds numbers."""
         whole = next((row.cells for row in self.rows if len(row.cells) == len(self.columns)), [])
         return [cell.is_number for cell in whole] or [False] * len(self.columns)
@@ -68,14 +68,14 @@ class Picture(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A section of the report: `words` are opening paragraphs, `notes` closing ones, `pictures` rows of pictures."""
+    """A section of the report: `paragraphs` come first, `notes` last, `pictures` are rows of pictures."""
 
     anchor: str
     title: str
-    words: List[str]
-    tables: List[Table] = []  # noqa: RUF012 - nobody changes it
-    pictures: List[List[Picture]] = []  # noqa: RUF012 - nobody changes it
-    notes: List[str] = []  # noqa: RUF012 - nobody changes it
+    paragraphs: List[str]
+    tables: List[Table] = []  # noqa: RUF012 - never mutated
+    pictures: List[List[Picture]] = []  # noqa: RUF012 - never mutated
+    notes: List[str] = []  # noqa: RUF012 - never mutated
 
 
 class Report(NamedTuple):
@@ -88,8 +88,8 @@ class Report(NamedTuple):
     sections: List[Section]
 
 
-def estimate(name: str, value: Estimate, digits: int = 0) -> List[Cell]:
-    """Return two cells: the value and its 95 % interval."""
+def estimate_cells(name: str, value: Estimate, digits: int = 0) -> List[Cell]:
+    """Return two cells: the value, and its 95 % confidence interval."""
     return [
         Cell(number(value.value, digits), {name: value.value}),
         Cell(interval(value.low, value.high, digits), {f"{name}_low": value.low, f"{name}_high": value.high}),

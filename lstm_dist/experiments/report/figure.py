@@ -25,7 +25,7 @@ _VARIABLES.update(zip(HUES, ("one", "two", "three", "four", "five")))
 styled = mpl.rc_context(
     {
         "svg.fonttype": "none",
-        "svg.hashsalt": "laboratory",
+        "svg.hashsalt": "report",
         "font.size": 10.5,
         "axes.labelsize": 10.5,
         "axes.edgecolor": MUTED,
@@ -62,7 +62,7 @@ def panel(height: float = 3.2) -> "tuple[Figure, Axes]":
     return figure, figure.subplots()
 
 
-def doubling_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
+def log2_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
     """Set up a logarithmic x axis with a tick at each number; if there are many, only every other one is labelled."""
     ticks = sorted(set(numbers))
     axes.set_xscale("log", base=2)
@@ -72,21 +72,21 @@ def doubling_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
     axes.margins(x=0.07)
 
 
-def point(axes: Axes, x: float, estimate: Sequence[float], hue: str, marker: str, hollow: bool) -> None:
-    """Draw a value with its interval."""
+def draw_estimate(axes: Axes, x: float, estimate: Sequence[float], hue: str, marker: str, hollow: bool) -> None:
+    """Draw a value with its confidence interval; hollow markers stand for oversubscribed jobs."""
     value, low, high = estimate
     if isfinite(low + high):
         axes.errorbar(x, value, [[value - low], [high - value]], color=hue, capsize=3, linewidth=1.2)
     axes.plot(x, value, marker, color=hue, markerfacecolor=PAPER if hollow else hue, markeredgewidth=1.4, zorder=3)
 
 
-def explain_hollow(axes: Axes, needed: bool) -> None:
+def add_hollow_legend(axes: Axes, needed: bool) -> None:
     """Add one legend entry that explains hollow markers, if needed."""
     if needed and "oversubscribed" not in axes.get_legend_handles_labels()[1]:
         axes.plot([], [], "o", color=MUTED, markerfacecolor=PAPER, markeredgewidth=1.4, label="oversubscribed")
 
 
-def finished(figure: Figure, caption: str, label: str, columns: int = 4) -> Picture:
+def to_picture(figure: Figure, caption: str, label: str, columns: int = 4) -> Picture:
     """Return the figure as a picture, with the legend above the panel, where it covers no data."""
     handles, names = figure.axes[0].get_legend_handles_labels()
     if names:
@@ -101,6 +101,6 @@ def _inline(svg: str, caption: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--letters)", svg)
-    own = f"p{crc32(caption.encode()):08x}-"
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{own}", svg)
+    prefix = f"p{crc32(caption.encode()):08x}-"
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\1{prefix}", svg)
     return re.sub("|".join(_VARIABLES), lambda found: f"var(--{_VARIABLES[found.group()]})", svg)

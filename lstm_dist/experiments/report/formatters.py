@@ -47,7 +47,7 @@ def listed(items: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(items[:-1]), *items[-1:]]))
 
 
-def capital(text: str) -> str:
+def capitalized(text: str) -> str:
     """Capitalize the first letter."""
     return text[:1].upper() + text[1:]
 

@@ -38,7 +38,8 @@ def _write(path: Path, text: str) -> None:
         path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make room, or let it be written", ExitStatus.CANNOT_WRITE
+            f"{path}: cannot be written ({error.strerror}); check its permissions and the free space",
+            ExitStatus.CANNOT_WRITE,
         ) from None
 
 
@@ -47,42 +48,44 @@ def html(report: Report) -> str:
     loader = FileSystemLoader(Path(__file__).parent)
     options: Dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **options)
-    environment.filters["marked"] = _marked
+    environment.filters["html_text"] = _html_text
     return environment.get_template("page.html.j2").render(report=report)
 
 
 def markdown(report: Report) -> str:
     """Return the report as Markdown, with a text description in place of each picture."""
-    lines = [f"# {report.title}", *(f"**{_plain(text)}**" for text in report.warnings), _words(report.summary)]
-    lines.append("\n".join(f"- {name}: {_plain(text)}" for name, text in report.facts))
+    lines = [f"# {report.title}", *(f"**{_escape(text)}**" for text in report.warnings), _escape_text(report.summary)]
+    lines.append("\n".join(f"- {name}: {_escape(text)}" for name, text in report.facts))
     for section in report.sections:
-        lines += [f"## {section.title}", *map(_words, section.words)]
+        lines += [f"## {section.title}", *map(_escape_text, section.paragraphs)]
         lines += [
-            f"*{_plain(picture.caption)}*: {_plain(picture.label)}" for row in section.pictures for picture in row
+            f"*{_escape(picture.caption)}*: {_escape(picture.label)}" for row in section.pictures for picture in row
         ]
         for table in section.tables:
-            lines += [f"**{_plain(table.caption)}**", _table(table)]
-        lines += map(_words, section.notes)
+            lines += [f"**{_escape(table.caption)}**", _table(table)]
+        lines += map(_escape_text, section.notes)
     return "\n\n".join(lines) + "\n"
 
 
-def _marked(text: str) -> Markup:
+def _html_text(text: str) -> Markup:
     """Escape for HTML, and mark up text between backticks as code."""
     return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
-def _words(text: str) -> str:
+def _escape_text(text: str) -> str:
     """Escape for Markdown, except for text between backticks."""
-    return "".join(part if k % 2 else _plain(part) for k, part in enumerate(re.split("(`[^`]+`)", text)))
+    return "".join(part if k % 2 else _escape(part) for k, part in enumerate(re.split("(`[^`]+`)", text)))
 
 
-def _plain(text: str) -> str:
+def _escape(text: str) -> str:
     return printable(text).translate(_ESCAPES)
 
 
 def _table(table: Table) -> str:
-    rows = [[_plain(text) for cell in row.cells for text in [*[""] * (cell.span - 1), cell.text]] for row in table.rows]
-    align = ["right" if is_number else "left" for is_number in table.numbers]
+    rows = [
+        [_escape(text) for cell in row.cells for text in [*[""] * (cell.span - 1), cell.text]] for row in table.rows
+    ]
+    align = ["right" if is_number else "left" for is_number in table.numeric]
     return tabulate(rows, table.columns, tablefmt="github", disable_numparse=True, colalign=align if rows else None)
 
 

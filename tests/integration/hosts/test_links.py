@@ -1,4 +1,4 @@
-"""What the laboratory says of a network, on one whose rate and latency are known; tests/links.py has others."""
+"""The findings about a network whose rate and latency are known; tests/links.py measures others."""
 
 from pathlib import Path
 
@@ -21,4 +21,4 @@ def test_a_link_is_found_again_and_predicts_the_steps_of_two_and_three_hosts(rea
         network.close()
     assert [quantity.name for quantity in quantities][2:] == ["step of 2, ms", "step of 3, ms"]
     for quantity in quantities:
-        assert abs(quantity.off) < LIMIT, quantities
+        assert abs(quantity.error) < LIMIT, quantities

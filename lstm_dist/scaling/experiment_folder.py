@@ -1,0 +1,61 @@
+"""The folder of a scaling experiment: its settings, the corpus of its timed jobs, and one row per job."""
+
+import json
+from pathlib import Path
+from typing import Any, Dict, Sequence
+
+from lstm_dist.errors import UserError
+from lstm_dist.experiments.folder import create_or_continue, write_json, write_text
+from lstm_dist.scaling.records import Experiment
+
+
+class ExperimentFolder:
+    """An experiment on disk: experiment.json, corpus.txt, and a row and a run for every measured job.
+
+    Jobs are of two kinds, each with a subfolder of that name: points (training) and network (allreduces alone).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, experiment: Experiment) -> None:
+        """Create or continue this experiment.
+
+        Raises:
+            UserError: if the folder holds another experiment or other files.
+        """
+        defaults = {"layers": 1}  # for folders written before the setting existed
+        create_or_continue(self.path / "experiment.json", experiment.model_dump(), "another experiment,", defaults)
+
+    def rows(self, kind: str) -> Dict[str, Dict[str, Any]]:
+        """Return the rows of one kind by job name."""
+        files = sorted(self.path.glob(f"{kind}/*/row.json"))
+        return {file.parent.name: json.loads(file.read_bytes()) for file in files}
+
+    def write_row(self, kind: str, row: Dict[str, Any]) -> None:
+        """Store a row."""
+        folder = self.path / kind / row["id"]
+        folder.mkdir(parents=True, exist_ok=True)  # a job that failed to start has no folder
+        write_json(folder / "row.json", row)
+
+    def delete_rows(self, kind: str, names: Sequence[str]) -> None:
+        """Delete the rows of jobs that will be measured again."""
+        for name in names:
+            file = self.path / kind / name / "row.json"
+            if file.exists():
+                file.unlink()
+
+    def require_target(self, perplexity: float) -> None:
+        """Raise UserError if the folder has training jobs with another target perplexity."""
+        for row in self.rows("points").values():
+            if row.get("target", perplexity) != perplexity:
+                raise UserError(
+                    f"--to-perplexity {perplexity:g}: the target of {row['id']} was {row['target']:g}: give another "
+                    "--out folder"
+                )
+
+    def write_corpus(self, text: str, times: int) -> None:
+        """Write the corpus of the timed jobs, `text` repeated `times` times, unless it exists."""
+        file = self.path / "corpus.txt"
+        if not file.exists() or file.stat().st_size != len(text.encode()) * times:
+            write_text(file, text * times)
