@@ -88,7 +88,7 @@ class Srun(NamedTuple):
         """Return the command of a training job."""
         return self.program_command(number, [str(TRAIN), *flags], "mpi")
 
-    def program_command(self, number: int, program: Sequence[str], controller: str) -> List[str]:  # noqa: ARG002 - same signature as Horovodrun
+    def program_command(self, number: int, program: Sequence[str], controller: str) -> List[str]:  # noqa: ARG002 - as Horovodrun
         """Return the command of another program."""
         nodes = -(-number // self.per_node)
         cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")

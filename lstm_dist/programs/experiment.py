@@ -41,7 +41,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = TeachingParser(prog="jobs/experiment.py", description=__doc__, allow_abbrev=False, formatter_class=text)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the trials and the report")
-    varied = ", ".join(f"{factor}={','.join(values)}" for factor, values in DEFAULT.items())
+    varied = "; ".join(f"{factor}={','.join(values)}" for factor, values in DEFAULT.items())
     add(
         "--vary",
         action="append",

@@ -54,7 +54,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert all((one["wait"] > 1e-5) is (workers > 1) for one in row["times"]), "one worker waits for nobody"
     experiment = json.loads((out / "experiment.json").read_text())
     assert experiment.pop("layers") == 1
-    (out / "experiment.json").write_text(json.dumps(experiment))  # as it was before there were layers
+    (out / "experiment.json").write_text(json.dumps(experiment))  # as written before the setting existed
     again = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
     assert "0 jobs measured" in again.stdout
     assert rows(out) == found
@@ -90,7 +90,7 @@ def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file
     wait_until(lambda: not started_in(out), "the end of what it had started", 30)
 
     def computing() -> List[int]:
-        """The workers of the job of two, once they are under way."""
+        """Return the workers of the job of two, once they train."""
         begun = list(out.glob("points/strong-n002-r1/run/run.json"))
         return [pid for pid in started_in(out) if begun and "strong-n002-r1" in cmdline(pid)]
 
@@ -114,7 +114,7 @@ def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file
 
 
 def started_in(out: Path) -> List[int]:
-    """The workers of jobs that write there."""
+    """Return the workers of jobs that write to this folder."""
     pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
     return [pid for pid in pids if "jobs/train.py" in cmdline(pid) and str(out) in cmdline(pid) and is_python(pid)]
 
@@ -143,7 +143,7 @@ def test_the_network_alone(controller: str, tmp_path: Path):
     for row in found.values():
         assert [size["bytes"] for size in row["sizes"]] == [2**k for k in range(10, 22)]
         assert all(len(size["seconds"]) >= 4 and min(size["seconds"]) > 0 for size in row["sizes"])
-        # The least of each: other tests that run meanwhile make any of the others as late as they like.
+        # The minimum, because other tests that run at the same time can delay any of the others.
         assert min(row["sizes"][-1]["seconds"]) > min(row["sizes"][0]["seconds"])
 
 
@@ -155,7 +155,7 @@ def test_horovods_timeline_of_a_job(song_file: Path, tmp_path: Path):
     assert "gradients" in (tmp_path / "timeline.json").read_text()
 
 
-def test_the_commands_are_shown_and_nothing_is_written(tmp_path: Path):
+def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
     done = scale("--workers=1,2", f"--out={tmp_path}/out", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -171,7 +171,7 @@ def test_the_commands_are_shown_and_nothing_is_written(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_login_node_where_mxnet_cannot_be_loaded_will_do(tmp_path: Path):
+def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
     (tmp_path / "mxnet.py").write_text("raise OSError('libcuda.so.1: cannot open shared object file')")
     env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
     for command in ([*SCALE, "--workers=1,2", f"--out={tmp_path}/out", "--dry-run"], ["python", REPORT, "--help"]):

@@ -1,4 +1,4 @@
-"""The traffic of the algorithms is counted by hand and by acting them out, and the constants are found again."""
+"""The traffic of the allreduce algorithms, counted by hand and by simulation, and fits of the link's constants."""
 
 import math
 from typing import List, Sequence
@@ -29,13 +29,13 @@ def samples(truth: Link, workers: Sequence[int], noise: float = 0.0, seed: int =
         (1024, (10, 10), (20, 2)),
     ],
 )
-def test_open_mpi_doubles_short_messages_and_halves_long_ones(workers, short, long):
+def test_traffic_of_open_mpi(workers, short, long):
     assert traffic(workers, 1000, "mpi") == pytest.approx((short[0], 1000 * short[1]))
     assert traffic(workers, 10**6, "mpi") == pytest.approx((long[0], 10**6 * long[1]), rel=1e-3)
 
 
-def test_halving_and_doubling_again_sends_what_the_formula_says():
-    """Rabenseifner among 16 acted out: halves, quarters, ... of the buffer go one way and the same come back."""
+def test_traffic_of_rabenseifners_algorithm():
+    """Of 16 workers, each sends halves, quarters, ... of the buffer, first to reduce and then to gather."""
     halves = [2**20 / 2**step for step in range(1, 5)]
     assert traffic(16, 2**20, "mpi") == (2 * len(halves), 2 * sum(halves))
 
@@ -43,12 +43,12 @@ def test_halving_and_doubling_again_sends_what_the_formula_says():
 @pytest.mark.parametrize(
     ("workers", "messages", "share"), [(2, 2, 1), (3, 4, 4 / 3), (4, 6, 1.5), (1024, 2046, 2046 / 1024)]
 )
-def test_a_ring_goes_round_twice_at_every_size(workers, messages, share):
+def test_traffic_of_a_ring(workers, messages, share):
     for size in (1000, 10**6):
         assert traffic(workers, size, "ring") == pytest.approx((messages, size * share))
 
 
-def test_seconds_are_a_call_its_messages_and_its_bytes():
+def test_seconds_are_the_cost_of_a_call_its_messages_and_its_bytes():
     assert TRUTH.seconds(4, SHORT - 1) == pytest.approx(2e-4 + 2 * 5e-6 + 2 * (SHORT - 1) * 3e-10)
     assert TRUTH.seconds(4, SHORT) == pytest.approx(2e-4 + 4 * 4e-5 + 1.5 * SHORT * 3e-10)
     assert TRUTH._replace(algorithm="ring").seconds(4, SHORT) == pytest.approx(2e-4 + 6 * 4e-5 + 1.5 * SHORT * 3e-10)
@@ -57,7 +57,7 @@ def test_seconds_are_a_call_its_messages_and_its_bytes():
 
 @pytest.mark.parametrize("algorithm", ["mpi", "ring"])
 @pytest.mark.parametrize("workers", [[2, 3], [2, 4], [2, 3, 4], [4, 8, 16, 31]])
-def test_the_constants_are_found_exactly_without_noise(algorithm, workers):
+def test_the_constants_are_fitted_exactly_without_noise(algorithm, workers):
     truth = TRUTH._replace(algorithm=algorithm)
     found = fit_link(samples(truth, workers), algorithm)
     assert found[:4] == pytest.approx(truth[:4], rel=1e-6)
@@ -77,7 +77,7 @@ def test_predictions_stay_within_bounds_in_noise_of_five_percent(algorithm):
         assert np.std(found.residuals) == pytest.approx(0.05, rel=0.5)
 
 
-def test_residuals_are_of_the_samples_in_their_order():
+def test_residuals_are_in_the_order_of_the_samples():
     measured = samples(TRUTH, [2, 4])
     measured[5] = measured[5]._replace(seconds=measured[5].seconds * 1.2)
     link = fit_link(measured)
@@ -86,14 +86,14 @@ def test_residuals_are_of_the_samples_in_their_order():
     assert max(link.residuals) == link.residuals[clear.index(measured[5])] > 0.05
 
 
-def test_what_lies_between_short_and_long_is_not_fitted_to():
+def test_sizes_between_short_and_long_are_not_used():
     usual = samples(TRUTH, [2, 4])
     odd = [s if s.bytes in CLEAR else s._replace(seconds=10 * s.seconds) for s in usual]
     assert len([s for s in odd if s not in usual]) == 4
     assert fit_link(odd) == fit_link(usual)
 
 
-def test_one_number_of_workers_leaves_the_messages_all_and_errs_on_the_slow_side():
+def test_with_one_number_of_workers_all_latency_is_per_message():
     link = fit_link(samples(TRUTH, [2]))
     assert link.overhead == 0.0
     assert link.alpha_short == pytest.approx(TRUTH.overhead + TRUTH.alpha_short)
@@ -102,7 +102,7 @@ def test_one_number_of_workers_leaves_the_messages_all_and_errs_on_the_slow_side
         assert link.seconds(1024, size) > TRUTH.seconds(1024, size)
 
 
-def test_a_call_that_is_not_negotiated_costs_its_messages_and_nothing_else():
+def test_without_negotiation_there_is_no_overhead():
     truth = TRUTH._replace(overhead=0.0)
     measured = [s._replace(seconds=1.1 * s.seconds if s.workers == 2 else s.seconds) for s in samples(truth, [2, 3, 4])]
     link = fit_link(measured, negotiated=False)
@@ -110,8 +110,8 @@ def test_a_call_that_is_not_negotiated_costs_its_messages_and_nothing_else():
     assert truth.alpha_short < link.alpha_short < 1.1 * truth.alpha_short
 
 
-def test_a_constant_is_never_negative():
-    # Times that fall with the number of workers, as they may where a measurement was disturbed.
+def test_constants_are_not_negative():
+    # Times that decrease with the number of workers, as in a disturbed measurement.
     link = fit_link([Sample(n, size, (1e-4 + size * 1e-9) / n) for n in (2, 4, 8) for size in SIZES])
     assert min(link[:4]) >= 0.0
 
@@ -122,7 +122,7 @@ def test_sizes_that_do_not_determine_the_constants_are_refused(sizes):
         fit_link([Sample(2, size, TRUTH.seconds(2, size)) for size in sizes])
 
 
-def test_what_is_no_sample_is_refused():
+def test_invalid_samples_are_refused():
     with pytest.raises(ValueError, match="one worker does not communicate"):
         fit_link([*samples(TRUTH, [2, 4]), Sample(1, 1024, 1e-5)])
     for bad in (math.nan, 0.0, -1.0):

@@ -1,4 +1,4 @@
-"""jobs/report.py: known numbers go in, and come out of the page, the Markdown and the CSV files alike."""
+"""jobs/report.py: the page, the Markdown and the CSV files of an experiment with known numbers."""
 
 import csv
 import html
@@ -15,10 +15,10 @@ from lstm_dist.programs import report
 from lstm_dist.scaling.allreduce_model import Link
 from lstm_dist.scaling.speedup_laws import Law
 
-LAW = Law("USL", 0.05, 0.01)  # what the throughputs below follow
-LINK = Link(1e-4, 5e-6, 2e-5, 1e-9)  # what the allreduces below follow
-SINGLE = 10_000.0  # characters a second of one worker
-SPREAD = (0.98, 1.0, 1 / 0.98)  # of three repeats, whose geometric mean is 1
+LAW = Law("USL", 0.05, 0.01)  # of the throughputs below
+LINK = Link(1e-4, 5e-6, 2e-5, 1e-9)  # of the allreduces below
+SINGLE = 10_000.0  # characters per second of one worker
+SPREAD = (0.98, 1.0, 1 / 0.98)  # factors of three repetitions; their geometric mean is 1
 GRADIENTS = 1_000_000  # bytes
 HOSTILE = "rank 1: <script>alert('1|2')</script>\n`*gone*` & lost"
 ORIGIN = {"machine": "a machine", "commit": "c0ffee", "code": "ab12", "hosts": 1}
@@ -39,7 +39,7 @@ def point(name: str, mode: str, workers: int, streams: int, repeat: int, **facts
 
 
 def times(workers: int, streams: int) -> List[Dict[str, Any]]:
-    """Ten steps: 1.5 ms of compute a stream and 1 ms a further worker; the last rank is 2 ms late in nine of them."""
+    """Return ten steps with 1.5 ms of compute per stream and 1 ms per further worker; in nine the last rank is late."""
     found = []
     for step in range(10):
         late = 0 if step == 0 else workers - 1
@@ -80,7 +80,7 @@ def network(path: str, workers: int, **facts: Any) -> Dict[str, Any]:
 
 
 def save(folder: Path, *rows: Dict[str, Any]) -> Path:
-    """An experiment of these rows."""
+    """Write an experiment with these rows."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "experiment.json").write_text(json.dumps(EXPERIMENT))
     for row in rows:
@@ -184,7 +184,7 @@ def table(page: Page, caption: str) -> List[List[Field]]:
 
 
 def markdown_tables(text: str) -> Iterator[List[List[str]]]:
-    """Bodies of all tables, fields as they are shown."""
+    """Yield the bodies of all tables, with the displayed text of their fields."""
     for lines in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
         rows = [re.split(r"(?<!\\)\|", line.strip("|\n")) for line in lines.splitlines()[2:]]
         yield [[re.sub(r"\\([^n])", r"\1", html.unescape(field.strip())) for field in row] for row in rows]
@@ -199,7 +199,7 @@ def test_speedups_and_intervals(whole: Report):
             assert float(row["efficiency_percent"]) == pytest.approx(100 * LAW.speedup(workers) / workers)
             assert row["jobs"] == "3"
             assert float(row["chars_per_sec_low"]) < SINGLE * LAW.speedup(workers) < float(row["chars_per_sec_high"])
-    # Student's t for three repeats, 4.303, and half of that with Welch's four degrees of freedom, 2.776 sqrt(2)
+    # Student's t for three repetitions, 4.303, and half of that with Welch's four degrees of freedom, 2.776 sqrt(2)
     width = 4.302653 * 0.0202027 / 3**0.5
     row = whole.row("scaling.csv", mode="weak", workers=2, state="finished")
     assert float(row["chars_per_sec_high"]) / float(row["chars_per_sec"]) == pytest.approx(1 + width, rel=2e-3)
@@ -208,7 +208,7 @@ def test_speedups_and_intervals(whole: Report):
     )
 
 
-def test_laws_are_fitted_to_what_has_cores(whole: Report):
+def test_laws_are_fitted_without_oversubscribed_groups(whole: Report):
     rows = {row[0].text: row for row in table(whole.page, "Laws of speedup")}
     for mode in ("weak", "strong"):
         law = rows[f"USL, {mode}"]
@@ -231,7 +231,7 @@ def test_times_of_the_parts_and_the_slowest_rank(whole: Report):
     assert [float(field.values[0]) for field in row[3:9]] == pytest.approx([100 * part / total for part in expected])
 
 
-def test_the_link_is_found_and_predicts_the_step(whole: Report):
+def test_the_fitted_link_and_the_predicted_steps(whole: Report):
     for row, call in zip(table(whole.page, "The link"), ("0.1000", "0.0000")):
         assert [field.text for field in row[1:7]] == ["2, 4 workers", call, "0.0050", "0.0200", "1.000", "1,000"]
     fitted = whole.row("network.csv", path="horovod-mpi", workers=4, bytes=2048)
@@ -266,7 +266,7 @@ def test_two_efficiencies_and_their_product(whole: Report):
     assert (missed["jobs"], missed["missed"], missed["chars"]) == ("0", "1", "")
     assert float(last["statistical_percent"]) == pytest.approx(50)
     assert float(last["hardware_percent"]) == pytest.approx(50)
-    # N workers, of which both efficiencies leave so much, are so much sooner there
+    # The time to the target falls by the number of workers times both efficiencies
     assert float(first["seconds"]) / float(last["seconds"]) == pytest.approx(8 * float(last["both_percent"]) / 100)
 
 
@@ -292,7 +292,7 @@ def test_page_and_markdown_show_the_same(whole: Report):
     assert in_markdown == flat
 
 
-def test_failed_jobs_are_rows_and_their_words_only_words(whole: Report):
+def test_failed_jobs_are_rows_and_their_messages_are_escaped(whole: Report):
     failed = whole.row("scaling.csv", state="failed")
     assert (failed["mode"], failed["workers"], failed["status"], failed["message"]) == ("weak", "4", "76", HOSTILE)
     assert failed["speedup"] == ""
@@ -304,7 +304,7 @@ def test_failed_jobs_are_rows_and_their_words_only_words(whole: Report):
     assert "2 failed" in whole.html
 
 
-def test_oversubscribed_points_are_marked_and_conclude_nothing(whole: Report):
+def test_oversubscribed_groups_are_marked_and_not_used(whole: Report):
     (row,) = [row for row in whole.rows("scaling.csv") if (row["mode"], row["workers"]) == ("weak", "8")]
     assert row["oversubscribed"] == "True"
     marked = [r for r in table(whole.page, CAPTIONS["scaling.csv"]) if r[1].text == "8"]
@@ -329,7 +329,7 @@ def test_the_summary_says_what_limits_the_job(whole: Report):
     assert "without this loss the efficiency of 4 workers would be 96 %" in summary  # 79 % / (1 - 17.7 %)
 
 
-def test_the_page_needs_nothing_else(whole: Report):
+def test_the_page_is_self_contained(whole: Report):
     assert not [tag for tag, _ in whole.page.tags if tag in ("script", "link", "img", "iframe", "object")]
     linked = [a.get("href") or a.get("src") or a.get("xlink:href") or "#" for _, a in whole.page.tags]
     assert all(target.startswith("#") for target in linked)
@@ -342,7 +342,7 @@ def test_the_page_needs_nothing_else(whole: Report):
     assert all(a["aria-label"] for a in pictures)
 
 
-def test_the_program_says_what_it_found_and_wrote(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_the_program_prints_the_summary_and_the_files(tmp_path: Path, capsys: pytest.CaptureFixture):
     made(save(tmp_path, scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
     said = capsys.readouterr().out
     assert "2 workers are 1.87 times as fast as one" in said
@@ -351,7 +351,7 @@ def test_the_program_says_what_it_found_and_wrote(tmp_path: Path, capsys: pytest
     )
 
 
-def test_what_was_not_measured_is_one_sentence(tmp_path: Path):
+def test_missing_measurements_are_reported(tmp_path: Path):
     found = made(save(tmp_path / "a b", scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
     for sentence in (
         "Strong scaling was not measured; run `jobs/scale.py --mode strong --workers 1,2,4 --out '{}'`.",
@@ -375,7 +375,7 @@ def test_one_worker_is_the_same_job_in_both_modes(tmp_path: Path):
 
 def test_the_number_of_layers_is_reported(tmp_path: Path):
     save(tmp_path, network("mpi", 2))
-    assert "LSTM of 256 hidden units" in made(tmp_path).markdown  # written before there were layers
+    assert "LSTM of 256 hidden units" in made(tmp_path).markdown  # written before the setting existed
     (tmp_path / "experiment.json").write_text(json.dumps({**EXPERIMENT, "layers": 2}))
     assert "LSTM of 2 layers of 256 hidden units" in made(tmp_path).markdown
 
@@ -392,7 +392,7 @@ def test_only_the_network(tmp_path: Path):
     assert "Weak scaling was not measured" in found.markdown
 
 
-def test_a_network_that_determines_no_link(tmp_path: Path):
+def test_measurements_that_do_not_determine_a_link(tmp_path: Path):
     found = made(save(tmp_path, network("mpi", 2, sizes=[{"bytes": 64, "seconds": [1e-5]}])))
     assert table(found.page, "The link")[0][1].text.startswith("no link: ")
 
@@ -405,7 +405,7 @@ def refused(folder: Path, *flags: str) -> UserError:
     return caught.value
 
 
-def test_a_folder_that_is_no_experiment(tmp_path: Path):
+def test_a_folder_without_an_experiment(tmp_path: Path):
     assert str(refused(tmp_path / "none")) == f"{tmp_path}/none: no such folder; give the --out of jobs/scale.py"
     assert str(refused(tmp_path)) == f"{tmp_path}: has no experiment.json; give the --out of jobs/scale.py"
     assert "has no results yet" in str(refused(save(tmp_path)))

@@ -1,4 +1,4 @@
-"""Intervals hold what they promise, over thousands of draws, and the laws of speedup are found again."""
+"""Coverage of the confidence intervals over thousands of draws, and fits of the laws of speedup."""
 
 import math
 from typing import List
@@ -26,7 +26,7 @@ def lognormal(generator: np.random.Generator, center: float, noise: float, size:
     return center * np.exp(noise * generator.standard_normal(size))
 
 
-def test_a_mean_is_geometric_and_its_interval_students():
+def test_a_mean_is_geometric_with_students_interval():
     estimate = mean([1.0, 10.0, 100.0])
     # Logarithms to base 10 are 0, 1, 2: t(0.975, 2) = 4.30265 and a standard error of 1 / sqrt(3).
     assert estimate == pytest.approx((10.0, 10 ** (1 - 4.30265 / 3**0.5), 10 ** (1 + 4.30265 / 3**0.5)), rel=1e-4)
@@ -41,14 +41,14 @@ def test_a_ratio_has_welchs_degrees_of_freedom():
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])
-def test_the_interval_of_a_mean_holds_the_truth_19_times_of_20(size: int):
+def test_the_interval_of_a_mean_covers_95_percent(size: int):
     generator = np.random.default_rng(size)
     estimates = [mean(lognormal(generator, 5000.0, 0.1, size)) for _ in range(DRAWS)]
     assert 0.93 < coverage(estimates, 5000.0) < 0.97
 
 
 @pytest.mark.parametrize(("above", "below"), [((5, 0.05), (5, 0.05)), ((10, 0.02), (5, 0.2)), ((3, 0.1), (6, 0.05))])
-def test_the_interval_of_a_ratio_holds_the_truth_19_times_of_20(above, below):
+def test_the_interval_of_a_ratio_covers_95_percent(above, below):
     generator = np.random.default_rng(above[0])
     estimates = [
         ratio(lognormal(generator, 900.0, above[1], above[0]), lognormal(generator, 300.0, below[1], below[0]))
@@ -64,31 +64,31 @@ def test_a_single_measurement_has_no_interval():
         assert math.isnan(estimate.high)
 
 
-def test_equal_values_have_an_interval_without_a_width():
+def test_equal_values_have_an_interval_of_zero_width():
     assert mean([3.0, 3.0, 3.0]) == pytest.approx((3.0, 3.0, 3.0))
     assert ratio([6.0, 6.0], [3.0, 3.0]) == pytest.approx((2.0, 2.0, 2.0))
     one_sided = ratio([6.0, 6.0], [3.0, 3.3])
     assert one_sided.low < one_sided.value < one_sided.high
 
 
-def test_the_reference_is_exactly_once_itself_and_another_measurement_like_it_is_not():
+def test_the_reference_is_exactly_1_and_an_equal_measurement_has_an_interval():
     reference = [1.0, 1.2, 1.1]
     assert ratio(reference, reference) == (1.0, 1.0, 1.0)
     assert ratio(reference, list(reference)).high > 1.1
 
 
-def test_an_estimate_is_divided_as_a_whole():
+def test_division_applies_to_the_value_and_its_interval():
     assert Estimate(3.0, 2.0, 4.0) / 4 == (0.75, 0.5, 1.0)
 
 
 @pytest.mark.parametrize("bad", [[], [1.0, math.nan], [1.0, 0.0], [math.inf, 1.0]])
-def test_what_is_no_measurement_is_refused(bad):
+def test_invalid_measurements_are_refused(bad):
     for estimate in (mean, lambda b: ratio(b, [1.0]), lambda b: ratio([1.0], b), lambda b: ratio(b, b)):
         with pytest.raises(ValueError, match="numbers above 0"):
             estimate(bad)
 
 
-def test_the_laws_are_found_exactly_without_noise():
+def test_the_laws_are_fitted_exactly_without_noise():
     amdahl, usl = Law("", 0.05, 0.0), Law("", 0.03, 0.0004)
     found = fit_amdahl(WORKERS, speedups(amdahl))
     assert (found.name, found.contention, found.coherency) == ("Amdahl", pytest.approx(0.05, rel=1e-9), 0.0)
@@ -103,7 +103,7 @@ def test_the_laws_are_found_exactly_without_noise():
     assert fit_usl(WORKERS, speedups(amdahl)).coherency == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_laws_are_found_within_bounds_in_noise_of_two_percent():
+def test_the_laws_are_fitted_within_bounds_in_noise_of_two_percent():
     truth = Law("", 0.05, 0.001)
     found = [fit_usl(WORKERS, speedups(truth, 0.02, seed)) for seed in range(200)]
     assert all(abs(law.contention - 0.05) < 0.03 for law in found)
@@ -114,7 +114,7 @@ def test_the_laws_are_found_within_bounds_in_noise_of_two_percent():
     assert max(abs(contention - 0.05) for contention in only) < 0.005
 
 
-def test_residuals_tell_by_how_much_the_measured_speedup_is_above_the_law():
+def test_residuals_are_measured_over_fitted_minus_1():
     measured = speedups(Law("", 0.1, 0.0))
     measured[3] *= 1.1
     law = fit_amdahl(WORKERS, measured)
@@ -122,14 +122,14 @@ def test_residuals_tell_by_how_much_the_measured_speedup_is_above_the_law():
     assert max(law.residuals) == law.residuals[3] == pytest.approx(0.1, abs=0.03)
 
 
-def test_speedups_above_n_are_no_negative_contention():
+def test_speedups_above_n_do_not_give_negative_contention():
     for fit in (fit_amdahl, fit_usl):
         law = fit([1, 2, 4], [1.0, 2.2, 4.4])
         assert (law.contention, law.coherency, law.peak, law.limit) == (0.0, 0.0, math.inf, math.inf)
         assert law.residuals == pytest.approx([0.0, 0.1, 0.1])
 
 
-def test_no_speedup_at_all_is_all_contention():
+def test_without_speedup_the_contention_is_1():
     law = fit_amdahl([1, 2, 4], [1.0, 1.0, 1.0])
     assert (law.contention, law.peak, law.limit) == (pytest.approx(1.0), pytest.approx(1.0), pytest.approx(1.0))
     assert fit_amdahl([1, 2], [1.0, 0.8]).contention == pytest.approx(1.5)
@@ -141,29 +141,29 @@ def test_the_peak_is_the_largest_speedup():
     assert law.peak == pytest.approx(44.27, abs=0.01)
     assert law.limit == law.speedup(law.peak) == max(law.limit, *(law.speedup(n) for n in range(1, 200)))
     assert (Law("", 0.02, 0.0).peak, Law("", 0.02, 0.0).limit) == (math.inf, 50.0)
-    assert (Law("", 0.5, 2.0).peak, Law("", 0.5, 2.0).limit) == (1.0, 1.0)  # two are slower than one
+    assert (Law("", 0.5, 2.0).peak, Law("", 0.5, 2.0).limit) == (1.0, 1.0)  # two workers are slower than one
 
 
 @pytest.mark.parametrize(
     ("fit", "workers"), [(fit_amdahl, [1]), (fit_amdahl, [1, 1]), (fit_usl, [2]), (fit_usl, [1, 2]), (fit_usl, [4, 4])]
 )
-def test_too_few_numbers_of_workers_are_no_law(fit, workers):
+def test_too_few_numbers_of_workers_are_refused(fit, workers):
     with pytest.raises(ValueError, match="do not determine contention"):
         fit(workers, [0.9 * n for n in workers])
 
 
-def test_a_single_point_of_several_workers_is_enough_for_amdahl():
+def test_amdahls_law_needs_one_point_of_several_workers():
     assert fit_amdahl([4], [2.0]).contention == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize("bad", [math.nan, 0.0, -1.0, math.inf])
-def test_what_is_no_speedup_is_refused(bad):
+def test_invalid_speedups_are_refused(bad):
     for fit in (fit_amdahl, fit_usl):
         with pytest.raises(ValueError, match="numbers above 0"):
             fit([1, 2, 4], [1.0, bad, 3.0])
 
 
 @pytest.mark.parametrize("measured", [[1.5], [1.0, 1.5, 2.0, 2.5]])
-def test_a_speedup_too_few_or_too_many_is_refused(measured):
+def test_different_numbers_of_workers_and_speedups_are_refused(measured):
     with pytest.raises(ValueError, match="inhomogeneous"):
         fit_amdahl([1, 2, 4], measured)
