@@ -79,8 +79,8 @@ def parse(argv: Sequence[str], description: str) -> ScalingOptions:
             raise UserError(f"--mode {flags.mode}: {mode!r} should be one of {', '.join(MODES)}")
     launcher = _launcher(flags)
     if workers[-1] > launcher.max_workers and not flags.only:  # the selected job may need fewer workers
-        available = f"only {launcher.max_workers} workers are available ({launcher.description})"
-        raise UserError(f"--workers {flags.workers}: {available}")
+        reason = f"at most {launcher.max_workers} can run ({launcher.description}): give fewer, or more hosts"
+        raise UserError(f"--workers {flags.workers}: {reason}")
     train_flags = list(argv[cut + 1 :])
     train_config = _train_config(flags, workers, modes, train_flags)
     return ScalingOptions(flags, workers, modes, launcher, train_flags, train_config)
@@ -99,8 +99,8 @@ def _refuse_ineffective(given: Set[str], flags: argparse.Namespace) -> None:
     is_network, needs_slurm = flags.what == "network", flags.slurm_array or flags.launcher == "srun"
     for names, has_no_effect, reason in (
         (("seconds", "largest"), not is_network, "only for network: use `jobs/scale.py network`, or leave it out"),
-        (("max_epochs",), not flags.to_perplexity, "only with --to-perplexity"),
-        (("per_node", "sbatch"), not flags.slurm_array, "only with --slurm-array"),
+        (("max_epochs",), not flags.to_perplexity, "only with --to-perplexity: add that, or leave it out"),
+        (("per_node", "sbatch"), not flags.slurm_array, "only with --slurm-array: add that, or leave it out"),
         (
             ("hosts", "hostfile", "interface"),
             needs_slurm,

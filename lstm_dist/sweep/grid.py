@@ -30,11 +30,23 @@ MEANING = {
     "batches": "sampling of the windows / when the state is zeroed",
 }
 
-# Training settings that the trials determine.
-_DETERMINED = (
-    "max_chars", "seq_len", "learning_rate", "hidden_size", "sampling", "state_reset", "seed", "epochs", "log_every",
-    "checkpoint_every", "run_dir", "valid_fraction", "eval_every", "until_perplexity",
-)  # fmt: skip
+# Training settings that the trials determine, and what the error message suggests instead.
+_DETERMINED = {
+    "max_chars": "use --vary max-chars=",
+    "seq_len": "use --vary seq-len=",
+    "learning_rate": "use --vary learning-rate=",
+    "hidden_size": "use --vary hidden-size=",
+    "sampling": "use --vary batches=",
+    "state_reset": "use --vary batches=",
+    "seed": "use --seeds",
+    "epochs": "use --epochs before the --",
+    "valid_fraction": "use --valid-fraction before the --",
+    "run_dir": "use --out",
+    "log_every": "leave it out",
+    "checkpoint_every": "leave it out",
+    "eval_every": "leave it out",
+    "until_perplexity": "leave it out",
+}
 
 
 def refuse_determined(settings: RunConfig, defaults: RunConfig) -> None:
@@ -43,10 +55,9 @@ def refuse_determined(settings: RunConfig, defaults: RunConfig) -> None:
     Raises:
         UserError: if one is set; the message names the flag.
     """
-    for name in _DETERMINED:
+    for name, instead in _DETERMINED.items():
         if getattr(settings, name) != getattr(defaults, name):
-            flag = f"--{name.replace('_', '-')}"
-            raise UserError(f"{flag} after --: the trials determine it: use --vary, or give {flag} before the --")
+            raise UserError(f"--{name.replace('_', '-')} after --: the trials determine it: {instead}")
 
 
 def require_long_enough(settings: RunConfig, workers: int) -> None:

@@ -107,10 +107,8 @@ def test_a_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
         (["--report"], "--out {0}/out: holds no trials yet"),
         (["--", "--corpus=/nowhere/a.txt"], "--corpus /nowhere/a.txt: no such file"),
         (["--vary=max-chars=900"], "--corpus: 810 characters are too few for one window of 35 in each of 32 streams"),
-        (
-            ["--", "--eval-every=9"],
-            "--eval-every after --: the trials determine it: use --vary, or give --eval-every ",
-        ),
+        (["--", "--eval-every=9"], "--eval-every after --: the trials determine it: leave it out"),
+        (["--", "--seed=1"], "--seed after --: the trials determine it: use --seeds"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):

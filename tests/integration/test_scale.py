@@ -197,7 +197,7 @@ def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
         (["--workers=1,2", "--launcher=srun"], "--launcher srun: not in a Slurm allocation"),
         (
             ["--workers=1,2,4", "-H", "a:1,b:1"],
-            "--workers 1,2,4: only 2 workers are available (horovodrun --mpi on a:1,b:1)",
+            "--workers 1,2,4: at most 2 can run (horovodrun --mpi on a:1,b:1)",
         ),
         (
             ["--workers=1,2", "--seconds=2"],
