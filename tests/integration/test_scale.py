@@ -59,7 +59,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
     assert "0 jobs measured" in again.stdout
     assert rows(out) == found
     other = scale("--workers=1,2", f"--out={out}", "--to-perplexity=900", trained=trained)
-    assert "error: --to-perplexity 900: perplexity-n00" in other.stderr
+    assert "error: --to-perplexity 900: the target of perplexity-n00" in other.stderr
     assert other.returncode == 2
     other = scale("--workers=1,2", f"--out={out}", trained=(*trained, "--hidden-size=9"))
     assert f"error: --out {out}: holds another experiment, whose hidden_size was 8 and is 9" in other.stderr
