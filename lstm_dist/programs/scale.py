@@ -20,7 +20,8 @@ from tqdm import tqdm
 from lstm_dist.errors import UserError
 from lstm_dist.experiments.subprocess_job import JobOutcome
 from lstm_dist.files import claim
-from lstm_dist.model.parameters import VOTES, number_of_parameters
+from lstm_dist.model.control_flags import FLAGS
+from lstm_dist.model.parameters import number_of_parameters
 from lstm_dist.scaling import records
 from lstm_dist.scaling.allreduce_runs import AllreduceJob, AllreduceRuns
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
@@ -43,7 +44,7 @@ def describe_experiment(options: ScalingOptions, text: str) -> records.Experimen
         layers=config.layers,
         vocab_size=vocab_size,
         parameters=parameters,
-        bytes={"float32": 4, "float16": 2}[config.wire_dtype] * (parameters + VOTES),
+        bytes={"float32": 4, "float16": 2}[config.wire_dtype] * (parameters + FLAGS),
         steps=flags.steps,
         epochs=flags.epochs,
         warm_up=flags.warm_up,
