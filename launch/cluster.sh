@@ -9,23 +9,24 @@ usage() {
 usage: launch/cluster.sh (-H HOST:N,... | --hostfile FILE) [--interface IF] [--gloo | --mpi] [--max-restarts K] [--print]
                          [flags of jobs/train.py]
 
-Trains on the named hosts, started over ssh by horovodrun. Every host has this folder at the same path, set up by
-launch/setup.sh there or on a file system that all of them share, lets you in over ssh without a password, and is known
-by its key. That is looked at first, and the first host with which something is wrong is named.
+Trains on several hosts, on which horovodrun starts the workers over ssh. Every host needs this folder at the same path
+(set up there by launch/setup.sh, or on a shared file system), a login over ssh without a password, and an ssh key that
+is known on this host. These are checked first, and the first host that fails is named.
 
-  -H HOST:N,...     the hosts and the workers of each, as node1:4,node2:4; rank 0, which writes, is on the first
-  --hostfile FILE   the same, one a line, as node1:4 or node1 slots=4; blank lines and # comments are skipped
-  --interface IF    the network interface through which the workers talk, as eth0 or ib0; it has this name on every
-                    host. Without it, horovodrun looks for those that reach every host, which takes a while
-  --gloo            they talk over Gloo (the default)
-  --mpi             they talk over MPI
-  --max-restarts K  when a worker is lost, stuck or told to end, and its host still answers, start again from the last
-                    checkpoint, at most K times in a row without a new checkpoint (default 0)
-  --print           show the command, and run nothing
+  -H HOST:N,...     hosts and their numbers of workers, such as node1:4,node2:4; rank 0, which writes the results, runs
+                    on the first
+  --hostfile FILE   the same, one host per line, as node1:4 or node1 slots=4; blank lines and # comments are skipped
+  --interface IF    network interface for communication, such as eth0 or ib0, with this name on every host. By default,
+                    horovodrun searches for interfaces that reach every host, which takes a while
+  --gloo            communicate over Gloo (the default)
+  --mpi             communicate over MPI
+  --max-restarts K  restart from the last checkpoint if a worker is lost, stuck or stopped by a signal and its host can
+                    still be reached, at most K times in a row without a new checkpoint (default 0)
+  --print           print the command instead of running it
 
-All else goes to jobs/train.py unchanged: `jobs/train.py --help` (.venv/bin/python jobs/train.py --help) lists its flags.
-Give it a --run-dir that all hosts share: then any of them can say why it ended. Of your environment only what a worker
-needs goes along. Ctrl-C stops the job with a checkpoint; its last line says how to go on.
+All other flags are passed to jobs/train.py: .venv/bin/python jobs/train.py --help documents them. Give a --run-dir that
+all hosts share, so that every worker can record why it ended. Only the environment variables that a worker needs are
+passed on. Ctrl-C stops the job with a checkpoint; the last line of output says how to resume it.
 
   launch/cluster.sh -H node1:4,node2:4 --interface ib0 --run-dir /shared/runs/first
   launch/cluster.sh --hostfile hosts.txt --resume --run-dir /shared/runs/first
@@ -43,5 +44,5 @@ for word; do
             ;;
     esac
 done
-echo "error: -H or --hostfile: name the hosts, as -H node1:4,node2:4; launch/local.sh trains on this machine alone" >&2
+echo "error: -H or --hostfile: give the hosts, such as -H node1:4,node2:4; launch/local.sh trains on this machine" >&2
 exit 2

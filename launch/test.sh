@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests; makes the environment with the developers' tools first where there is none. Arguments are pytest's:
+# Runs the tests; creates the environment with the tools for developers first if there is none. Arguments are pytest's:
 #   launch/test.sh -m "not slow"
 set -euo pipefail
 
@@ -7,5 +7,5 @@ launch=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 "$launch/setup.sh" --dev --quiet >&2
 cd -- "${launch%/*}"
 export PATH=$PWD/.venv/bin:$PATH
-# Two at a time, as most of a test is waiting for the programs that it has started; -n 0 is one after the other, in the open.
+# Two at a time, because most tests wait for programs that they have started; -n 0 runs them one by one.
 exec python -m pytest -n 2 --dist loadgroup "$@"

@@ -12,7 +12,7 @@ from typing import Iterator
 
 
 class ExitStatus(IntEnum):
-    """Exit statuses of a process, from BSD's sysexits.h where it defines one. The README lists them."""
+    """Exit statuses of a process, from BSD's sysexits.h where it defines one; launch/README.md lists them."""
 
     FINISHED = 0
     USAGE = 2

@@ -22,7 +22,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     try:
         if not run_dir.exists():
             run_dir.mkdir(parents=True, mode=0o700)
-        _require_ours(run_dir, flag)
+        _require_trusted(run_dir, flag)
         lock = (run_dir / LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise cannot_write(run_dir, str(error.strerror), flag) from None
@@ -32,7 +32,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
         lock.close()
         holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
         raise UserError(
-            f"{flag} {run_dir}: another job is writing there ({holder}); wait for its end, or give another",
+            f"{flag} {run_dir}: another job is writing there ({holder}): wait until it ends, or give another folder",
             ExitStatus.CANNOT_CREATE,
         ) from None
     except OSError as error:
@@ -57,7 +57,7 @@ def is_claimed(run_dir: Path) -> bool:
     return False
 
 
-def _require_ours(run_dir: Path, flag: str) -> None:
+def _require_trusted(run_dir: Path, flag: str) -> None:
     """Refuse a folder that another user owns or could replace.
 
     Raises:
@@ -66,10 +66,10 @@ def _require_ours(run_dir: Path, flag: str) -> None:
     folder = run_dir.resolve()
     above = folder.parent.stat().st_mode
     if above & stat.S_IWOTH and not above & stat.S_ISVTX:
-        raise cannot_write(run_dir, f"any user may replace it: say `chmod o-w {folder.parent}`, or `chmod +t`", flag)
+        raise cannot_write(run_dir, f"any user can replace it: run `chmod o-w {folder.parent}`, or `chmod +t`", flag)
     owner, me = folder.stat().st_uid, os.geteuid()
     if me != 0 and owner not in (me, 0):
-        raise cannot_write(run_dir, f"it belongs to another user, number {owner}: give one of your own", flag)
+        raise cannot_write(run_dir, f"it belongs to another user, uid {owner}: give a folder of your own", flag)
 
 
 def cannot_write(run_dir: Path, reason: str, flag: str = "--run-dir") -> UserError:

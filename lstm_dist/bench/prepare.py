@@ -12,9 +12,9 @@ import numpy as np
 from lstm_dist.bench.table import markdown
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.data.corpus import PACKAGED, join_lines
-from lstm_dist.data.text_chunks import find_texts
+from lstm_dist.data.text_chunks import find_text_files
 from lstm_dist.data.token_file import token_type
-from lstm_dist.data.tokenize import Advance, Rules, Texts, prepare
+from lstm_dist.data.tokenize import Advance, TextShard, VocabularyRules, prepare_corpus
 
 LOOP_BYTES = 2**24  # size of the loop's text: the loop is slow, and its time proportional to the size
 
@@ -59,7 +59,9 @@ def measure(megabytes: int, turns: int, advance: Callable[[], object]) -> Dict[s
         for name, size in sizes.items():
             write_songs(folder / name, size)
         methods: Dict[str, Callable[[Path], object]] = {
-            "ours": lambda text: prepare(Texts(find_texts([text]), group), group, folder, Rules(), no_progress_bar),
+            "ours": lambda text: prepare_corpus(
+                TextShard(find_text_files([text]), group), group, folder, VocabularyRules(), no_progress_bar
+            ),
             "loop": lambda text: encode_in_loop(text, folder),
         }
         for _ in range(turns):

@@ -2,11 +2,11 @@
 
 from typing import Optional
 
-from lstm_dist.cluster.cpu_affinity import Affinity, Report, pin_to_cores
+from lstm_dist.cluster.cpu_affinity import Affinity, ReportLine, pin_to_cores
 from lstm_dist.cluster.cuda_libs import require_driver
 
 
-def prepare_process(report: Optional[Report] = None) -> Affinity:
+def prepare_process(report: Optional[ReportLine] = None) -> Affinity:
     """Pin the process to its cores and check that the environment's MXNet can be loaded on this machine.
 
     Args:

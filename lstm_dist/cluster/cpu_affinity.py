@@ -1,20 +1,17 @@
 """CPU affinity of a worker: pinned to its share of the node's cores, unless other processes use them.
 
 Pinning makes two workers on two cores a tenth faster: a rank that waits in MPI polls, and without pinning the scheduler
-keeps moving computing ranks away from it and back. On oversubscribed cores pinning is harmful: every hop of a
-collective waits for a rank that cannot move to a free core, and two pinned jobs on the same two cores took 112 to 151 s
-in place of 40 to 46 s. Therefore a monitor measures, as long as the worker lives, how much of its cores others use.
+keeps moving computing ranks away from it and back. While other processes use its cores, a CoreMonitor releases them.
 """
 
 import os
 import re
 import socket
-import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from lstm_dist.cluster.core_monitor import CoreMonitor
 from lstm_dist.cluster.launch_env import Launch, detect
 from lstm_dist.cluster.launcher_watch import parent_of
 from lstm_dist.cluster.time_slice import request_short_slices
@@ -24,18 +21,10 @@ VARIABLE = "LSTM_DIST_PINNING"
 _MODES = ("auto", "always", "never")
 
 _MPI_DAEMONS = ("mpirun", "mpiexec", "orterun", "orted", "prterun", "prted")
-_ANCESTORS = 5  # that are looked at
+_MAX_ANCESTORS = 5  # that are searched for mpirun's daemon
 _OPENMP_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "HOROVOD_THREAD_AFFINITY")
 
-_LISTED = 4  # workers up to which each is listed
-
-_PERIOD = 0.5  # seconds between two measurements
-# Cores used by other processes above which a measurement counts as contention: of so many, at least a quarter of one.
-# The kernel counts the time of a core by sampling, so that a large share has a large error.
-_FOREIGN_SHARE, _FOREIGN_LEAST = 0.1, 0.25
-_CONFIRMATIONS = 2  # consecutive measurements after which the cores are released
-_GRACE = 2.0  # seconds after pinning again in which other ranks of this job may still have to leave the cores
-_FIRST_RETRY, _LAST_RETRY = 30.0, 600.0  # seconds until the cores are tried again; doubled after each release
+_MAX_LISTED = 4  # workers up to which the log lists each
 
 
 class Affinity(NamedTuple):
@@ -64,14 +53,14 @@ class Affinity(NamedTuple):
         return f"pinned to {cores_text(self.share)}{' by the launcher' if self.by_launcher else ''}"
 
 
-Report = Callable[[str], None]
+ReportLine = Callable[[str], None]
 
 
 def plan(environ: Mapping[str, str]) -> Affinity:
     """Decide how this worker uses the cores; nothing is changed.
 
     The launcher's mask is what the local workers share. A narrower mask of this worker means that the launcher has
-    bound it. Slurm knows which cores belong to other jobs, so its binding is final, and so is one that somebody chose;
+    bound it. Slurm knows which cores belong to other jobs, so its binding is final, and so is one that a user chose;
     mpirun by default binds the ranks of every job of two to the first two cores.
 
     Raises:
@@ -84,10 +73,10 @@ def plan(environ: Mapping[str, str]) -> Affinity:
     allowed, own = _launcher_mask(launch), frozenset(os.sched_getaffinity(0))
     share = len(allowed) // launch.local_size
     threads = openmp_threads(environ) or max(1, min(len(own), share))
-    reason = _request(mode, environ)
+    reason = _disabled_by(mode, environ)
     if not reason and own != allowed and launch.name == "mpirun" and own == _core(allowed, launch.local_rank):
         return Affinity(threads, allowed, own, by_launcher=True, always=mode == "always")
-    reason = reason or _obstacle(launch, allowed, own, threads)
+    reason = reason or _prevented_by(launch, allowed, own, threads)
     if reason:
         return Affinity(threads, own, reason=reason)
     first = launch.local_rank * share
@@ -102,7 +91,7 @@ def _launcher_mask(launch: Launch) -> FrozenSet[int]:
     """
     pid = os.getppid()
     with suppress(OSError):  # /proc may hide the processes of others
-        for _ in range(_ANCESTORS if launch.name == "mpirun" else 0):
+        for _ in range(_MAX_ANCESTORS if launch.name == "mpirun" else 0):
             if Path(f"/proc/{pid}/comm").read_text().strip() in _MPI_DAEMONS:
                 return frozenset(os.sched_getaffinity(pid))
             pid = parent_of(pid)
@@ -117,14 +106,14 @@ def _core(allowed: FrozenSet[int], number: int) -> FrozenSet[int]:
     return frozenset(list(cores.values())[number]) if number < len(cores) else frozenset()
 
 
-def _request(mode: str, environ: Mapping[str, str]) -> str:
-    """Return which variable asks for no pinning by this package; empty if none does."""
+def _disabled_by(mode: str, environ: Mapping[str, str]) -> str:
+    """Return which variable disables pinning by this package; empty if none does."""
     if mode == "never":
         return f"{VARIABLE}=never"
     return next((f"{name} is set" for name in _OPENMP_BINDING if name in environ), "")
 
 
-def _obstacle(launch: Launch, allowed: FrozenSet[int], own: FrozenSet[int], threads: int) -> str:
+def _prevented_by(launch: Launch, allowed: FrozenSet[int], own: FrozenSet[int], threads: int) -> str:
     """Return why a worker is not pinned; empty if nothing prevents it."""
     if own != allowed:
         return f"the launcher has bound it to {cores_text(own)}"
@@ -140,18 +129,23 @@ def _obstacle(launch: Launch, allowed: FrozenSet[int], own: FrozenSet[int], thre
     return ""
 
 
-def pin_to_cores(report: Optional[Report] = None) -> Affinity:
+def pin_to_cores(report: Optional[ReportLine] = None) -> Affinity:
     """Pin this worker to its share of the node's cores and start the monitor; call it before MXNet is loaded.
 
     OMP_NUM_THREADS is set to the number of cores of the share where it is unset or invalid.
 
     Args:
-        report: takes one line, when the cores are released for the first time.
+        report: receives one line, when the cores are released for the first time.
 
     Raises:
         UserError: when LSTM_DIST_PINNING has an unknown value.
     """
     affinity = plan(os.environ)
+
+    def on_first_release(foreign: float) -> None:
+        if report is not None:
+            report(describe_release(affinity.share, foreign))
+
     if openmp_threads(os.environ) != affinity.threads:
         os.environ["OMP_NUM_THREADS"] = str(affinity.threads)
     if detect().size > 1:
@@ -159,7 +153,7 @@ def pin_to_cores(report: Optional[Report] = None) -> Affinity:
     if affinity.share:
         set_affinity(affinity.share)
         if not affinity.always:
-            Monitor(affinity, report or _no_report).start()
+            CoreMonitor(affinity.share, affinity.allowed, set_affinity, on_first_release).start()
     return affinity
 
 
@@ -189,104 +183,19 @@ def describe_pinning(workers: Sequence[str]) -> str:
     """
     if len(set(workers)) == 1:
         return f"cores: each worker is {workers[0]}"
-    if len(workers) <= _LISTED:
+    if len(workers) <= _MAX_LISTED:
         return "cores: " + ", ".join(f"rank {rank} is {phrase}" for rank, phrase in enumerate(workers))
     pinned = sum(phrase.startswith("pinned") for phrase in workers)
     return f"cores: {pinned} of {len(workers)} workers are pinned to their share of their node's cores, see run.json"
 
 
-class Usage(NamedTuple):
-    """A reading of three clocks, in seconds: wall clock, CPU time of some cores, CPU time of this process."""
-
-    wall: float
-    cores: float
-    own: float
-
-    def foreign(self, since: "Usage") -> float:
-        """Return how many of the cores other processes have used since an earlier reading."""
-        return (self.cores - since.cores - (self.own - since.own)) / (self.wall - since.wall)
-
-
-def read_usage(cores: FrozenSet[int]) -> Usage:
-    """Read the clocks of some cores and of this process: user, nice and system time of /proc/stat."""
-    ticks = 0
-    with open("/proc/stat", encoding="ascii") as stat:
-        for line in stat:
-            name, *times = line.split()
-            if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cores:
-                ticks += sum(map(int, times[:3]))
-    return Usage(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time())
-
-
-class Monitor(threading.Thread):
-    """A thread that releases a worker's cores while other processes use them, and pins it again after a while.
-
-    It decides by measurement, so it works for any other process: another training job, a compiler, or workers of the
-    same job that the launcher assumes to be on another node.
-    """
-
-    def __init__(
-        self,
-        affinity: Affinity,
-        report: Report,
-        read: Callable[[FrozenSet[int]], Usage] = read_usage,
-        apply: Callable[[FrozenSet[int]], None] = set_affinity,
-    ) -> None:
-        super().__init__(name="cpu-affinity", daemon=True)
-        self._affinity, self._report, self._read, self._apply = affinity, report, read, apply
-        self._last = read(affinity.share)
-        self._contended = 0  # consecutive contended measurements
-        self._retry = _FIRST_RETRY
-        self._retry_at: Optional[float] = None  # by the wall clock of Usage, while the cores are released
-        self._quiet_until = 0.0
-        self._has_reported = False
-
-    def run(self) -> None:
-        """Measure twice a second for as long as the process lives, or until the cores can no longer be set."""
-        with suppress(OSError):  # the cores of a container or a cgroup can change while it runs
-            while True:
-                time.sleep(_PERIOD)
-                self.step()
-
-    def step(self) -> None:
-        """Take one measurement, and release or pin the cores if it says so."""
-        before, self._last = self._last, self._read(self._affinity.share)
-        now = self._last.wall
-        if self._retry_at is not None:
-            if now >= self._retry_at:
-                self._apply(self._affinity.share)
-                self._retry_at, self._quiet_until = None, now + _GRACE
-                self._retry = min(2 * self._retry, _LAST_RETRY)
-            return
-        if now < self._quiet_until or now - before.wall > 4 * _PERIOD:
-            self._contended = 0  # in the second case this process was stopped, so that others had its cores by right
-            return
-        foreign, cores = self._last.foreign(before), len(self._affinity.share)
-        self._contended = self._contended + 1 if foreign > max(_FOREIGN_LEAST, _FOREIGN_SHARE * cores) else 0
-        if self._contended >= _CONFIRMATIONS:
-            self._release(foreign)
-
-    def _release(self, foreign: float) -> None:
-        self._apply(self._affinity.allowed)
-        self._contended = 0
-        # A multiple of the pause by the clock of the host: its workers pin themselves again at the same moment, as one
-        # that still runs on all cores would look like another process to the others.
-        self._retry_at = (self._last.wall // self._retry + 1) * self._retry
-        if not self._has_reported:
-            self._report(_describe_release(self._affinity, foreign))
-            self._has_reported = True
-
-
-def _describe_release(affinity: Affinity, foreign: float) -> str:
-    where = f"rank {detect().rank} on {socket.gethostname()}"
+def describe_release(share: FrozenSet[int], foreign: float) -> str:
+    """Return one line about the release of a worker's cores, of which other processes use `foreign`."""
+    rank = f"rank {detect().rank} on {socket.gethostname()}"
     return (
-        f"note: {where} is not pinned to {cores_text(affinity.share)} any more, as other processes use "
-        f"{foreign:.1f} of {len(affinity.share)}; it is pinned again when they are free"
+        f"note: {rank} is no longer pinned to {cores_text(share)}, because other processes use {foreign:.1f} of "
+        f"{len(share)}; it will be pinned again when they are free"
     )
-
-
-def _no_report(line: str) -> None:
-    """Report nothing."""
 
 
 def cores_text(cores: FrozenSet[int]) -> str:

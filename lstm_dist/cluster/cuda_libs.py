@@ -53,6 +53,6 @@ def require_driver() -> None:
     except OSError:
         raise UserError(
             f"this machine has no NVIDIA driver ({DRIVER}), and this environment is one for GPUs: start on a node with "
-            "GPUs, or set up one for CPUs in another clone, by launch/setup.sh without --gpu",
+            "GPUs, or set up an environment for CPUs in another clone, with launch/setup.sh without --gpu",
             ExitStatus.NO_INPUT,
         ) from None

@@ -18,7 +18,7 @@ _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAP
 
 # Compute capabilities of the machine code in MXNet 1.9.1's CUDA wheels. It also runs on later minor versions of the
 # same major version; the wheels hold no PTX from which the driver could compile code for others.
-_CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
+_MACHINE_CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,12 @@ def _describe(cuda: ctypes.CDLL, index: int) -> Gpu:
 def unsupported(gpu: Gpu) -> Optional[str]:
     """Return why MXNet 1.9.1 cannot compute on this GPU, with its name; None if it can."""
     major, minor = gpu.capability
-    if any(major == first and minor >= second for first, second in _CODE):
+    if any(major == first and minor >= second for first, second in _MACHINE_CODE):
         return None
-    listed = ", ".join(f"{first}.{second}" for first, second in _CODE)
+    listed = ", ".join(f"{first}.{second}" for first, second in _MACHINE_CODE)
     return (
-        f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 holds code for {listed} and "
-        "later ones of the same first number, and for no other"
+        f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 has machine code "
+        f"for {listed} and later minor versions of these, and for no other"
     )
 
 
@@ -104,9 +104,9 @@ def choose(device: str, local_rank: int) -> "mx.Context":
     with_cuda = mx.runtime.Features().is_enabled("CUDA")
     gpus = visible_gpus() if device != "cpu" and with_cuda else []
     if device == "gpu" and not with_cuda:
-        raise UserError("--device gpu: this MXNet was built without CUDA, use --device cpu")
+        raise UserError("--device gpu: this MXNet was built without CUDA: use --device cpu")
     if device == "gpu" and not gpus:
-        raise UserError("--device gpu: no GPU is visible, see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu")
+        raise UserError("--device gpu: no GPU is visible: see nvidia-smi and CUDA_VISIBLE_DEVICES, or use --device cpu")
     if not gpus:
         return mx.cpu()
     gpu = gpus[local_rank % len(gpus)]

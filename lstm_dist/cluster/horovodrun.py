@@ -22,7 +22,7 @@ class Workers(NamedTuple):
     """The workers to start, and how they communicate.
 
     Attributes:
-        number: how many.
+        number: of workers.
         hosts: the hosts and their slots; empty for this machine alone.
         controller: gloo or mpi.
         interface: network interfaces for communication, separated by commas; empty for any.
@@ -48,17 +48,24 @@ class Workers(NamedTuple):
             command.append(f"--mpi-args=--prefix {programs.parent}")
         return [*command, sys.executable, *program]
 
+    def flags(self) -> List[str]:
+        """Return the flags of launch/local.sh, or of launch/cluster.sh if there are hosts, that start them."""
+        flags = ["-H", ",".join(map(str, self.hosts))] if self.hosts else ["-n", str(self.number)]
+        if self.interface:
+            flags += ["--interface", self.interface]
+        return [*flags, f"--{self.controller}"]
 
-def environment(root: str = "localhost") -> Dict[str, str]:
-    """Return the workers' environment: the passed variables and required additions; rank 0 runs on `root`."""
-    env = {k: v for k, v in os.environ.items() if PASSED.fullmatch(k) and not SECRET.search(k)}
-    env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
-    env["PYTHONUTF8"] = "1"  # horovodrun stops reading the workers at the first byte that is not UTF-8
-    if os.geteuid() == 0:
-        env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-    # horovodrun reads the workers' output through pipes, so rank 0 writes its lines and progress bar to the terminal
-    # directly, unless the output is redirected to a file or rank 0 runs on another host.
-    env.pop("LSTM_DIST_TERMINAL", None)
-    if sys.stdout.isatty() and sys.stderr.isatty() and is_here(root):
-        env["LSTM_DIST_TERMINAL"] = os.ttyname(sys.stderr.fileno())
-    return env
+    def environment(self) -> Dict[str, str]:
+        """Return the workers' environment: the passed variables and required additions."""
+        env = {k: v for k, v in os.environ.items() if PASSED.fullmatch(k) and not SECRET.search(k)}
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
+        env["PYTHONUTF8"] = "1"  # horovodrun stops reading the workers at the first byte that is not UTF-8
+        if os.geteuid() == 0:
+            env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
+        root_host = self.hosts[0].name if self.hosts else "localhost"
+        # horovodrun reads the workers' output through pipes. Rank 0 therefore writes its lines and its progress bar to
+        # the terminal directly, unless the output is redirected to a file or rank 0 runs on another host.
+        env.pop("LSTM_DIST_TERMINAL", None)
+        if sys.stdout.isatty() and sys.stderr.isatty() and is_here(root_host):
+            env["LSTM_DIST_TERMINAL"] = os.ttyname(sys.stderr.fileno())
+        return env

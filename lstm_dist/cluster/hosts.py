@@ -11,24 +11,31 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from lstm_dist.cluster import provenance
 from lstm_dist.errors import ExitStatus, UserError
 
 _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:(?::|\s+slots=)([1-9][0-9]{0,3}))?")
 _INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,14}")
-_CONNECT, _ANSWER = 8, 30  # seconds for ssh to connect and for the host to answer; imports without cache are slow
+_CONNECT, _REPLY = 8, 30  # seconds for ssh to connect and for the host to reply; uncached imports are slow
 # No prompts, because nobody can answer them, and no unknown host keys.
 _SSH = ("ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={_CONNECT}")
-# Messages of ssh, and their explanation for the host.
+# Messages of ssh, and what to report for the host.
 _SSH_FAILURES = (
-    ("Could not resolve hostname", "its name cannot be resolved: is it spelt as in `getent hosts {0}`?"),
-    ("HOST IDENTIFICATION HAS CHANGED", "its ssh key has changed: if it should have, ssh-keygen -R {0}, then ssh {0}"),
-    ("Host key verification failed", "its ssh key is not known here: ssh {0} once, and look at what it shows"),
-    ("Permission denied", "it does not let you in without a password: ssh-copy-id {0}"),
-    ("Connection refused", "it refuses ssh: is sshd running there, and on the port of your ~/.ssh/config?"),
+    ("Could not resolve hostname", "its name cannot be resolved: check it with `getent hosts {0}`"),
+    (
+        "HOST IDENTIFICATION HAS CHANGED",
+        "its ssh key has changed: if that is expected, ssh-keygen -R {0}, then ssh {0}",
+    ),
+    (
+        "Host key verification failed",
+        "its ssh key is not known here: run ssh {0} once and verify the key",
+    ),
+    ("Permission denied", "it does not accept a login without a password: ssh-copy-id {0}"),
+    ("Connection refused", "it refuses ssh: start sshd there, on the port of your ~/.ssh/config"),
 )
 
 
@@ -42,7 +49,7 @@ class Host(NamedTuple):
         return f"{self.name}:{self.slots}"
 
 
-class Answer(NamedTuple):
+class HostReply(NamedTuple):
     """The reply of a host.
 
     Attributes:
@@ -77,14 +84,14 @@ def read_hostfile(path: Path) -> List[Host]:
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
     except UnicodeDecodeError:
-        raise UserError(f"{where}: is not text", ExitStatus.BAD_CONFIG) from None
+        raise UserError(f"{where}: is not a UTF-8 text file", ExitStatus.BAD_CONFIG) from None
     hosts = []
     for number, line in enumerate(lines, 1):
         entry = line.partition("#")[0].strip()
         if entry:
             hosts.append(_parse(entry, f"{where}, line {number}"))
     if not hosts:
-        raise UserError(f"{where}: names no host", ExitStatus.BAD_CONFIG)
+        raise UserError(f"{where}: lists no host: give one per line, such as node1:4", ExitStatus.BAD_CONFIG)
     return _distinct(hosts, where)
 
 
@@ -95,7 +102,7 @@ def choose_hosts(given: Optional[str], hostfile: Optional[str]) -> List[Host]:
         UserError: when both are given, or the given one is invalid.
     """
     if given is not None and hostfile is not None:
-        raise UserError("--hostfile: give this or -H, not both")
+        raise UserError("--hostfile: cannot be combined with -H: give only one of them")
     if given is not None:
         return parse_hosts(given)
     return [] if hostfile is None else read_hostfile(Path(hostfile))
@@ -123,7 +130,7 @@ def _distinct(hosts: List[Host], where: str) -> List[Host]:
     names = [host.name for host in hosts]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
-        raise UserError(f"{where}: {twice} is named twice: add up its workers")
+        raise UserError(f"{where}: {twice} is listed twice: list it once, with all its workers")
     return hosts
 
 
@@ -138,7 +145,7 @@ def is_here(host: str) -> bool:
     return True
 
 
-def require_fit(hosts: Sequence[Host], program: Path, interface: str = "") -> None:
+def require_usable(hosts: Sequence[Host], program: Path, interface: str = "") -> None:
     """Check that all hosts can be reached and have the same software as this one.
 
     Args:
@@ -150,20 +157,20 @@ def require_fit(hosts: Sequence[Host], program: Path, interface: str = "") -> No
         UserError: naming the host, the problem and what to do.
     """
     here = describe(program)
-    failures = [(socket.gethostname(), f) for f in _misfits(here, here, interface)]
-    for host, answer in _ask_all(hosts, program):
-        reasons = [answer.failure] if answer.facts is None else _misfits(answer.facts, here, interface)
+    failures = [(socket.gethostname(), f) for f in _differences(here, here, interface)]
+    for host, reply in _query_all(hosts, program):
+        reasons = [reply.failure] if reply.facts is None else _differences(reply.facts, here, interface)
         failures += [(host.name, reason) for reason in reasons]
     if failures:
         name, reason = failures[0]
         others = list(dict.fromkeys(other for other, _ in failures if other != name))
-        more = f" (and something is wrong with {', '.join(others)})" if others else ""
+        more = f" (also not usable: {', '.join(others)})" if others else ""
         raise UserError(f"host {name}: {reason}{more}", ExitStatus.BAD_CONFIG)
 
 
 def unreachable(hosts: Sequence[Host], program: Path) -> List[str]:
     """Return the hosts that cannot be reached over ssh, each with the reason."""
-    return [f"host {host.name}: {a.failure}" for host, a in _ask_all(hosts, program) if not a.is_reached]
+    return [f"host {host.name}: {reply.failure}" for host, reply in _query_all(hosts, program) if not reply.is_reached]
 
 
 def describe(program: Path) -> Dict[str, Any]:
@@ -176,57 +183,60 @@ def describe(program: Path) -> Dict[str, Any]:
     }
 
 
-def _misfits(facts: Dict[str, Any], here: Dict[str, Any], interface: str) -> List[str]:
-    """Return how a host differs from this one, and which interfaces it lacks."""
+def _differences(facts: Dict[str, Any], here: Dict[str, Any], interface: str) -> List[str]:
+    """Return how a host differs from this one, and which of the interfaces it lacks."""
     theirs, ours = facts["versions"], here["versions"]
     found = [
-        f"it has {name} {theirs.get(name, 'not at all')}, this host {ours.get(name, 'not at all')}: "
+        f"it has {name} {theirs.get(name, 'missing')}, this host {ours.get(name, 'missing')}: "
         "run launch/setup.sh on both"
         for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name)
     ]
     if not found and facts["code"] != here["code"]:
-        found.append("its code is not the code of this host: bring both to the same commit")
+        found.append("its code differs from that of this host: check out the same commit on both")
     missing = [name for name in filter(None, interface.split(",")) if name not in facts["interfaces"]]
     if missing:
         has = ", ".join(facts["interfaces"])
-        found.append(f"--interface {','.join(missing)}: it has no such network interface, but {has}")
+        found.append(f"--interface {','.join(missing)}: it has no such network interface, only {has}")
     return found
 
 
-def _ask_all(hosts: Sequence[Host], program: Path) -> List[Tuple[Host, Answer]]:
-    ask: Callable[[Host], Answer] = lambda host: _ask(host.name, program)  # noqa: E731 - called by the pool
+def _query_all(hosts: Sequence[Host], program: Path) -> List[Tuple[Host, HostReply]]:
+    names = [host.name for host in hosts]
     with ThreadPoolExecutor(max_workers=min(32, len(hosts))) as pool:
-        return list(zip(hosts, pool.map(ask, hosts)))
+        return list(zip(hosts, pool.map(partial(_query, program=program), names)))
 
 
-def _ask(host: str, program: Path) -> Answer:
+def _query(host: str, program: Path) -> HostReply:
     """Return the reply of a host, asked over ssh unless it is this machine."""
-    question = [sys.executable, "-m", "lstm_dist.cluster.hosts", str(program)]
-    command = question if is_here(host) else [*_SSH, host, shlex.join(question)]
+    query = [sys.executable, "-m", "lstm_dist.cluster.hosts", str(program)]
+    command = query if is_here(host) else [*_SSH, host, shlex.join(query)]
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_ANSWER,
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_REPLY,
             check=False,
         )  # fmt: skip
     except FileNotFoundError:
-        return Answer("there is no ssh here to reach it with: install it (Debian, Ubuntu: openssh-client)")
+        return HostReply("this host has no ssh: install it (Debian, Ubuntu: openssh-client)")
     except subprocess.TimeoutExpired:
-        return Answer(f"it does not answer within {_ANSWER} s", True)  # ssh times out earlier if the host is down
+        return HostReply(f"it does not answer within {_REPLY} s", True)  # ssh times out earlier if the host is down
     if done.returncode == 0:
         with contextlib.suppress(ValueError):  # a login message follows the JSON, or the host replies to any command
-            return Answer("", True, json.loads(_last_line(done.stdout)))
+            return HostReply("", True, json.loads(_last_line(done.stdout)))
     if done.returncode == 255:
         known = (advice.format(host) for sign, advice in _SSH_FAILURES if sign in done.stderr)
-        return Answer(next(known, f"it cannot be reached over ssh ({_last_line(done.stderr)})"))
+        return HostReply(next(known, f"it cannot be reached over ssh ({_last_line(done.stderr)})"))
     if done.returncode in (126, 127):
-        return Answer(f"it has no {sys.executable}: run launch/setup.sh there, in the same folder as here", True)
-    said = _last_line(done.stderr or done.stdout)
-    return Answer(f"it has another lstm_dist, or a broken one ({said}): bring both up to date", True)
+        return HostReply(f"it has no {sys.executable}: run launch/setup.sh there, in the same folder as here", True)
+    message = _last_line(done.stderr or done.stdout)
+    return HostReply(
+        f"its lstm_dist differs or is broken ({message}): check out the same commit, and run launch/setup.sh there",
+        True,
+    )
 
 
 def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no word of why"])[-1].strip()
+    return (text.strip().splitlines() or ["no message"])[-1].strip()
 
 
 if __name__ == "__main__":

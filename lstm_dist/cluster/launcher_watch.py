@@ -2,39 +2,76 @@
 
 import os
 from pathlib import Path
-from typing import List
+from typing import List, NamedTuple
 
 from lstm_dist.cluster.launch_env import ATTEMPT, detect
 
 
-class Owner:
-    """The ancestor process of a horovodrun worker whose end means that the worker is orphaned.
+class LauncherProcess:
+    """The launcher's process that started a horovodrun worker: the parent of its parent.
 
     Under `--mpi` it is the shell that runs mpirun: a signal to horovodrun ends that shell but does not reach mpirun.
-    Under `--gloo` it is horovodrun's helper for this worker, or sshd on another host.
+    Under `--gloo` it is horovodrun's helper for this worker, or sshd on another host. Without horovodrun there is none.
     """
 
     def __init__(self) -> None:
-        self._pid = 0
-        try:
-            self._pid = parent_of(os.getppid())
-            command, parent = _command(self._pid), _command(os.getppid())
-        except OSError:
-            command, parent = [], []
-        runs_mpirun = command[1:2] == [b"-c"] and command[2].startswith(b"mpirun ")
-        is_gloo = detect().name == "horovodrun"
-        self._exists = runs_mpirun or (is_gloo and bool(command))
-        # If the owner ended while this worker was starting, init has become the ancestor instead.
-        by_horovodrun = any(b"horovodrun" in word for word in command)
-        by_mpirun = ATTEMPT in os.environ and parent[:1] == [b"mpirun"]
-        self._has_ended = self._pid <= 1 and ((is_gloo and not by_horovodrun) or by_mpirun)
+        ancestors = _Ancestors.read()
+        self._pid = ancestors.grandparent_pid
+        self._exists = ancestors.is_mpirun_shell() or ancestors.is_gloo_helper()
+        self._ended_before_start = ancestors.lost_launcher()
 
     def has_ended(self) -> bool:
-        """Return whether the owner existed and has ended."""
+        """Return whether the launcher's process existed and has ended."""
+        if self._ended_before_start:
+            return True
         try:
-            return self._has_ended or (self._exists and parent_of(os.getppid()) != self._pid)
+            return self._exists and parent_of(os.getppid()) != self._pid
         except OSError:
             return True
+
+
+class _Ancestors(NamedTuple):
+    """The two nearest ancestors of a worker, as it starts.
+
+    Attributes:
+        grandparent_pid: 0 if it is unknown.
+        grandparent, parent: command lines; empty if they cannot be read.
+    """
+
+    grandparent_pid: int
+    grandparent: List[bytes]
+    parent: List[bytes]
+
+    @classmethod
+    def read(cls) -> "_Ancestors":
+        """Read them from /proc."""
+        pid = 0
+        try:
+            pid = parent_of(os.getppid())
+            return cls(pid, _command(pid), _command(os.getppid()))
+        except OSError:
+            return cls(pid, [], [])
+
+    def is_mpirun_shell(self) -> bool:
+        """Return whether the grandparent is the shell in which `horovodrun --mpi` runs mpirun."""
+        return self.grandparent[1:2] == [b"-c"] and self.grandparent[2].startswith(b"mpirun ")
+
+    def is_gloo_helper(self) -> bool:
+        """Return whether the grandparent has started this worker for `horovodrun --gloo`."""
+        return _is_under_gloo() and bool(self.grandparent)
+
+    def lost_launcher(self) -> bool:
+        """Return whether the launcher's process ended while this worker was starting, so that init took its place."""
+        if self.grandparent_pid > 1:
+            return False
+        gloo_helper_ended = _is_under_gloo() and not any(b"horovodrun" in word for word in self.grandparent)
+        mpirun_shell_ended = ATTEMPT in os.environ and self.parent[:1] == [b"mpirun"]
+        return gloo_helper_ended or mpirun_shell_ended
+
+
+def _is_under_gloo() -> bool:
+    """Return whether `horovodrun --gloo` has started this worker; under `--mpi` it looks like one of mpirun."""
+    return detect().name == "horovodrun"
 
 
 def _command(pid: int) -> List[bytes]:

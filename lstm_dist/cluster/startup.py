@@ -72,7 +72,7 @@ class Startup:
     def enter(self, phase: str) -> None:
         """Publish that this worker has reached a phase, one of PHASES."""
         published = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        with suppress(OSError):  # another process has taken the name, which is harmless
+        with suppress(OSError):  # another process already uses the name, which is harmless
             published.bind(f"\0{_name(self._job)}/{self._launch.local_rank}/{PHASES.index(phase)}")
         self._sockets.append(published)
 
@@ -160,7 +160,7 @@ def describe(launch: Launch, phases: Sequence[int]) -> str:
         return f"{PHASES[furthest]}, waiting for {waiting}"
     if launch.size == launch.local_size:
         return f"{PHASES[furthest]}{', all workers' if launch.size > 1 else ''}"
-    return f"{PHASES[furthest]}, all {len(phases)} workers of {host}; if they wait, it is for other hosts"
+    return f"{PHASES[furthest]}, all {len(phases)} workers of {host}; if they wait, they wait for other hosts"
 
 
 def _name(job: str) -> str:

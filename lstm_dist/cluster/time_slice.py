@@ -32,14 +32,16 @@ class _SchedAttr(ctypes.Structure):
 
 
 def request_short_slices(nanoseconds: int = SLICE) -> bool:
-    """Request short slices for this thread and those that it starts from now on.
+    """Request short slices for this thread and the threads that it will start.
 
-    Returns whether Linux accepted it. The policy stays SCHED_OTHER and the priority is unchanged.
+    The policy stays SCHED_OTHER and the priority is unchanged.
+
+    Returns:
+        Whether Linux accepted the request.
     """
     number = _SYSTEM_CALL.get(platform.machine())
-    if (
-        number is None or os.sched_getscheduler(0) != os.SCHED_OTHER
-    ):  # as under chrt: somebody has chosen another policy
+    # With another policy, as under chrt, the user's choice is kept.
+    if number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False
     libc = ctypes.CDLL(None, use_errno=True)
     keep_priority = libc.getpriority(0, 0)  # PRIO_PROCESS, this process

@@ -27,7 +27,7 @@ PACKAGED = Path(__file__).with_name("corpora") / "songs.zh.txt"
 # Replaces the characters that are too rare for the vocabulary: Unicode's replacement character.
 UNKNOWN = "\ufffd"
 
-# Limits that no zip of a text exceeds, but a malicious zip may.
+# Limits against malicious archives; no zip of a text exceeds them.
 _MAX_MEMBERS, _MAX_RATIO = 16, 200
 
 _DAMAGED = (zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError)
@@ -43,7 +43,7 @@ class Vocabulary:
 
     def __init__(self, characters: Iterable[str]) -> None:
         self.characters = "".join(sorted(set(characters)))
-        self.code_points = _code_points(self.characters)
+        self.code_points = code_points(self.characters).astype(np.uint32)
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -57,8 +57,8 @@ class Vocabulary:
     @property
     def unknown(self) -> Optional[int]:
         """Return the token of UNKNOWN; None if the vocabulary has every character of its corpus."""
-        place = self.characters.find(UNKNOWN)
-        return None if place < 0 else place
+        index = self.characters.find(UNKNOWN)
+        return None if index < 0 else index
 
     def missing(self, text: str) -> str:
         """Return the distinct characters of `text` that the vocabulary lacks, in order of appearance."""
@@ -77,7 +77,7 @@ class Vocabulary:
             raise UserError(
                 f"the vocabulary of {len(self):,} characters lacks {named}{more}: use characters of the corpus"
             )
-        return np.searchsorted(self.code_points, _code_points(text)).astype(np.int32)
+        return np.searchsorted(self.code_points, code_points(text)).astype(np.int32)
 
     def decode(self, tokens: "ArrayLike") -> str:
         """Return the characters of `tokens`."""
@@ -127,22 +127,22 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
     raw = read_bytes(path or PACKAGED, max_bytes)
     source = path.name if path else "the packaged songs"
     try:
-        lines = raw.decode("utf-8")
+        content = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise not_utf8(f"--corpus {path}", raw[error.start], error.start) from None
-    if lines.startswith("\ufeff"):
-        lines = lines[1:]
-    lines = lines.replace("\r\n", "\n")
-    whole = join_lines(lines)
+    if content.startswith("\ufeff"):
+        content = content[1:]
+    content = content.replace("\r\n", "\n")
+    whole = join_lines(content)
     text = whole[:max_chars] if max_chars else whole
     if not text.strip():
         raise UserError(
-            f"--corpus {path}: there is no text in it, give a file with at least a few thousand characters",
+            f"--corpus {path}: contains no text: give a file with at least a few thousand characters",
             ExitStatus.BAD_DATA,
         )
     vocabulary = Vocabulary(text)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return Corpus(source, len(whole), first_lines(lines[: len(text)]), vocabulary, vocabulary.encode(text), digest)
+    return Corpus(source, len(whole), first_lines(content[: len(text)]), vocabulary, vocabulary.encode(text), digest)
 
 
 def join_lines(text: str) -> str:
@@ -153,6 +153,14 @@ def join_lines(text: str) -> str:
 def first_lines(text: str) -> List[str]:
     """Return the first three lines that are not empty."""
     return [line.strip() for line in text.splitlines() if line.strip()][:3]
+
+
+def code_points(text: str) -> np.ndarray:
+    """Return the code points, as uint16 if all are below 2^16, which is half the size and faster to convert."""
+    short = text.encode("utf-16-le")
+    if len(short) == 2 * len(text):
+        return np.frombuffer(short, dtype="<u2")
+    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
 
 
 def not_utf8(name: str, byte: int, offset: int) -> UserError:
@@ -183,7 +191,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         raise UserError(f"--corpus {path}: no such file", ExitStatus.NO_INPUT) from None
     except (*_DAMAGED, EOFError, NotImplementedError, ValueError, IndexError) as error:
         raise UserError(
-            f"--corpus {path}: the archive is damaged or of an unknown kind ({error})", ExitStatus.BAD_DATA
+            f"--corpus {path}: the archive is damaged or of an unknown format ({error})", ExitStatus.BAD_DATA
         ) from None
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -195,30 +203,32 @@ def _read_zip(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
         members = archive.infolist()
         if len(members) > _MAX_MEMBERS:
             raise UserError(
-                f"--corpus {path}: refused, it holds {len(members):,} entries; give a zip of the one text",
+                f"--corpus {path}: refused, it has {len(members):,} entries: give a zip of the text alone",
                 ExitStatus.BAD_DATA,
             )
         for member in members:
             name = PurePosixPath(member.filename.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts or ":" in "".join(name.parts[:1]):
                 raise UserError(
-                    f"--corpus {path}: refused, it holds the unsafe name {member.filename!r}", ExitStatus.BAD_DATA
+                    f"--corpus {path}: refused, it contains the unsafe name {member.filename!r}: leave it out",
+                    ExitStatus.BAD_DATA,
                 )
         texts = [m for m in members if m.filename.endswith(".txt") and not m.filename.startswith("__MACOSX/")]
         if len(texts) != 1:
             found = ", ".join(repr(m.filename) for m in texts[:5]) if texts else "none"
             raise UserError(
-                f"--corpus {path}: a zip must hold exactly one .txt file, this one holds {len(texts)} ({found})",
+                f"--corpus {path}: a zip must contain exactly one .txt file, this one contains {len(texts)} ({found})",
                 ExitStatus.BAD_DATA,
             )
         if texts[0].flag_bits & 1:
             raise UserError(
-                f"--corpus {path}: {texts[0].filename!r} is encrypted, give a zip without a password",
+                f"--corpus {path}: {texts[0].filename!r} is encrypted: give a zip without a password",
                 ExitStatus.BAD_DATA,
             )
         if stat.S_ISLNK(texts[0].external_attr >> 16):
             raise UserError(
-                f"--corpus {path}: {texts[0].filename!r} is a link, give a zip of the file itself", ExitStatus.BAD_DATA
+                f"--corpus {path}: {texts[0].filename!r} is a symbolic link: give a zip of the file itself",
+                ExitStatus.BAD_DATA,
             )
         if texts[0].file_size > _MAX_RATIO * texts[0].compress_size:
             raise UserError(
@@ -242,7 +252,3 @@ def _read_capped(file: IO[bytes], path: Path, max_bytes: int) -> bytes:
         f"--corpus {path}: expands to more than --max-corpus-bytes {max_bytes:,}; raise that if the file is trusted",
         ExitStatus.BAD_DATA,
     )
-
-
-def _code_points(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)

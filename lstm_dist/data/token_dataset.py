@@ -4,7 +4,7 @@
     vocabulary.json   the characters and how often each occurs
     manifest.json     source files, counts, and hashes that detect damage; written last
 
-The folder is written under another name and renamed when it is complete.
+The folder is written under another name and renamed after it is complete.
 """
 
 import contextlib
@@ -69,32 +69,32 @@ def vocabulary_json(vocabulary: Vocabulary, counts: Sequence[int]) -> bytes:
     return (json.dumps(facts, ensure_ascii=False) + "\n").encode()
 
 
-class Workshop:
-    """The working folder of a corpus in preparation, next to `out` and locked by this job until it is complete.
+class StagingDir:
+    """The staging directory of a corpus in preparation, `<out>.partial`, locked by this job until it is committed.
 
     Attributes:
-        folder: the new contents of `out`, inside the locked folder, which also keeps its previous contents.
+        folder: the new contents of `out`, inside the staging directory, which also keeps the previous contents.
     """
 
     def __init__(self, out: Path, overwrite: bool) -> None:
-        """Lock and clear the working folder, including the remains of an interrupted job.
+        """Lock and clear the staging directory, including what an interrupted job left.
 
         Raises:
             UserError: naming --out, when it exists already, another job is writing it, or it is not writable.
         """
         self.out, self._overwrite = Path(os.path.abspath(out)), overwrite
         if not self.out.name:
-            raise UserError(f"--out {out}: is no name for a folder", ExitStatus.CANNOT_CREATE)
-        self._place = self.out.with_name(f"{self.out.name}.partial")
-        self.folder, self._before = self._place / "new", self._place / "before"
-        self._lock: IO[str] = claim(self._place, "--out")
+            raise UserError(f"--out {out}: is not a valid folder name, give another", ExitStatus.CANNOT_CREATE)
+        self._staging = self.out.with_name(f"{self.out.name}.partial")
+        self.folder, self._previous = self._staging / "new", self._staging / "before"
+        self._lock: IO[str] = claim(self._staging, "--out")
         try:
-            if self._before.exists() and not self.out.exists():  # a job ended between the two renames
-                os.replace(self._before, self.out)
-            _require_free(self.out, overwrite)
-            for left in (self.folder, self._before):
-                if left.exists():
-                    shutil.rmtree(left)
+            if self._previous.exists() and not self.out.exists():  # a job ended between the two renames
+                os.replace(self._previous, self.out)
+            _require_replaceable(self.out, overwrite)
+            for stale in (self.folder, self._previous):
+                if stale.exists():
+                    shutil.rmtree(stale)
             self.folder.mkdir()
         except OSError as error:
             self.close()
@@ -103,41 +103,44 @@ class Workshop:
             self.close()
             raise
 
-    def finish(self, manifest: Manifest, vocabulary: bytes) -> None:
+    def commit(self, manifest: Manifest, vocabulary: bytes) -> None:
         """Write the vocabulary and the manifest, then move the folder to `out`.
 
         Raises:
-            UserError: naming --out, when it was created meanwhile or is not writable.
+            UserError: naming --out, when another job has created it or it is not writable.
         """
-        _require_free(self.out, self._overwrite)  # another job may have created it meanwhile
+        _require_replaceable(self.out, self._overwrite)  # another job may have created it since
         try:
             _write_durably(self.folder / VOCABULARY, vocabulary)
             _write_durably(self.folder / MANIFEST, (json.dumps(_to_json(manifest), indent=1) + "\n").encode())
             if self.out.exists():
-                os.replace(self.out, self._before)
+                os.replace(self.out, self._previous)
             os.replace(self.folder, self.out)
         except OSError as error:
             raise cannot_write(self.out, str(error.strerror), "--out") from None
-        shutil.rmtree(self._before, ignore_errors=True)
+        shutil.rmtree(self._previous, ignore_errors=True)
         self.close()
 
     def close(self) -> None:
         """Remove incomplete output and release the lock."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        with contextlib.suppress(OSError):  # remains are harmless
-            (self._place / LOCK).unlink()
-            self._place.rmdir()
+        with contextlib.suppress(OSError):  # what cannot be removed is harmless
+            (self._staging / LOCK).unlink()
+            self._staging.rmdir()
         self._lock.close()
 
 
-def _require_free(out: Path, overwrite: bool) -> None:
+def _require_replaceable(out: Path, overwrite: bool) -> None:
+    """Check that `out` does not exist, is empty, or contains a prepared corpus only and may be overwritten."""
     try:
-        held = sorted(os.listdir(out)) if os.path.lexists(out) else []
+        names = os.listdir(out) if os.path.lexists(out) else []
     except OSError as error:
         raise cannot_write(out, str(error.strerror), "--out") from None
-    if held and not (overwrite and set(held) <= {TOKENS, VOCABULARY, MANIFEST}):
-        what = "a prepared corpus already: give --overwrite, or another" if MANIFEST in held else "something else"
-        raise UserError(f"--out {out}: holds {what}", ExitStatus.CANNOT_CREATE)
+    if names and not (overwrite and set(names) <= {TOKENS, VOCABULARY, MANIFEST}):
+        what = "already contains a prepared corpus: give --overwrite, or another folder"
+        if MANIFEST not in names:
+            what = "contains other files: give another folder"
+        raise UserError(f"--out {out}: {what}", ExitStatus.CANNOT_CREATE)
 
 
 def _write_durably(path: Path, data: bytes) -> None:
@@ -158,22 +161,24 @@ def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
         UserError: naming the folder, when it is not a prepared corpus or is damaged.
     """
     try:
-        held = json.loads((folder / MANIFEST).read_bytes())
-        if held["format"] != FORMAT:
+        facts = json.loads((folder / MANIFEST).read_bytes())
+        if facts["format"] != FORMAT:
             raise UserError(
-                f"{flag} {folder}: has format {held['format']}, this program reads {FORMAT}: prepare it anew",
+                f"{flag} {folder}: has format {facts['format']}, this program reads {FORMAT}: prepare it again",
                 ExitStatus.BAD_CONFIG,
             )
-        digest = held.pop("digest")
-        manifest: Manifest = TypeAdapter(Manifest).validate_python(held)
+        digest = facts.pop("digest")
+        manifest: Manifest = TypeAdapter(Manifest).validate_python(facts)
     except OSError as error:
-        lacks = isinstance(error, FileNotFoundError)
-        why = "jobs/prepare.py has not finished one there" if lacks else str(error.strerror)
-        raise UserError(f"{flag} {folder}: is no prepared corpus ({why})", ExitStatus.NO_INPUT) from None
+        is_missing = isinstance(error, FileNotFoundError)
+        reason = f"it has no {MANIFEST}" if is_missing else str(error.strerror)
+        raise UserError(
+            f"{flag} {folder}: is not a prepared corpus ({reason}): jobs/prepare.py makes one", ExitStatus.NO_INPUT
+        ) from None
     except (ValueError, KeyError, AttributeError, TypeError, ValidationError):
-        raise damaged(folder, f"{MANIFEST} is not what was written", flag) from None
+        raise damaged(folder, f"{MANIFEST} is not a valid manifest", flag) from None
     if manifest.digest != digest:
-        raise damaged(folder, f"{MANIFEST} is not what was written", flag)
+        raise damaged(folder, f"{MANIFEST} does not match its hash", flag)
     return manifest
 
 
@@ -188,7 +193,7 @@ def read_vocabulary(folder: Path, manifest: Manifest, flag: str = "--corpus") ->
     except OSError as error:
         raise damaged(folder, f"{VOCABULARY} cannot be read ({error.strerror})", flag) from None
     if hashlib.sha256(data).hexdigest() != manifest.vocabulary:
-        raise damaged(folder, f"{VOCABULARY} is not what was written", flag)
+        raise damaged(folder, f"{VOCABULARY} does not match its hash", flag)
     return Vocabulary(json.loads(data)["characters"])
 
 

@@ -1,6 +1,6 @@
-"""Preparation of a corpus from text of any size; the output is the same for any number of ranks.
+"""Tokenization of a corpus from text of any size; the output is the same for any number of ranks.
 
-Every rank processes one range of the bytes, in parts that fit in memory, twice: first to count the characters for the
+Every rank processes one range of the bytes, in chunks that fit in memory, twice: first to count the characters for the
 vocabulary, then to write their tokens after those of the preceding ranks.
 """
 
@@ -14,21 +14,21 @@ import numpy as np
 from lstm_dist.comm.mpi_file import SharedFile
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.comm.process_group import CollectiveError
-from lstm_dist.data.corpus import UNKNOWN, Vocabulary, first_lines
-from lstm_dist.data.text_chunks import AHEAD, Part, TextFile, decode, parts
+from lstm_dist.data.corpus import UNKNOWN, Vocabulary, code_points, first_lines
+from lstm_dist.data.text_chunks import LOOKAHEAD, Chunk, TextFile, chunks, decode
 from lstm_dist.data.token_dataset import BLOCK, Manifest, vocabulary_json
-from lstm_dist.data.token_file import TOKENS, header, token_type
+from lstm_dist.data.token_file import TOKENS, npy_header, token_type
 from lstm_dist.errors import ExitStatus, UserError
 
-PART = 2**22  # bytes of a text in memory at a time
+CHUNK_SIZE = 2**22  # bytes of a text in memory at a time
 CODE_POINTS = 0x110000  # number of Unicode code points
 
 Advance = Callable[[int], object]  # receives the number of processed bytes
-Watch = Callable[[str, int], ContextManager[Advance]]  # creates an Advance for a phase and its number of bytes
+Progress = Callable[[str, int], ContextManager[Advance]]  # creates the Advance of a phase with a number of bytes
 
 
-class Texts:
-    """All texts, and this rank's range of their bytes.
+class TextShard:
+    """This rank's range of the bytes of all texts.
 
     Attributes:
         files: all texts.
@@ -46,13 +46,13 @@ class Texts:
         Raises:
             UserError: naming the file, when it is not UTF-8 or has changed.
         """
-        for file, mine in groupby(parts(self.files, self.start, self.stop, PART), lambda part: part.file):
+        for file, mine in groupby(chunks(self.files, self.start, self.stop, CHUNK_SIZE), lambda chunk: chunk.file):
             with SharedFile(file.path) as shared:
-                for part in mine:
-                    yield decode(part, _read(shared, part))
-                    advance(part.stop - part.start)
-            if TextFile.at(file.path) != file:
-                raise UserError(f"TEXT {file.path}: was changed meanwhile: prepare it again", ExitStatus.BAD_DATA)
+                for chunk in mine:
+                    yield decode(chunk, _read(shared, chunk))
+                    advance(chunk.stop - chunk.start)
+            if TextFile.stat(file.path) != file:
+                raise _changed(file)
 
     def first_lines(self) -> List[str]:
         """Return the beginnings of the first lines of the first text."""
@@ -60,33 +60,30 @@ class Texts:
             return first_lines(file.read(0, 4096).decode("utf-8", "ignore").lstrip("\ufeff"))
 
 
-def _read(shared: SharedFile, part: Part) -> bytes:
-    wanted = min(part.stop + AHEAD, part.file.size) - part.start
-    raw = shared.read(part.start, wanted)
+def _read(shared: SharedFile, chunk: Chunk) -> bytes:
+    """Return the bytes of a chunk and up to LOOKAHEAD more."""
+    wanted = min(chunk.stop + LOOKAHEAD, chunk.file.size) - chunk.start
+    raw = shared.read(chunk.start, wanted)
     if len(raw) < wanted:
-        raise UserError(f"TEXT {part.file.path}: was changed meanwhile: prepare it again", ExitStatus.BAD_DATA)
+        raise _changed(chunk.file)
     return raw
 
 
-def points_of(text: str) -> np.ndarray:
-    """Return the code points, as uint16 if all are below 2^16, which is half the size and faster to convert."""
-    short = text.encode("utf-16-le")
-    if len(short) == 2 * len(text):
-        return np.frombuffer(short, dtype="<u2")
-    return np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+def _changed(file: TextFile) -> UserError:
+    return UserError(f"TEXT {file.path}: was changed while it was read: prepare it again", ExitStatus.BAD_DATA)
 
 
-def count(texts: Texts, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray, int]":
-    """Return the count of each code point in all texts, and the number of characters of this rank.
+def count_characters(texts: TextShard, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray, int]":
+    """Return the count of each code point in all texts, and the number of characters of this shard.
 
     Raises:
-        UserError: as Texts.read.
+        UserError: as TextShard.read.
     """
     counts = np.zeros(CODE_POINTS, dtype=np.int64)
 
     def count_mine() -> None:
         for text in texts.read(advance):
-            found = np.bincount(points_of(text))
+            found = np.bincount(code_points(text))
             counts[: len(found)] += found
 
     group.run_on_all(count_mine, "count")
@@ -95,7 +92,7 @@ def count(texts: Texts, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray,
     return counts, mine
 
 
-class Rules(NamedTuple):
+class VocabularyRules(NamedTuple):
     """The rules for which characters a vocabulary keeps.
 
     Attributes:
@@ -108,7 +105,7 @@ class Rules(NamedTuple):
     max_vocab: int = 0
 
 
-def choose(counts: np.ndarray, min_count: int, max_vocab: int) -> Vocabulary:
+def choose_vocabulary(counts: np.ndarray, min_count: int, max_vocab: int) -> Vocabulary:
     """Return the characters that the rules keep, and UNKNOWN if any are left out; `counts` is by code point."""
     occurring = np.flatnonzero(counts)
     kept = occurring[counts[occurring] >= min_count]
@@ -121,15 +118,15 @@ def choose(counts: np.ndarray, min_count: int, max_vocab: int) -> Vocabulary:
 
 
 def write_tokens(
-    texts: Texts, group: MpiGroup, vocabulary: Vocabulary, mine: int, path: Path, advance: Advance
+    texts: TextShard, group: MpiGroup, vocabulary: Vocabulary, mine: int, path: Path, advance: Advance
 ) -> None:
     """Write every rank's tokens after those of the preceding ranks; the root writes the header.
 
     Args:
-        texts: to encode.
+        texts: this rank's shard.
         group: all ranks.
         vocabulary: of all texts.
-        mine: number of characters of this rank.
+        mine: number of characters of this shard.
         path: of the token file.
         advance: receives the number of encoded bytes of text.
 
@@ -139,15 +136,15 @@ def write_tokens(
     dtype = token_type(len(vocabulary))
     table = np.full(CODE_POINTS, vocabulary.unknown or 0, dtype=dtype)
     table[vocabulary.code_points] = np.arange(len(vocabulary))
-    everybodys = group.allgather_object(mine, "characters")
-    begin = header(dtype, sum(everybodys))
+    lengths = group.allgather_object(mine, "characters")
+    header = npy_header(dtype, sum(lengths))
 
     def write_mine() -> None:
-        offset = len(begin) + sum(everybodys[: group.rank]) * dtype.itemsize
+        offset = len(header) + sum(lengths[: group.rank]) * dtype.itemsize
         if group.is_root:
-            shared.write(0, begin)
+            shared.write(0, header)
         for text in texts.read(advance):
-            data = table[points_of(text)].tobytes()
+            data = table[code_points(text)].tobytes()
             shared.write(offset, data)
             offset += len(data)
 
@@ -170,10 +167,10 @@ def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> Lis
         with SharedFile(path) as shared:
             for start in blocks[first:last]:
                 digest, stop = hashlib.sha256(), min(size, start + BLOCK)
-                for here in range(start, stop, PART):
-                    data = shared.read(here, min(PART, stop - here))
-                    if len(data) < min(PART, stop - here):
-                        raise UserError(f"{path}: is shorter than what was written", ExitStatus.CANNOT_WRITE)
+                for offset in range(start, stop, CHUNK_SIZE):
+                    data = shared.read(offset, min(CHUNK_SIZE, stop - offset))
+                    if len(data) < min(CHUNK_SIZE, stop - offset):
+                        raise UserError(f"{path}: is shorter than what was written to it", ExitStatus.CANNOT_WRITE)
                     digest.update(data)
                     advance(len(data))
                 mine.append(digest.hexdigest())
@@ -182,15 +179,17 @@ def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> Lis
     return [digest for each in group.allgather_object(mine, "blocks") for digest in each]
 
 
-def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Watch) -> "tuple[Manifest, bytes]":
+def prepare_corpus(
+    texts: TextShard, group: MpiGroup, folder: Path, rules: VocabularyRules, progress: Progress
+) -> "tuple[Manifest, bytes]":
     """Count the characters, write the token file and hash it.
 
     Args:
-        texts: to prepare.
-        group: all ranks, each with a range of the texts.
+        texts: this rank's shard.
+        group: all ranks, each with a shard of the texts.
         folder: of the token file.
         rules: for the characters to keep.
-        watch: creates the progress callback of a phase.
+        progress: creates the progress callback of a phase.
 
     Returns:
         The manifest and the bytes of vocabulary.json, both to be written by the root.
@@ -198,22 +197,22 @@ def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Wa
     Raises:
         CollectiveError: when a text is not UTF-8, the texts are empty, or a file cannot be read or written.
     """
-    with watch("counting", texts.stop - texts.start) as advance:
-        counts, mine = count(texts, group, advance)
-    vocabulary = choose(counts, *rules)
+    with progress("counting", texts.stop - texts.start) as advance:
+        counts, mine = count_characters(texts, group, advance)
+    vocabulary = choose_vocabulary(counts, rules.min_count, rules.max_vocab)
     if not len(vocabulary):
-        raise CollectiveError("TEXT: there is no character in it", ExitStatus.BAD_DATA)
-    with watch("encoding", texts.stop - texts.start) as advance:
+        raise CollectiveError("TEXT: the files contain no characters: give at least one that does", ExitStatus.BAD_DATA)
+    with progress("encoding", texts.stop - texts.start) as advance:
         write_tokens(texts, group, vocabulary, mine, folder / TOKENS, advance)
     chars, dtype = int(counts.sum()), token_type(len(vocabulary))
-    size = len(header(dtype, chars)) + chars * dtype.itemsize
-    with watch("checking", size // group.size) as advance:
+    size = len(npy_header(dtype, chars)) + chars * dtype.itemsize
+    with progress("checking", size // group.size) as advance:
         blocks = hash_blocks(folder / TOKENS, size, group, advance)
-    held = counts[vocabulary.code_points]
-    unknown = chars - int(held.sum())
+    kept = counts[vocabulary.code_points]
+    unknown = chars - int(kept.sum())
     if vocabulary.unknown is not None:
-        held[vocabulary.unknown] += unknown
-    written = vocabulary_json(vocabulary, held.tolist())
+        kept[vocabulary.unknown] += unknown
+    vocabulary_file = vocabulary_json(vocabulary, kept.tolist())
     manifest = Manifest(
         files=[(file.path.name, file.size) for file in texts.files],
         chars=chars,
@@ -222,6 +221,6 @@ def prepare(texts: Texts, group: MpiGroup, folder: Path, rules: Rules, watch: Wa
         max_vocab=rules.max_vocab,
         first_lines=group.run_on_all(texts.first_lines, "lines"),
         blocks=blocks,
-        vocabulary=hashlib.sha256(written).hexdigest(),
+        vocabulary=hashlib.sha256(vocabulary_file).hexdigest(),
     )
-    return manifest, written
+    return manifest, vocabulary_file

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
-from lstm_dist.cluster.horovodrun import Workers, environment
+from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.hosts import Host
 from lstm_dist.errors import UserError
 
@@ -32,10 +32,8 @@ class Horovodrun(NamedTuple):
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""
-        _, hosts, controller, interface = self.workers
-        placement = ["-H", ",".join(map(str, first_slots(hosts, number)))] if hosts else ["-n", str(number)]
-        network = ["--interface", interface] if interface else []
-        return [sys.executable, str(SUPERVISE), *placement, *network, f"--{controller}", *flags]
+        workers = self.workers._replace(number=number, hosts=first_slots(self.workers.hosts, number))
+        return [sys.executable, str(SUPERVISE), *workers.flags(), *flags]
 
     def program_command(self, number: int, program: Sequence[str], controller: str) -> List[str]:
         """Return the command of another program."""
@@ -44,8 +42,7 @@ class Horovodrun(NamedTuple):
 
     def environment(self) -> Dict[str, str]:
         """Return the environment variables of either command."""
-        hosts = self.workers.hosts
-        return environment(hosts[0].name) if hosts else environment()
+        return self.workers.environment()
 
 
 class Srun(NamedTuple):

@@ -22,7 +22,7 @@ from lstm_dist.cli import TeachingParser
 from lstm_dist.cluster import devices
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.corpus import Corpus
-from lstm_dist.data.reencode import Reading, translate
+from lstm_dist.data.reencode import EncodedText, reencode
 from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError
 from lstm_dist.options import add_options, option, validated
@@ -81,7 +81,7 @@ class Task(NamedTuple):
 
     trained: Pretrained
     corpus: Corpus
-    reading: Reading
+    encoded: EncodedText
     evaluator: Evaluator
 
 
@@ -93,16 +93,16 @@ def prepare(options: Options, checkpoint: Path, world: World) -> Task:
     """
     trained = load_pretrained(checkpoint, devices.choose(options.device, world.local_rank))
     corpus = load(options.corpus, options.max_chars, options.max_corpus_bytes)
-    reading = translate(corpus, trained.vocabulary)
-    streams = options.streams or max(world.size, min(STREAMS * world.size, len(reading.tokens) - 1))
+    encoded = reencode(corpus, trained.vocabulary)
+    streams = options.streams or max(world.size, min(STREAMS * world.size, len(encoded.tokens) - 1))
     try:
-        evaluator = Evaluator(reading.tokens, streams, options.seq_len, world)
+        evaluator = Evaluator(encoded.tokens, streams, options.seq_len, world)
     except UserError as error:
-        reasons = ": ".join(filter(None, [f"--corpus {options.corpus}", reading.remark(), str(error)]))
+        reasons = ": ".join(filter(None, [f"--corpus {options.corpus}", encoded.describe_unknown(), str(error)]))
         raise UserError(
             f"{reasons}: use a longer text with characters of the model's vocabulary, or fewer --streams", error.status
         ) from None
-    return Task(trained, corpus, reading, evaluator)
+    return Task(trained, corpus, encoded, evaluator)
 
 
 def main(argv: Optional[List[str]] = None) -> None:
@@ -115,7 +115,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         checkpoint = Path(world.broadcast_object(str(found), "checkpoint"))
         task = world.run_on_all(lambda: prepare(options, checkpoint, world), "prepare")
         weights = hashlib.sha256(task.trained.model.weights.asnumpy()).hexdigest()
-        cut = f"{len(task.reading.tokens)} characters, {options.streams} streams, windows of {options.seq_len}"
+        cut = f"{len(task.encoded.tokens)} characters, {options.streams} streams, windows of {options.seq_len}"
         world.require_equal({"corpus": task.corpus.digest, "weights": weights, "settings": cut}, "start")
         is_hidden = None if world.is_root else True  # None shows the bar only on a terminal
         with tqdm(total=task.evaluator.chars, unit="char", unit_scale=True, disable=is_hidden) as bar:
@@ -126,8 +126,8 @@ def main(argv: Optional[List[str]] = None) -> None:
 
             result = task.evaluator.evaluate(task.trained.model, advance)
         if world.is_root:
-            for line in filter(None, [task.reading.remark()]):
-                print(line)
+            if task.encoded.unknown_count:
+                print(task.encoded.describe_unknown())
             print(
                 f"perplexity {perplexity(result.loss):.6g} | {bits_per_char(result.loss):.6g} bits/char | "
                 f"{result.chars:,} characters of {task.corpus.source}"

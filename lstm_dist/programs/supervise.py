@@ -1,225 +1,136 @@
-"""Run a training job under horovodrun, pass on what it says, and start it again where that helps.
+"""Run a training job under horovodrun, forward its output, and restart it after failures that a restart may fix.
 
-launch/local.sh and launch/cluster.sh are how to start it; this is the part of them which a shell would do badly.
+launch/local.sh and launch/cluster.sh start this program, with their own flags and those of jobs/train.py.
 """
 
 import argparse
 import contextlib
 import math
-import os
 import re
 import shlex
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
-import uuid
 from pathlib import Path
-from typing import IO, Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence
 
-from lstm_dist.cluster.horovodrun import Workers, environment
-from lstm_dist.cluster.hosts import choose_hosts, parse_interface, require_fit, unreachable
-from lstm_dist.cluster.launch_env import ATTEMPT, die_with_parent
+from lstm_dist.cluster.horovodrun import Workers
+from lstm_dist.cluster.hosts import choose_hosts, parse_interface, require_usable, unreachable
 from lstm_dist.errors import ExitStatus, UserError, print_error, printable
-from lstm_dist.files import is_claimed
+from lstm_dist.programs.launcher_job import LauncherJob, StopSignals
 from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
 from lstm_dist.run.run_dir import choose_run_dir
-from lstm_dist.run.status import describe_failure, first_failure, read_status
-from lstm_dist.run.stop_request import FILE, LAUNCHER_ENDED, handled_signals
+from lstm_dist.run.status import describe_failure, first_failure
+from lstm_dist.run.stop_request import LAUNCHER_ENDED
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "jobs" / "train.py"
-OWN_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
-OWN_NEWS = re.compile(
-    r"Process \d+ exit with status code|Terminating remaining workers after failure|"
-    r"\[\S+\] plm:rsh: Warning: setpgid"  # of a race that mpirun wins anyhow
-)
-EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
-LEAVING = 30.0  # seconds that workers have to leave after their launcher
-SILENT = 20.0  # seconds without a line after which the launcher is said to be starting; workers report after 10
-ENDING = 15.0  # seconds that a launcher has to end a job of which a rank has failed
-REPEATED = 2.0  # seconds within which a second request is the first one's echo: shells repeat a SIGHUP
+NO_CHECKPOINT = -1
 
 
-class Plan(NamedTuple):
-    """Who is to be started, and how often.
+class LaunchPlan(NamedTuple):
+    """Which workers to start, and how often.
 
     Attributes:
-        workers: and where they are.
-        max_restarts: without progress.
-        only_print: whether the command is to be shown and not run.
+        workers: and the hosts that they run on.
+        max_restarts: the maximum number of restarts in a row without a new checkpoint.
+        print_only: whether to print the command instead of running it.
     """
 
     workers: Workers
     max_restarts: int
-    only_print: bool
+    print_only: bool
 
     def command(self, flags: Sequence[str]) -> List[str]:
-        """The whole command line of a job with these flags of jobs/train.py."""
+        """Return the command line of a job with these flags of jobs/train.py."""
         return self.workers.command([str(TRAIN), *flags])
 
-    def again(self, run_dir: Path) -> str:
-        """What a person types to go on."""
-        number, hosts, controller, interface = self.workers
-        where = ["launch/local.sh", "-n", str(number)]
-        if hosts:
-            where = ["launch/cluster.sh", "-H", ",".join(map(str, hosts))]
-        through = ["--interface", interface] if interface else []
-        return shlex.join([*where, *through, f"--{controller}", "--resume", "--run-dir", str(run_dir)])
+    def resume_command(self, run_dir: Path) -> str:
+        """Return the command with which a user resumes the job."""
+        script = "launch/cluster.sh" if self.workers.hosts else "launch/local.sh"
+        return shlex.join([script, *self.workers.flags(), "--resume", "--run-dir", str(run_dir)])
 
 
-class Outcome(NamedTuple):
-    """How one attempt ended.
+class Verdict(NamedTuple):
+    """How an attempt ended.
 
     Attributes:
         status: an ExitStatus, or the launcher's own.
-        curable: whether starting again may help.
-        reason: one line, empty where nothing is left to say.
-        step: of the last checkpoint, -1 where there is none.
+        may_restart: whether a restart may succeed.
+        reason: one line; empty if the attempt finished or the workers have reported the reason.
+        step: of the last checkpoint, or NO_CHECKPOINT.
     """
 
     status: int
-    curable: bool
+    may_restart: bool
     reason: str
     step: int
 
 
-class Job:
-    """The workers of one attempt, under horovodrun, which have `patience` seconds to stop when asked."""
+def classify(job: LauncherJob, returncode: int) -> Verdict:
+    """Return how an attempt ended, according to the files in its run directory.
 
-    def __init__(self, command: Sequence[str], env: Dict[str, str], run_dir: Path, patience: float) -> None:
-        self.run_dir = run_dir
-        self._patience = patience
-        self.name = uuid.uuid4().hex
-        self.asked = 0.0
-        self.was_killed = False
-        self.held: List[str] = []
-        self._silent_until = time.monotonic() + SILENT
-        env = {**env, ATTEMPT: self.name}
-        self._process = subprocess.Popen(
-            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            encoding="utf-8", errors="backslashreplace", start_new_session=True, preexec_fn=die_with_parent,
-        )  # fmt: skip
-        self._readers = [
-            threading.Thread(target=self._pass_on, args=(self._process.stdout, sys.stdout), daemon=True),
-            threading.Thread(target=self._pass_on, args=(self._process.stderr, sys.stderr), daemon=True),
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """Ask rank 0 for an orderly end; where it cannot be asked, or has been, have horovodrun end the workers."""
-        if self.asked and time.monotonic() < self.asked + REPEATED:
-            return
-        status = self.status()
-        if self.asked or status.get("state") != "running":
-            self._process.terminate()
-        elif status["host"] != socket.gethostname():
-            with contextlib.suppress(OSError):
-                (self.run_dir / FILE).touch()
-        else:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(status["pid"], number)
-        self.asked = self.asked or time.monotonic()
-
-    def status(self) -> Any:
-        """What its root has said of it; nothing where it never began."""
-        status = read_status(self.run_dir)
-        return status if status.get("attempt") == self.name else {}
-
-    def wait(self) -> int:
-        """To the end; returns horovodrun's status."""
-        failed = math.inf
-        while self._process.poll() is None:
-            now = time.monotonic()
-            if self.asked and now > self.asked + self._patience:
-                self._process.terminate()
-            if now > self._silent_until:
-                self._silent_until = math.inf
-                sys.stdout.write(f"still starting after {SILENT:.0f} s: no worker has reported yet\n")
-                sys.stdout.flush()
-            if failed == math.inf and self.status() and first_failure(self.run_dir):
-                failed = now
-            if now > failed + ENDING:  # mpirun waits for ever for a host that does not answer any more
-                self.was_killed = True
-                os.killpg(self._process.pid, signal.SIGKILL)
-            time.sleep(0.1)
-        for reader in self._readers:
-            reader.join(timeout=5)  # a worker's orphan may hold the pipe for ever
-        over, alone = time.monotonic() + LEAVING, self._process.returncode >= 0 and not self.status()
-        while not alone and is_claimed(self.run_dir) and time.monotonic() < over:
-            time.sleep(0.1)  # the workers of a launcher that was killed take some seconds to end
-        return self._process.returncode
-
-    def _pass_on(self, source: IO[str], to: IO[str]) -> None:
-        """Lines as they come: rank 0 speaks for the job, so its lines need not say whose they are.
-
-        horovodrun ends a job that failed or was stopped with words and a traceback of its own, under which the
-        workers' message would be lost to view: they are held back.
-        """
-        holding, readable = False, True
-        for line in source:
-            self._silent_until = math.inf
-            holding = holding or line.startswith("Traceback (most recent call last):")
-            if holding or OWN_NEWS.match(line):
-                self.held.append(line)
-            elif readable:
-                try:
-                    to.write(OWN_PREFIX.sub("", line))
-                    to.flush()
-                except (BrokenPipeError, OSError):
-                    readable = False
-                    if not self.asked:
-                        self.stop()
-
-
-def judge(job: Job, returncode: int) -> Outcome:
-    """What became of an attempt, from the files that it left."""
+    Args:
+        job: that has ended.
+        returncode: of the launcher.
+    """
     step = last_step(job.run_dir)
     if returncode == 0:
-        return Outcome(0, False, "", step)
+        return Verdict(0, False, "", step)
     status = job.status()
     if not status:
-        return never_began(job, returncode, step)
+        return classify_failed_start(job, returncode, step)
     if status["state"] == "stopped":
         reason = str(status.get("reason"))
-        by_accident = reason.startswith("SIG") or reason == LAUNCHER_ENDED
-        return Outcome(int(ExitStatus.STOPPED), by_accident, f"stopped by {reason}", step)
-    # Where horovodrun itself was killed, that was why, whatever became of its workers.
-    killed = returncode < 0 and not job.was_killed
-    lost = f"horovodrun ({signal.Signals(-returncode).name})" if killed else ""
+        is_failure = reason.startswith("SIG") or reason == LAUNCHER_ENDED  # not a stop request of a user
+        return Verdict(int(ExitStatus.STOPPED), is_failure, f"stopped by {reason}", step)
+    # If horovodrun itself was killed by a signal, that is the cause, whatever its workers report.
+    killed_by_signal = returncode < 0 and not job.was_killed
+    lost = f"horovodrun ({signal.Signals(-returncode).name})" if killed_by_signal else ""
     cause, reason = first_failure(job.run_dir), describe_failure(job.run_dir, lost)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
-        return Outcome(cause.status, cause.kind == "Stalled", reason, step)
-    return Outcome(int(ExitStatus.PEER_LOST), True, reason, step)
+        return Verdict(cause.status, cause.kind == "Stalled", reason, step)
+    return Verdict(int(ExitStatus.PEER_LOST), True, reason, step)
 
 
-def never_began(job: Job, returncode: int, step: int) -> Outcome:
-    """What became of an attempt that did not get to its training: the workers have said why, or could not."""
-    codes = [int(code) for code in EXIT_CODE.findall("".join(job.held))]
-    if job.asked:
-        return Outcome(int(ExitStatus.STOPPED), False, "stopped before the first step", step)
+def classify_failed_start(job: LauncherJob, returncode: int, step: int) -> Verdict:
+    """Return how an attempt ended that did not reach training; the workers have reported the reason if they could."""
+    if job.is_stopping:
+        return Verdict(int(ExitStatus.STOPPED), False, "stopped before the first step", step)
+    codes = job.exit_codes
     if not codes:
-        sys.stderr.write("".join(job.held))
+        sys.stderr.write(job.held_output)
     status = codes[0] if codes else abs(returncode)
     if returncode < 0 or not 0 <= status <= 128 or status == ExitStatus.PEER_LOST:
-        return Outcome(int(ExitStatus.PEER_LOST), True, "a worker was lost while the job was starting", step)
-    if status == 1 and step >= 0:  # no worker's, and it has started this job before
-        return Outcome(status, True, "horovodrun could not start the workers", step)
-    return Outcome(status, False, "", step)
+        return Verdict(int(ExitStatus.PEER_LOST), True, "a worker was lost while the job was starting", step)
+    if status == 1 and step != NO_CHECKPOINT:  # not a worker's status, and the launcher has started this job before
+        return Verdict(status, True, "horovodrun could not start the workers", step)
+    return Verdict(status, False, "", step)
+
+
+def add_lost_hosts(verdict: Verdict, workers: Workers) -> Verdict:
+    """Return the verdict; if workers were lost, with the hosts that cannot be reached as the reason."""
+    if verdict.status != ExitStatus.PEER_LOST or not workers.hosts:
+        return verdict
+    lost = unreachable(workers.hosts, TRAIN)
+    if not lost:
+        return verdict
+    return verdict._replace(may_restart=False, reason=f"{'; '.join(lost)}; {verdict.reason}")
 
 
 def last_step(run_dir: Path) -> int:
-    """The step of the newest checkpoint; -1 where there is none."""
-    return max(map(step_of, CheckpointDir(run_dir / "checkpoints").paths()), default=-1)
+    """Return the step of the newest checkpoint, or NO_CHECKPOINT."""
+    return max(map(step_of, CheckpointDir(run_dir / "checkpoints").paths()), default=NO_CHECKPOINT)
 
 
-def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
-    """The launcher's own flags, and those of jobs/train.py."""
+def parse(argv: Optional[Sequence[str]]) -> "tuple[LaunchPlan, List[str]]":
+    """Parse the launcher's own flags, and return those of jobs/train.py beside them.
+
+    Raises:
+        UserError: naming the flag.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)  # launch/local.sh --help is the help
     parser.add_argument("-n", nargs="?", const="")
     parser.add_argument("-H", dest="hosts", nargs="?", const="")
@@ -228,90 +139,72 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[Plan, List[str]]":
     parser.add_argument("--gloo", dest="controller", action="store_const", const="gloo", default="gloo")
     parser.add_argument("--mpi", dest="controller", action="store_const", const="mpi")
     parser.add_argument("--max-restarts", default="0", nargs="?")
-    parser.add_argument("--print", dest="only_print", action="store_true")
-    given, rest = parser.parse_known_args(argv)
+    parser.add_argument("--print", dest="print_only", action="store_true")
+    given, train_flags = parser.parse_known_args(argv)
     if given.n is not None and (given.hosts is not None or given.hostfile is not None):
-        raise UserError("-n: the hosts say how many workers they take, leave it out")
+        raise UserError("-n: cannot be combined with -H or --hostfile, which give the numbers of workers: leave it out")
     number = "2" if given.n is None else given.n
     if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
-        raise UserError(f"-n '{number}': the number of workers is a whole number from 1 on")
+        raise UserError(f"-n '{number}': should be a number of workers from 1 to 9999")
     if not re.fullmatch(r"[0-9]{1,6}", given.max_restarts or ""):
-        raise UserError(f"--max-restarts '{given.max_restarts or ''}': is a whole number from 0 on")
+        raise UserError(f"--max-restarts '{given.max_restarts or ''}': should be a whole number from 0 to 999999")
     hosts = choose_hosts(given.hosts, given.hostfile)
     interface = parse_interface(given.interface or "") if given.interface != "" else ""
     count = sum(host.slots for host in hosts) or int(number)
     workers = Workers(count, tuple(hosts), given.controller, interface)
-    return Plan(workers, int(given.max_restarts), given.only_print), rest
+    return LaunchPlan(workers, int(given.max_restarts), given.print_only), train_flags
 
 
-class Requests:
-    """The signals that ask for an end: kept, whatever attempt is under way, and passed on to it."""
+def run(plan: LaunchPlan, settings: RunConfig, run_dir: Path, train_flags: Sequence[str]) -> Verdict:
+    """Start the job, and restart it until it ends well, should not be restarted, or has no restart or time left.
 
-    def __init__(self) -> None:
-        self.made = 0  # the number of the first
-        self.job: Optional[Job] = None
-        for number in handled_signals():
-            signal.signal(number, self._notice)
+    Args:
+        plan: what to start.
+        settings: that the flags stand for.
+        run_dir: of the job.
+        train_flags: flags of jobs/train.py for the first attempt.
 
-    def watch(self, job: Job) -> None:
-        """Pass on to this one from now on."""
-        self.job = job
-        if self.made:
-            job.stop(self.made)
-
-    def _notice(self, number: int, _: object) -> None:
-        self.made = self.made or number
-        if self.job is not None:
-            self.job.stop(self.made)
-
-
-def with_hosts(outcome: Outcome, plan: Plan) -> Outcome:
-    """The outcome of a job that lost workers, with those hosts named as the cause that have gone with them."""
-    hosts = plan.workers.hosts if outcome.status == ExitStatus.PEER_LOST else ()
-    gone = unreachable(hosts, TRAIN) if hosts else []
-    if not gone:
-        return outcome
-    return outcome._replace(curable=False, reason=f"{'; '.join(gone)}; {outcome.reason}")
-
-
-def run(plan: Plan, settings: RunConfig, run_dir: Path, first: Sequence[str]) -> Outcome:
-    """Attempts, until one ends well or no other could."""
-    began, requests = time.monotonic(), Requests()
-    restarts, best, flags = 0, -1, list(first)
-    env = environment(*(host.name for host in plan.workers.hosts[:1]))
+    Returns:
+        The verdict on the last attempt.
+    """
+    started, signals, env = time.monotonic(), StopSignals(), plan.workers.environment()
+    restarts, best_step, flags = 0, NO_CHECKPOINT, list(train_flags)
     while True:
-        job = Job(plan.command(flags), env, run_dir, settings.stall_timeout)
-        requests.watch(job)
-        outcome = with_hosts(judge(job, job.wait()), plan)
-        restarts = 0 if outcome.step > best else restarts
-        best = max(best, outcome.step)
-        left = began + settings.time_limit_seconds - time.monotonic()
-        if not outcome.curable or requests.made or job.asked or restarts >= plan.max_restarts or left < 1:
-            return outcome
+        job = LauncherJob(plan.command(flags), env, run_dir, settings.stall_timeout)
+        signals.forward_to(job)
+        verdict = add_lost_hosts(classify(job, job.wait()), plan.workers)
+        if verdict.step > best_step:
+            restarts, best_step = 0, verdict.step
+        seconds_left = started + settings.time_limit_seconds - time.monotonic()
+        is_stopping = signals.is_stopping or job.is_stopping
+        if not verdict.may_restart or is_stopping or restarts >= plan.max_restarts or seconds_left < 1:
+            return verdict
         restarts += 1
-        print_error(f"{outcome.reason}; starting again from step {max(0, best)} ({restarts} of {plan.max_restarts})")
-        limit = [f"--time-limit={int(left)}s"] if math.isfinite(left) else []
-        flags = [*first, *limit, "--auto-resume"]
+        print_error(
+            f"{verdict.reason}; restarting from step {max(0, best_step)} (restart {restarts} of {plan.max_restarts})"
+        )
+        time_limit = [f"--time-limit={int(seconds_left)}s"] if math.isfinite(seconds_left) else []
+        flags = [*train_flags, *time_limit, "--auto-resume"]
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
-    """One job from its flags to its last line; returns its status."""
-    plan, first = parse(argv)
-    if plan.only_print:
-        print(shlex.join(plan.command(first)))
+    """Run a job, report how it ended and how to resume it, and return its status."""
+    plan, train_flags = parse(argv)
+    if plan.print_only:
+        print(shlex.join(plan.command(train_flags)))
         return 0
-    settings: RunConfig = parse_config(first)
+    settings: RunConfig = parse_config(train_flags)
     if plan.workers.hosts:
-        require_fit(plan.workers.hosts, TRAIN, plan.workers.interface)
+        require_usable(plan.workers.hosts, TRAIN, plan.workers.interface)
     run_dir = choose_run_dir(settings.run_dir)
     if settings.run_dir is None:
-        first = [*first, f"--run-dir={run_dir}"]
-    outcome = run(plan, settings, run_dir, first)
-    if settings.run_dir is None and outcome.step < 0:
+        train_flags = [*train_flags, f"--run-dir={run_dir}"]
+    verdict = run(plan, settings, run_dir, train_flags)
+    if settings.run_dir is None and verdict.step == NO_CHECKPOINT:
         with contextlib.suppress(OSError):
-            run_dir.rmdir()  # of a job that never began there is nothing to keep
-    if outcome.reason:
-        kept = f"; go on from step {outcome.step} with: {plan.again(run_dir)}" if outcome.step >= 0 else ""
-        say = "" if outcome.status == ExitStatus.STOPPED else "error: "
-        sys.stderr.write(f"{say}{printable(outcome.reason)}{kept}\n")
-    return outcome.status
+            run_dir.rmdir()  # succeeds if it is empty, because the job never began
+    if verdict.reason:
+        resume = f"; resume from step {verdict.step} with: {plan.resume_command(run_dir)}"
+        prefix = "" if verdict.status == ExitStatus.STOPPED else "error: "
+        sys.stderr.write(f"{prefix}{printable(verdict.reason)}{resume if verdict.step != NO_CHECKPOINT else ''}\n")
+    return verdict.status

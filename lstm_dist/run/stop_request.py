@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import List, Optional, Type
 
-from lstm_dist.cluster.launcher_watch import Owner
+from lstm_dist.cluster.launcher_watch import LauncherProcess
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 FILE = "STOP"
@@ -36,7 +36,7 @@ class StopRequest:
         self._file: Optional[Path] = None
         self._deadline = math.inf
         self._looked = 0.0
-        self._owner = Owner()
+        self._launcher = LauncherProcess()
 
     def watch(self, folder: Path, deadline: float) -> None:
         """Also stop if `folder` contains a file STOP, and at `deadline`, in `time.monotonic` seconds."""
@@ -57,7 +57,7 @@ class StopRequest:
             self._looked = now
             if self._file is not None and self._file.exists():
                 self.reason = f"the file {FILE}{_content(self._file)}"
-            elif self._owner.has_ended():
+            elif self._launcher.has_ended():
                 self.reason = LAUNCHER_ENDED
         return bool(self.reason)
 

@@ -16,7 +16,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Callable, Optional, Type
 
-from lstm_dist.cluster.launcher_watch import Owner
+from lstm_dist.cluster.launcher_watch import LauncherProcess
 from lstm_dist.errors import ExitStatus, print_error
 
 STARTING = 300.0  # seconds allowed for the start, until the configuration is known
@@ -51,7 +51,7 @@ class Watchdog:
         self._armed = 0.0
         self._over = threading.Event()
         self._watched = threading.main_thread().ident
-        self._owner = Owner()
+        self._launcher = LauncherProcess()
 
     def allow(self, limit: float, step: int = 0) -> None:
         """Change the limit of a worker that has not begun training, and restart its time."""
@@ -78,7 +78,7 @@ class Watchdog:
         while not self._over.wait(min(_REARM_EVERY, self._limit / 10)):
             before, looked = looked, time.monotonic()
             still = looked - self._last
-            if self._phase == "start" and self._owner.has_ended():  # nothing else checks while connecting
+            if self._phase == "start" and self._launcher.has_ended():  # nothing else checks while connecting
                 print_error(f"a worker on {socket.gethostname()} exits because horovodrun has ended")
                 os._exit(ExitStatus.PEER_LOST)
             if still > self._allowed():

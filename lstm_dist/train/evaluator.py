@@ -20,7 +20,7 @@ import numpy as np
 
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.batching import Window, shard
-from lstm_dist.data.token_file import Tokens, runs
+from lstm_dist.data.token_file import Tokens, read_sequences
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.model.language_model import LanguageModel, LSTMState
 
@@ -102,7 +102,7 @@ class Evaluator:
         pending: Optional[mx.nd.NDArray] = None
         for here in range(start, self._length, self._seq_len):
             stop = min(self._length, here + self._seq_len)
-            window = Window.of(runs(self._tokens, self._starts + here, stop - here + 1))
+            window = Window.from_sequences(read_sequences(self._tokens, self._starts + here, stop - here + 1))
             loss, state = model.loss(*window, state)
             total += _value(pending)  # one window late, to keep the device busy
             pending = loss
@@ -118,7 +118,7 @@ class Evaluator:
         """Return the summed loss of the text after the last stream; 0 on workers without that stream."""
         total, state = 0.0, LSTMState(end.h[-1:], end.c[-1:])
         for here in range(0, len(self._rest) - 1, self._seq_len):
-            window = Window.of(self._rest[None, here : here + self._seq_len + 1])
+            window = Window.from_sequences(self._rest[None, here : here + self._seq_len + 1])
             loss, state = model.loss(*window, state)
             total += _value(loss)
             advance(window.inputs.size)

@@ -80,7 +80,7 @@ def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model:
     (tmp_path / "other.txt").write_text("我们走火车，火车走我们。" * 20, encoding="utf-8")
     done = evaluate(model, f"--corpus={tmp_path}/other.txt", "--streams=2")
     assert done.returncode == 0, done.stderr
-    assert "80 characters (2 distinct: 火车) are unknown to the model: left out\n" in done.stdout
+    assert "80 characters (2 distinct: 火车) are not in the model's vocabulary: left out\n" in done.stdout
     assert float(numbers(done.stdout)[0]) == pytest.approx(expected(model, "我们走，走我们。" * 20), rel=6e-6)
 
 
@@ -125,7 +125,7 @@ def test_a_model_with_a_sign_for_unknown_characters_reads_them_as_that(model: Pa
     for name, source in (("text", corpus), ("prepared", tmp_path / "few")):
         done = evaluate(tmp_path / "run", f"--corpus={source}")
         assert done.returncode == 0, done.stderr
-        assert ("are unknown to the model: read as its sign for unknown ones" in done.stdout) == (name == "text")
+        assert ("not in the model's vocabulary: encoded as its unknown character" in done.stdout) == (name == "text")
         said[name] = float(numbers(done.stdout)[0])
     assert said["text"] == said["prepared"] == pytest.approx(expected(tmp_path / "run", as_read), rel=6e-6)
 
@@ -185,7 +185,7 @@ def row_of(line: str) -> Any:
             65,
             "--corpus {0}/cyrillic.txt: 40 characters (1 distinct: Ж) are unknown",
         ),
-        (["{run}", "--corpus={0}"], 66, "--corpus {0}: is no prepared corpus"),
+        (["{run}", "--corpus={0}"], 66, "--corpus {0}: is not a prepared corpus"),
     ],
 )
 def test_a_mistake_is_one_line(model: Path, tmp_path: Path, words: List[str], status: int, message: str):

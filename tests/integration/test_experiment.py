@@ -106,7 +106,7 @@ def test_a_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
         (["--valid-fraction=1"], "--valid-fraction 1: should be between 0 and 1"),
         (["--report"], "--out {0}/out: holds no trials yet"),
         (["--", "--corpus=/nowhere/a.txt"], "--corpus /nowhere/a.txt: no such file"),
-        (["--vary=max-chars=900"], "--corpus: 810 characters are too few for one window of 35 in each of 32 streams"),
+        (["--vary=max-chars=900"], "--corpus: too short, 32 streams of 35 characters need 1,152 and it has 810: "),
         (["--", "--eval-every=9"], "--eval-every after --: the trials determine it: leave it out"),
         (["--", "--seed=1"], "--seed after --: the trials determine it: use --seeds"),
     ],

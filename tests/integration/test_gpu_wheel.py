@@ -68,7 +68,7 @@ def test_without_a_driver_one_line_says_so(clone: Path, tmp_path: Path) -> None:
     done = run([f"{clone}/.venv/bin/python", f"{clone}/launch/doctor.py"])
     assert done.returncode == 1
     assert "libcuda.so.1" in done.stdout
-    assert "start on a node with GPUs, for which this environment is" in done.stdout
+    assert "start on a node with GPUs: this environment was set up for them" in done.stdout
 
 
 def test_its_libraries_are_found_and_no_gpu_answers(clone: Path, stub: Dict[str, str]) -> None:
@@ -78,7 +78,7 @@ def test_its_libraries_are_found_and_no_gpu_answers(clone: Path, stub: Dict[str,
     assert "every worker: CPU" in done.stdout
     refused = run([f"{clone}/.venv/bin/python", f"{clone}/jobs/train.py", "--device=gpu"], env=stub)
     assert refused.returncode == 2
-    assert "error: --device gpu: no GPU is visible, see nvidia-smi" in refused.stderr
+    assert "error: --device gpu: no GPU is visible: see nvidia-smi" in refused.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,4 +1,4 @@
-"""jobs/prepare.py: the same bytes from any number of ranks, and one line for what is no text."""
+"""jobs/prepare.py: the same bytes from any number of ranks, and one error line for invalid text."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def plain(texts: List[Path]) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", [[], ["--max-vocab=5"]], ids=["all", "five"])
-def test_any_number_of_ranks_makes_the_same_bytes(texts: List[Path], tmp_path: Path, rules: List[str]):
+def test_any_number_of_ranks_writes_the_same_bytes(texts: List[Path], tmp_path: Path, rules: List[str]):
     made = {}
     for ranks in (1, 2, 3, 7):
         done = prepare(*map(str, texts), f"--out={tmp_path}/{ranks}", *rules, ranks=ranks)
@@ -63,7 +63,7 @@ def test_any_number_of_ranks_makes_the_same_bytes(texts: List[Path], tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_training_on_it_ends_on_the_bits_of_training_on_the_text(song_file: Path, tmp_path: Path, ranks: int):
+def test_training_on_a_prepared_corpus_is_bit_identical(song_file: Path, tmp_path: Path, ranks: int):
     assert prepare(str(song_file), f"--out={tmp_path}/corpus").returncode == 0
     for name, corpus in (("text", song_file), ("prepared", tmp_path / "corpus")):
         # All of the text, so that the vocabulary is the same.
@@ -75,7 +75,7 @@ def test_training_on_it_ends_on_the_bits_of_training_on_the_text(song_file: Path
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_bytes_that_are_no_text_are_told_from_whichever_rank_sees_them(tmp_path: Path, ranks: int):
+def test_invalid_utf8_is_reported_by_whichever_rank_reads_it(tmp_path: Path, ranks: int):
     (tmp_path / "good.txt").write_text("好" * 1000, encoding="utf-8")
     (tmp_path / "bad.txt").write_bytes("坏".encode() * 900 + b"\xff" + "坏".encode() * 99)
     done = prepare(f"{tmp_path}/good.txt", f"{tmp_path}/bad.txt", f"--out={tmp_path}/out", ranks=ranks)
@@ -89,16 +89,19 @@ def test_bytes_that_are_no_text_are_told_from_whichever_rank_sees_them(tmp_path:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "TEXT: name the text files to prepare"),
-        (["{0}/a.txt"], "--out: name the folder that is to be made"),
+        ([], "TEXT: give the text files to prepare"),
+        (["{0}/a.txt"], "--out: give the folder to create"),
         (["{0}/none.txt", "--out={0}/out"], "TEXT {0}/none.txt: no such file"),
         (["{0}/a.txt", "--out={0}/out", "--min-count=0"], "--min-count 0: should be at least 1"),
-        (["{0}/a.txt", "--out={0}/out", "--max-vocab=1"], "--max-vocab 1: should be at least 2, or 0 for any number"),
-        (["{0}/a.txt", "--out={0}/full"], "--out {0}/full: holds something else"),
-        (["{0}/empty.txt", "--out={0}/out"], "TEXT: there is no character in it"),
+        (["{0}/a.txt", "--out={0}/out", "--max-vocab=1"], "--max-vocab 1: should be at least 2, or 0 for no limit"),
+        (["{0}/a.txt", "--out={0}/full"], "--out {0}/full: contains other files: give another folder"),
+        (["{0}/empty.txt", "--out={0}/out"], "TEXT: the files contain no characters"),
         (["{0}/a.txt", "--out=/proc/out"], "--out /proc/out.partial: cannot be written ("),
-        (["--check={0}/full"], "--check {0}/full: is no prepared corpus (jobs/prepare.py has not finished one there)"),
-        (["--check={0}/full", "--out={0}/out"], "--check: looks at what was prepared: leave out TEXT and --out"),
+        (
+            ["--check={0}/full"],
+            "--check {0}/full: is not a prepared corpus (it has no manifest.json)",
+        ),
+        (["--check={0}/full", "--out={0}/out"], "--check: cannot be combined with TEXT or --out: leave them out"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
@@ -115,41 +118,41 @@ def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
     assert (tmp_path / "full" / "precious").read_text() == "mine"
 
 
-def test_damage_is_found_when_it_is_looked_for(tmp_path: Path):
+def test_check_detects_damage(tmp_path: Path):
     (tmp_path / "a.txt").write_text("天地人和" * 100, encoding="utf-8")
     assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
     done = prepare(f"--check={tmp_path}/out")
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/out: 400 characters, all as they were written\n")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/out: 400 characters, all hashes match\n")
     path = tmp_path / "out" / "tokens.npy"
     data = bytearray(path.read_bytes())
     data[-7] ^= 1
     path.write_bytes(data)
     done = prepare(f"--check={tmp_path}/out")
     assert done.returncode == 65
-    assert "is damaged, block 0 of tokens.npy is not what was written: prepare it anew" in done.stderr
+    assert "is damaged, block 0 of tokens.npy does not match its hash: prepare it again" in done.stderr
 
 
-@pytest.mark.parametrize("place", [-300, -5], ids=["trained on", "held out"])
+@pytest.mark.parametrize("place", [-300, -5], ids=["training", "validation"])
 @pytest.mark.parametrize("launcher", [[], mpirun(2)], ids=["alone", "mpirun"])
-def test_training_on_tokens_of_no_character_ends_in_one_line(tmp_path: Path, launcher: List[str], place: int):
+def test_training_on_tokens_outside_the_vocabulary_ends_in_one_line(tmp_path: Path, launcher: List[str], place: int):
     (tmp_path / "a.txt").write_text("天地人和" * 500, encoding="utf-8")
     assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
     path = tmp_path / "out" / "tokens.npy"
     data = bytearray(path.read_bytes())
-    data[place] = 4  # of the last stream, so that it is the last rank that sees it
+    data[place] = 4  # of the last stream, so that the last rank reads it
     path.write_bytes(data)
     words = ["--global-batch-size=4", "--seq-len=20", "--hidden-size=8", "--epochs=2", f"--run-dir={tmp_path}/run"]
     words += ["--valid-fraction=0.05"]
     done = run([*launcher, *TRAIN, f"--corpus={tmp_path}/out", *words], env=ENVIRONMENT)
     assert done.returncode == 65, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert "tokens.npy holds tokens of no character: prepare it anew" in line
+    assert "tokens.npy contains tokens outside the vocabulary: prepare it again" in line
     assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path, number: signal.Signals, status: int):
+def test_an_interrupted_preparation_leaves_no_corpus(tmp_path: Path, number: signal.Signals, status: int):
     (tmp_path / "a.txt").write_text("天地人和，" * 10**7, encoding="utf-8")
     words = (f"{tmp_path}/a.txt", f"--out={tmp_path}/out")
     partial = tmp_path / "out.partial" / "new" / "tokens.npy"
@@ -166,7 +169,7 @@ def test_one_that_is_interrupted_leaves_nothing_that_looks_whole(tmp_path: Path,
     else:
         done = run([*TRAIN, *TINY, f"--corpus={tmp_path}/out.partial/new"], cwd=tmp_path)
         assert done.returncode == 66
-        assert "is no prepared corpus (jobs/prepare.py has not finished one there)" in done.stderr
+        assert "is not a prepared corpus (it has no manifest.json)" in done.stderr
     assert prepare(*words).returncode == 0
     assert not (tmp_path / "out.partial").exists()
     assert len(load(tmp_path / "out", 0, 0).tokens) == 5 * 10**7

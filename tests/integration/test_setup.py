@@ -1,4 +1,4 @@
-"""launch/setup.sh and launch/local.sh: most of it with a Python that only pretends, so each turn is cheap."""
+"""launch/setup.sh and launch/local.sh, mostly with a fake Python, so that each run is cheap."""
 
 import os
 import re
@@ -19,7 +19,7 @@ TOOLS = (
     "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "
     "mv nproc readlink rm sed sh sha256sum sleep tail timeout touch tty uname wc"
 ).split()
-# A Python that says its version, makes "environments" that hold only itself, and writes down what pip is told.
+# A Python that prints its version, creates "environments" that contain only itself, and records the calls of pip.
 FAKE_PYTHON = r"""#!/bin/sh
 version={version}
 case "$*" in
@@ -142,7 +142,7 @@ def test_the_python_can_be_named(machine: Machine, how: str) -> None:
     assert "with Python 3.8.18" in result.stdout
 
 
-def test_a_named_python_that_will_not_do(machine: Machine) -> None:
+def test_an_unsuitable_python_that_was_named(machine: Machine) -> None:
     one_line(machine.run("--python", "/nowhere/python"), "/nowhere/python", "no such Python")
     machine.tool("broken", "#!/bin/sh\nexit 1\n")
     one_line(machine.run("--python=broken"), "broken", "does not run")
@@ -216,7 +216,7 @@ def test_the_versions_are_those_of_setup_py() -> None:
 # ---- what else may be missing ----------------------------------------------------------------------------------------
 
 
-def test_help_teaches(machine: Machine) -> None:
+def test_help(machine: Machine) -> None:
     result = machine.run("--help")
     assert result.returncode == 0
     for word in ("--python", "PYTHON=", "mpicxx", "setup.log", "rm -r .venv"):
@@ -252,7 +252,7 @@ def test_a_path_with_a_space(machine: Machine) -> None:
     one_line(machine.run(), "my repo", "space", "move the repository")
 
 
-def test_an_environment_of_somebody_elses(machine: Machine) -> None:
+def test_an_environment_that_another_program_made(machine: Machine) -> None:
     theirs = machine.repo / ".venv" / "theirs"
     theirs.parent.mkdir()
     theirs.write_text("precious")
@@ -279,15 +279,15 @@ def test_a_place_that_cannot_be_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("says", "told"),
+    ("output", "message_part"),
     [
         ("OSError: [Errno 28] No space left on device", "the disk is full"),
         ("ERROR: HTTPSConnectionPool: Max retries exceeded with url", "cannot be reached"),
         ("c++: fatal error: Killed signal terminated program cc1plus", "memory"),
     ],
 )
-def test_known_failures_are_one_line(machine: Machine, says: str, told: str) -> None:
-    one_line(machine.run(FAKE_FAIL="[horovod]", FAKE_SAYS=says), "Horovod", told, "setup.log")
+def test_known_failures_are_one_line(machine: Machine, output: str, message_part: str) -> None:
+    one_line(machine.run(FAKE_FAIL="[horovod]", FAKE_SAYS=output), "Horovod", message_part, "setup.log")
 
 
 def test_an_unknown_failure_shows_the_end_of_the_log(machine: Machine) -> None:
@@ -354,7 +354,7 @@ def test_a_newer_python_on_path_does_not_replace_the_environment(machine: Machin
 
 
 @pytest.mark.parametrize("broken", ["[build]", "[cpu]", "[mpi,mpi4py]", "[horovod]", "mpirun -np"])
-def test_an_interrupted_run_goes_on_at_the_broken_step(machine: Machine, broken: str) -> None:
+def test_an_interrupted_run_continues_with_the_failed_step(machine: Machine, broken: str) -> None:
     assert machine.run(FAKE_FAIL=broken).returncode == 1
     first = machine.calls()
     assert not (machine.repo / ".venv/.setup/ready.stamp").exists()
@@ -367,7 +367,7 @@ def test_an_interrupted_run_goes_on_at_the_broken_step(machine: Machine, broken:
     assert again <= {call for call in earlier if "[build]" in call and broken == "[cpu]"}  # one step of two parts
 
 
-def test_another_setup_py_installs_anew_without_compiling(machine: Machine) -> None:
+def test_a_changed_setup_py_installs_again_without_compiling(machine: Machine) -> None:
     machine.run()
     machine.calls()
     with (machine.repo / "setup.py").open("a") as file:
@@ -470,13 +470,13 @@ def test_without_nvcc_horovod_is_compiled_against_the_other_mxnet(machine: Machi
     machine.tool("nvcc", NVCC.format("13.0"))  # another CUDA than MXNet's
     result = machine.run("--gpu")
     assert result.returncode == 0, result.stderr
-    assert "Horovod without NCCL, as there is no nvcc of CUDA 11 on PATH: gradients travel " in result.stdout
+    assert "Horovod without NCCL, because there is no nvcc of CUDA 11 on PATH: gradients are " in result.stdout
     calls = machine.calls()
     assert extras(calls) == ["build", "cpu", "mpi,mpi4py", "horovod", "gpu"]
     assert not [call for call in calls if call.startswith("NCCL")]
     assert calls.index("-m pip uninstall -y mxnet mxnet-cu112") < len(calls) - 1
     assert (machine.repo / "logs").is_dir()
-    # What was made for GPUs stays so.
+    # An environment for GPUs stays one.
     assert machine.run("--quiet").stdout == ""
     assert machine.calls() == []
     (machine.repo / ".venv/.setup/horovod.stamp").unlink()
@@ -492,7 +492,7 @@ def test_with_nvcc_horovod_is_compiled_for_nccl(machine: Machine, tmp_path: Path
     (cuda / "nvcc").chmod(0o755)
     result = machine.run("--gpu", PATH=f"{cuda}:{machine.bin}")
     assert result.returncode == 0, result.stderr
-    assert "Horovod with NCCL: gradients travel from GPU to GPU" in result.stdout
+    assert "Horovod with NCCL: gradients are reduced on the GPUs" in result.stdout
     calls = machine.calls()
     assert extras(calls) == ["build", "gpu", "mpi,mpi4py", "horovod"]
     assert calls[calls.index(next(call for call in calls if "[horovod]" in call)) + 1] == f"NCCL by {cuda.parent}"
@@ -502,7 +502,7 @@ def test_with_nvcc_horovod_is_compiled_for_nccl(machine: Machine, tmp_path: Path
     assert machine.calls() == []
 
 
-def test_without_a_driver_nothing_is_proved_and_that_is_said(machine: Machine) -> None:
+def test_without_a_driver_nothing_is_checked_and_that_is_reported(machine: Machine) -> None:
     result = machine.run("--gpu", FAKE_NO_DRIVER="1", FAKE_HOROVOD="1")
     assert result.returncode == 0, result.stderr
     assert "warning: this machine has no NVIDIA driver" in result.stdout

@@ -1,4 +1,4 @@
-"""launch/supervise.py with a horovodrun that only pretends: what it starts, passes on, and makes of the end."""
+"""launch/supervise.py with a fake horovodrun: what it starts and forwards, and how it classifies the end."""
 
 import json
 import re
@@ -19,7 +19,7 @@ SUPERVISE = str(ROOT / "launch" / "supervise.py")
 
 
 class Machine:
-    """An environment whose Python is real and whose horovodrun is ours."""
+    """An environment with the real Python and a fake horovodrun."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.bin = root, root / "bin"
@@ -49,7 +49,7 @@ def machine(tmp_path: Path) -> Machine:
     return machine
 
 
-def test_everything_is_passed_on(machine: Machine) -> None:
+def test_all_flags_are_passed_on(machine: Machine) -> None:
     result = machine.start("-n", "4", "--mpi", "--epochs", "20", "--corpus", "my text.txt")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
@@ -73,7 +73,7 @@ def test_a_run_without_a_directory_gets_one_that_is_removed_if_it_never_began(ma
     "arguments",
     [["-n", "0"], ["-n", "abc"], ["-n2x"], ["-n", ""], ["--max-restarts", "x"], ["--epoch=2"], ["--epochs=0"]],
 )
-def test_a_mistake_is_one_line_before_anything_is_started(machine: Machine, arguments: List[str]) -> None:
+def test_an_invalid_flag_is_one_line_before_anything_is_started(machine: Machine, arguments: List[str]) -> None:
     result = machine.start(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
@@ -94,7 +94,7 @@ exit 1
     assert result.stdout.splitlines() == ["epoch 1", "epoch 2", "[1]<stdout>:of rank 1", "[10]<stdout>:of rank 10"]
     worker = ["error: a mistake", "[1]<stderr>:Traceback (most recent call last):", "[1]<stderr>:IndexError"]
     assert result.stderr.splitlines() == worker
-    # A traceback without a worker's status is news.
+    # A traceback without a worker's status is shown.
     other = machine.start(LSTM_DIST_CODE="no ssh")
     assert other.returncode == 1
     assert other.stderr.splitlines()[3:] == [
@@ -103,7 +103,7 @@ exit 1
     ]  # fmt: skip
 
 
-def test_no_secret_goes_along(machine: Machine) -> None:
+def test_no_secret_is_passed_on(machine: Machine) -> None:
     machine.horovodrun("#!/bin/sh\nenv\n")
     names = ("MY_TOKEN", "AWS_SECRET_ACCESS_KEY", "HOROVOD_SECRET_KEY", "FOO")
     secrets = {name: "hunter2" for name in names}
@@ -162,35 +162,35 @@ sys.exit(0 if kind == "well" else 1)
 
 
 def attempts(machine: Machine, plan: list, *arguments: str) -> "tuple[subprocess.CompletedProcess[str], List[str]]":
-    """The outcome of a job whose attempts go as `plan` says, (step of the checkpoint, how it ends), and their flags."""
+    """Run a job whose attempts end as in `plan`, (step of the checkpoint, kind of end); return also their flags."""
     machine.horovodrun(ATTEMPT.format(python=machine.python, root=str(ROOT), run_dir=str(machine.run_dir), plan=plan))
     result = machine.start(*arguments)
     return result, (machine.root / "attempts").read_text().splitlines()
 
 
-def test_a_lost_worker_is_told_with_the_command_that_goes_on(machine: Machine) -> None:
+def test_a_lost_worker_is_reported_with_the_command_that_resumes(machine: Machine) -> None:
     result, made = attempts(machine, [(30, "lost")], "-n", "2")
     assert result.returncode == 76
     assert len(made) == 1
     assert result.stderr == (
-        "error: rank 1 on there exited without reporting an error (at step 30 or later); go on from step 30 with: "
+        "error: rank 1 on there exited without reporting an error (at step 30 or later); resume from step 30 with: "
         f"launch/local.sh -n 2 --gloo --resume --run-dir {machine.run_dir}\n"
     )
 
 
-def test_the_first_cause_is_told_and_a_mistake_is_not_tried_again(machine: Machine) -> None:
+def test_the_first_cause_is_reported_and_a_bug_is_not_restarted(machine: Machine) -> None:
     result, made = attempts(machine, [(30, "bug")], "--max-restarts=3")
     assert (result.returncode, len(made)) == (70, 1)
-    assert re.match(r"error: rank 1 on \S+, after step 30: the cat; go on from step 30 with: ", result.stderr)
+    assert re.match(r"error: rank 1 on \S+, after step 30: the cat; resume from step 30 with: ", result.stderr)
 
 
 @pytest.mark.parametrize("kind", ["lost", "Stalled", "stopped", "launcher", "killed", "orphans"])
-def test_what_a_restart_can_cure_is_started_again(machine: Machine, kind: str) -> None:
+def test_a_failure_that_a_restart_may_fix_is_restarted(machine: Machine, kind: str) -> None:
     result, made = attempts(machine, [(5, kind), (9, "well")], "--max-restarts=1", "--overwrite")
     assert (result.returncode, len(made)) == (0, 2)
     assert made[0].endswith(f"--overwrite --run-dir={machine.run_dir}")
     assert made[1].endswith(f"--run-dir={machine.run_dir} --auto-resume")
-    assert "; starting again from step 5 (1 of 1)\n" in result.stderr
+    assert "; restarting from step 5 (restart 1 of 1)\n" in result.stderr
     assert ("error: horovodrun (SIGKILL) exited without reporting an error (at step 5" in result.stderr) == (
         kind == "killed"
     )
@@ -204,13 +204,14 @@ def test_a_worker_that_is_lost_while_the_job_starts_is_replaced(machine: Machine
     machine.horovodrun(f'#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"\n{end}\n')
     result = machine.start("--max-restarts=1", TMPDIR=str(machine.root))
     assert (result.returncode, result.stderr.count("\n")) == (0, 1)
-    assert "error: a worker was lost while the job was starting; starting again from step 0 (1 of 1)" in result.stderr
+    lost = "error: a worker was lost while the job was starting"
+    assert f"{lost}; restarting from step 0 (restart 1 of 1)" in result.stderr
     (machine.root / "again").unlink()
     result = machine.start(TMPDIR=str(machine.root))
-    assert (result.returncode, result.stderr) == (76, "error: a worker was lost while the job was starting\n")
+    assert (result.returncode, result.stderr) == (76, f"{lost}\n")
 
 
-def test_a_launcher_that_worked_before_is_tried_again(machine: Machine) -> None:
+def test_a_launcher_that_worked_before_is_restarted(machine: Machine) -> None:
     machine.horovodrun(
         '#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"; echo no mpirun >&2; exit 1\n'
     )
@@ -221,7 +222,7 @@ def test_a_launcher_that_worked_before_is_tried_again(machine: Machine) -> None:
     (machine.run_dir / "checkpoints" / "step-000000005.safetensors").touch()
     result = machine.start("--resume", "--max-restarts=1", TMPDIR=str(machine.root))
     assert result.returncode == 0
-    assert "error: horovodrun could not start the workers; starting again from step 5 (1 of 1)\n" in result.stderr
+    assert "error: horovodrun could not start the workers; restarting from step 5 (restart 1 of 1)\n" in result.stderr
 
 
 def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
@@ -245,7 +246,7 @@ def test_a_restart_has_the_time_that_is_left(machine: Machine) -> None:
     assert re.fullmatch(rf"{known} --time-limit=35\d\ds --auto-resume", rest)
 
 
-def test_a_directory_of_another_job_is_left_to_it(machine: Machine) -> None:
+def test_the_status_of_another_job_is_ignored(machine: Machine) -> None:
     status = {"state": "running", "time": time.time() + 1000, "pid": 1, "host": "here", "attempt": "another", "step": 3}
     machine.run_dir.mkdir()
     (machine.run_dir / "status.json").write_text(json.dumps(status))
@@ -254,7 +255,7 @@ def test_a_directory_of_another_job_is_left_to_it(machine: Machine) -> None:
     assert (result.returncode, result.stderr) == (73, "")
 
 
-def test_whoever_was_asked_to_stop_does_not_start_again(machine: Machine) -> None:
+def test_a_stopped_job_is_not_restarted(machine: Machine) -> None:
     machine.horovodrun("#!/bin/sh\nexec sleep 60\n")
     argv = [str(machine.python), SUPERVISE, "--max-restarts=3", f"--run-dir={machine.run_dir}"]
     env = environment(machine.environment())
@@ -266,7 +267,7 @@ def test_whoever_was_asked_to_stop_does_not_start_again(machine: Machine) -> Non
     job.stderr.close()
 
 
-def test_horovodrun_ends_with_whoever_started_it(machine: Machine) -> None:
+def test_horovodrun_ends_with_the_supervisor(machine: Machine) -> None:
     machine.horovodrun('#!/bin/sh\necho $$ >"$TMPDIR/pid"\nexec sleep 60\n')
     argv = [str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"]
     job = subprocess.Popen(argv, env=environment(machine.environment(TMPDIR=str(machine.root))), cwd=machine.root)
@@ -282,7 +283,7 @@ def test_horovodrun_ends_with_whoever_started_it(machine: Machine) -> None:
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
-def test_a_job_whose_reader_has_left_is_not_started_again(machine: Machine) -> None:
+def test_a_job_whose_output_is_closed_is_not_restarted(machine: Machine) -> None:
     plan = [(k, "talks") for k in range(1, 9)]
     machine.horovodrun(ATTEMPT.format(python=machine.python, root=str(ROOT), run_dir=str(machine.run_dir), plan=plan))
     words = " ".join([str(machine.python), SUPERVISE, "--max-restarts=3", f"--run-dir={machine.run_dir}"])
@@ -291,7 +292,7 @@ def test_a_job_whose_reader_has_left_is_not_started_again(machine: Machine) -> N
     assert len((machine.root / "attempts").read_text().splitlines()) == 1
 
 
-def test_output_without_a_reader_ends_the_job(machine: Machine) -> None:
+def test_a_job_whose_output_is_closed_ends(machine: Machine) -> None:
     machine.horovodrun("#!/bin/sh\nwhile echo line; do sleep 0.1; done\n")
     words = " ".join([str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"])
     done = run(["bash", "-c", f"{words} | head -n 2"], cwd=machine.root, env=machine.environment(), timeout=40)

@@ -1,4 +1,4 @@
-"""The document's 0..29 example, and the shards of every world size put together again."""
+"""The D2L chapter's 0..29 example, and the shards of every world size put together again."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lstm_dist.errors import UserError
 THIRTY = np.arange(30, dtype=np.int32)
 
 
-def test_consecutive_gives_the_documents_windows():
+def test_consecutive_gives_the_chapters_windows():
     windows = list(ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1))
     starts = [(0, 15), (3, 18), (6, 21), (9, 24)]
     assert len(windows) == len(starts)
@@ -19,8 +19,8 @@ def test_consecutive_gives_the_documents_windows():
         np.testing.assert_array_equal(window.targets, expected + 1)
 
 
-def test_random_gives_the_documents_windows_in_some_order():
-    # The document's printed example: 9 examples of 3 characters, 8 of them in 4 batches of 2.
+def test_random_gives_the_chapters_windows_in_some_order():
+    # The chapter's printed example: 9 examples of 3 characters, 8 of them in 4 batches of 2.
     windows = list(RandomBatches(THIRTY, streams=2, seq_len=3).epoch(1))
     assert [w.inputs.shape for w in windows] == [(2, 3)] * 4
     rows = np.concatenate([w.inputs for w in windows])
@@ -69,7 +69,9 @@ def test_consecutive_windows_continue_each_stream():
 )
 def test_the_shortest_text_that_will_do(kind, needed):
     assert kind(np.zeros(needed, np.int32), 32, 35).steps_per_epoch == 1
-    with pytest.raises(UserError, match=rf"--corpus: {needed - 1:,} characters are too few.* {needed:,} are needed"):
+    with pytest.raises(
+        UserError, match=rf"--corpus: too short, 32 streams of 35 .* need {needed:,} and it has {needed - 1:,}: "
+    ):
         kind(np.zeros(needed - 1, np.int32), 32, 35)
 
 

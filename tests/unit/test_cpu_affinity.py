@@ -10,7 +10,8 @@ from typing import Dict, FrozenSet, List, Tuple
 import pytest
 
 from lstm_dist.cluster import cpu_affinity
-from lstm_dist.cluster.cpu_affinity import Affinity, Monitor, Usage, cores_text, describe_pinning, plan
+from lstm_dist.cluster.core_monitor import CoreMonitor, Usage
+from lstm_dist.cluster.cpu_affinity import cores_text, describe_pinning, describe_release, plan
 from lstm_dist.errors import UserError
 
 HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
@@ -54,7 +55,7 @@ def test_threads_are_the_share_of_the_cores(node, allowed: int, own: int, local_
 @pytest.mark.parametrize(
     ("given", "threads"), [("5", 5), ("4,2", 4), ("", 8), ("many", 8), ("-1", 8), ("0", 8), ("4.5", 8)]
 )
-def test_omp_num_threads_wins_where_it_is_valid(node, given: str, threads: int):
+def test_a_valid_omp_num_threads_takes_precedence(node, given: str, threads: int):
     """OpenMP ignores an invalid value and would take every core for every worker."""
     node(8, 8)
     assert plan({"OMP_NUM_THREADS": given}).threads == threads
@@ -89,7 +90,7 @@ def test_a_worker_is_pinned_to_its_share(node, allowed: int, local_size: int, mo
         (8, 8, {"HOROVOD_LOCAL_RANK": "2"}, "the launcher does not say how many workers this node has"),
     ],
 )
-def test_a_worker_that_is_not_pinned_says_why(node, allowed: int, own: int, environ: Dict[str, str], reason: str):
+def test_an_unpinned_worker_gives_the_reason(node, allowed: int, own: int, environ: Dict[str, str], reason: str):
     node(allowed, own)
     affinity = plan({**HOROVODRUN, **environ})
     assert not affinity.share
@@ -115,7 +116,7 @@ def test_the_binding_of_mpirun_is_released_and_that_of_slurm_is_final(node):
     assert plan(SRUN).describe() == "not pinned: the launcher has bound it to core 0"
 
 
-def test_a_binding_that_somebody_chose_is_final(node):
+def test_a_binding_that_a_user_chose_is_final(node):
     """As by mpirun --cpu-set: not the core that the rank gets by default."""
     node(8, 2)
     assert plan(MPIRUN).describe() == "not pinned: the launcher has bound it to cores 0-1"
@@ -167,8 +168,14 @@ class Machine:
         self.now = self.busy = self.own = 0.0
         self.masks: List[FrozenSet[int]] = []
         self.reports: List[str] = []
-        affinity = Affinity(1, frozenset(range(share + 1)), frozenset(range(share)))
-        self.monitor = Monitor(affinity, self.reports.append, self.read, self.masks.append)
+        cores = frozenset(range(share))
+        self.monitor = CoreMonitor(
+            cores,
+            frozenset(range(share + 1)),
+            self.masks.append,
+            lambda foreign: self.reports.append(describe_release(cores, foreign)),
+            self.read,
+        )
 
     def read(self, cores: FrozenSet[int]) -> Usage:
         assert min(cores) == 0
@@ -186,11 +193,11 @@ class Machine:
 def test_cores_are_released_when_others_use_them():
     machine = Machine()
     machine.use(0.0, 0.1, 0.6, 0.1)
-    assert machine.masks == []  # one measurement may be an accident
+    assert machine.masks == []  # a single measurement may be an outlier
     machine.use(0.6, 0.6)
     assert machine.masks == [{0, 1}]
     (line,) = machine.reports
-    assert " is not pinned to core 0 any more, as other processes use 0.6 of 1; " in line
+    assert " is no longer pinned to core 0, because other processes use 0.6 of 1; " in line
 
 
 def test_what_the_worker_uses_itself_is_not_contention():
@@ -199,7 +206,7 @@ def test_what_the_worker_uses_itself_is_not_contention():
     assert machine.masks == []
 
 
-def test_cores_are_tried_again_later_and_later():
+def test_the_pause_before_pinning_again_is_doubled():
     machine = Machine()
     machine.use(0.6, 0.6)
     pinned = []
@@ -255,7 +262,7 @@ def test_the_clocks_of_a_core_and_of_this_process():
     """A busy loop pinned to one core: the core is used, and by nobody else as far as its own time goes."""
     code = """
 import os, time
-from lstm_dist.cluster.cpu_affinity import read_usage
+from lstm_dist.cluster.core_monitor import read_usage
 core = min(os.sched_getaffinity(0))
 os.sched_setaffinity(0, {core})
 before = read_usage(frozenset({core}))

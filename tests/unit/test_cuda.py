@@ -1,4 +1,4 @@
-"""CUDA's libraries from PyPI, with libraries of our own in their place."""
+"""Loading of the CUDA libraries from PyPI, with stubs in their place."""
 
 import ctypes
 import os
@@ -26,7 +26,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, packages: Dict[str, Path]) -> Non
     monkeypatch.setattr(metadata, "distribution", distribution)
 
 
-def test_they_are_loaded_so_that_others_find_them_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_loaded_libraries_are_found_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("libraries of our own need a C compiler, and there is none")
@@ -36,7 +36,7 @@ def test_they_are_loaded_so_that_others_find_them_by_name(monkeypatch: pytest.Mo
     command = [compiler, "-shared", "-Wl,-soname,libnccl.so.2", "-o", "libnccl.so.2", "nccl.c"]
     subprocess.run(command, cwd=folder, check=True, timeout=60)
     (tmp_path / "nvidia" / "cudnn" / "lib").mkdir(parents=True)
-    (tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").write_text("no library")  # MXNet will say so
+    (tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").write_text("no library")  # which is skipped
     installed(monkeypatch, {"nvidia-cuda-runtime-cu11": tmp_path})
     with pytest.raises(AttributeError):
         ctypes.CDLL(None).lstm_dist_test_symbol  # noqa: B018
@@ -45,7 +45,7 @@ def test_they_are_loaded_so_that_others_find_them_by_name(monkeypatch: pytest.Mo
     assert ctypes.CDLL(None).lstm_dist_test_symbol() == 42
 
 
-def test_all_of_them_are_loaded_each_after_what_it_needs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_libraries_are_loaded_after_their_dependencies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     needed = (
         "libcudart.so.11.0 libnvrtc.so.11.2 libcublasLt.so.11 libcublas.so.11 libcufft.so.10 libcurand.so.10 "
         "libcusolver.so.11 libcudnn.so.8 libnccl.so.2 libnvToolsExt.so.1"
@@ -60,7 +60,7 @@ def test_all_of_them_are_loaded_each_after_what_it_needs(monkeypatch: pytest.Mon
     assert loaded == [(name, ctypes.RTLD_GLOBAL) for name in needed.split()]
 
 
-def test_the_package_loads_them_before_anything_else_is_imported(tmp_path: Path) -> None:
+def test_the_package_loads_the_libraries_before_any_import(tmp_path: Path) -> None:
     (tmp_path / "nvidia_cuda_runtime_cu11-11.8.dist-info").mkdir()
     (tmp_path / "nvidia_cuda_runtime_cu11-11.8.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: nvidia-cuda-runtime-cu11\nVersion: 11.8\n"
@@ -80,7 +80,7 @@ def test_the_package_loads_them_before_anything_else_is_imported(tmp_path: Path)
     assert done.stdout == f"{tmp_path}/nvidia/nccl/lib/libnccl.so.2 False\n", done.stderr
 
 
-def test_without_them_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_packages_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, {})
     monkeypatch.setattr(ctypes, "CDLL", lambda *_: pytest.fail("loads something"))
     cuda_libs.load()

@@ -1,4 +1,4 @@
-"""The GPUs that a driver shows, told by a driver of our own, and the choice among them."""
+"""The GPUs that a stub of the driver reports, and the choice among them."""
 
 import os
 import shutil
@@ -139,7 +139,7 @@ def test_choose(
 
 
 @pytest.mark.parametrize(
-    ("with_cuda", "gpus", "asked", "local_rank", "told"),
+    ("with_cuda", "gpus", "asked", "local_rank", "message_part"),
     [
         (False, [A100], "gpu", 0, "without CUDA"),
         (True, [], "gpu", 0, "no GPU is visible"),
@@ -150,10 +150,10 @@ def test_choose(
     ],
 )
 def test_choose_refuses(
-    machine: Callable[..., None], with_cuda: bool, gpus: List[Gpu], asked: str, local_rank: int, told: str
+    machine: Callable[..., None], with_cuda: bool, gpus: List[Gpu], asked: str, local_rank: int, message_part: str
 ) -> None:
     machine(with_cuda, gpus)
-    with pytest.raises(UserError, match=told) as refusal:
+    with pytest.raises(UserError, match=message_part) as refusal:
         choose(asked, local_rank)
     message = str(refusal.value)
     assert message.startswith(f"--device {asked}: ")

@@ -1,11 +1,19 @@
-"""How hosts are listed, and what an ssh that only pretends makes of them; tests/integration/hosts has real ones."""
+"""Parsing of host lists, and checks of hosts with a fake ssh; tests/integration/hosts has real ones."""
 
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from lstm_dist.cluster.hosts import Host, is_here, parse_hosts, parse_interface, read_hostfile, require_fit, unreachable
+from lstm_dist.cluster.hosts import (
+    Host,
+    is_here,
+    parse_hosts,
+    parse_interface,
+    read_hostfile,
+    require_usable,
+    unreachable,
+)
 from lstm_dist.errors import ExitStatus, UserError
 
 
@@ -18,7 +26,7 @@ def test_hosts_of_a_flag():
 @pytest.mark.parametrize(
     "text", ["", "a:", "a:0", "a:-1", "a:x", "a:4,", "a:4;b", "-oX:1", "a b", "a:4 slots=2", "[::1]:2", "u@h:1", "雨:1"]
 )
-def test_hosts_that_cannot_be(text: str):
+def test_invalid_hosts(text: str):
     with pytest.raises(UserError, match=r"^-H .* should be a host and its number of workers, such as node1:4$"):
         parse_hosts(text)
 
@@ -33,12 +41,12 @@ def test_a_hostfile_may_have_blank_lines_and_comments(tmp_path: Path):
     ("text", "status", "words"),
     [
         (b"node1:4\nnode2 slot=4\n", ExitStatus.USAGE, ", line 2: 'node2 slot=4' should be a host"),
-        (b"# nobody\n\n", ExitStatus.BAD_CONFIG, ": names no host"),
-        (b"a:1\na:2\n", ExitStatus.USAGE, ": a is named twice: add up its workers"),
-        (b"\xff\n", ExitStatus.BAD_CONFIG, ": is not text"),
+        (b"# nobody\n\n", ExitStatus.BAD_CONFIG, ": lists no host"),
+        (b"a:1\na:2\n", ExitStatus.USAGE, ": a is listed twice: list it once, with all its workers"),
+        (b"\xff\n", ExitStatus.BAD_CONFIG, ": is not a UTF-8 text file"),
     ],
 )
-def test_a_hostfile_that_cannot_be(tmp_path: Path, text: bytes, status: ExitStatus, words: str):
+def test_an_invalid_hostfile(tmp_path: Path, text: bytes, status: ExitStatus, words: str):
     (tmp_path / "hosts").write_bytes(text)
     with pytest.raises(UserError) as caught:
         read_hostfile(tmp_path / "hosts")
@@ -73,7 +81,7 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
     return install
 
 
-def test_ssh_is_never_to_ask_nor_to_trust(ssh: Callable[[str], None], tmp_path: Path):
+def test_ssh_neither_prompts_nor_accepts_unknown_keys(ssh: Callable[[str], None], tmp_path: Path):
     ssh(f'printf "%s\\n" "$@" >{tmp_path}/asked; exit 255')
     assert unreachable([Host("192.0.2.1")], Path("my program.py"))
     asked = (tmp_path / "asked").read_text().splitlines()
@@ -86,20 +94,20 @@ def test_ssh_is_never_to_ask_nor_to_trust(ssh: Callable[[str], None], tmp_path: 
     ("script", "message", "is_reached"),
     [
         ("echo 'kex_exchange: what?' >&2; exit 255", "it cannot be reached over ssh (kex_exchange: what?)", False),
-        ("exit 255", "it cannot be reached over ssh (no word of why)", False),
+        ("exit 255", "it cannot be reached over ssh (no message)", False),
         ("exit 127", "it has no ", True),
         (
             "echo 'No module named lstm_dist.cluster.hosts' >&2; exit 1",
-            "it has another lstm_dist, or a broken one (No m",
+            "its lstm_dist differs or is broken (No m",
             True,
         ),
-        ("echo nonsense", "it has another lstm_dist, or a broken one (nonsense)", True),
+        ("echo nonsense", "its lstm_dist differs or is broken (nonsense)", True),
     ],
 )
-def test_what_is_wrong_with_a_host(ssh: Callable[[str], None], script: str, message: str, is_reached: bool):
+def test_an_unusable_host_is_refused(ssh: Callable[[str], None], script: str, message: str, is_reached: bool):
     ssh(script)
     with pytest.raises(UserError) as caught:
-        require_fit([Host("192.0.2.1", 4)], Path("x.py"))
+        require_usable([Host("192.0.2.1", 4)], Path("x.py"))
     assert str(caught.value).startswith(f"host 192.0.2.1: {message}")
     assert caught.value.status == ExitStatus.BAD_CONFIG
     assert (unreachable([Host("192.0.2.1", 4)], Path("x.py")) == []) == is_reached

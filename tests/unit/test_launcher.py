@@ -1,4 +1,4 @@
-"""What each launcher's environment means, and whether its process still lives."""
+"""The environment variables of each launcher, and whether its process still lives."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from typing import Dict
 import pytest
 
 from lstm_dist.cluster.launch_env import Launch, detect
-from lstm_dist.cluster.launcher_watch import Owner
+from lstm_dist.cluster.launcher_watch import LauncherProcess
 
 HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
 MPIRUN = {
@@ -67,11 +67,11 @@ def test_detect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert detect().rank == 1
 
 
-def test_a_owner_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
+def test_a_launcher_that_has_ended_is_noticed(tmp_path: Path) -> None:
     """horovodrun --mpi becomes `sh -c "mpirun ..."`; here, mpirun is a script that outlives its shell."""
-    worker = "import sys\nfrom lstm_dist.cluster.launcher_watch import Owner\nowner = Owner()\n"
-    worker += "print(owner.has_ended(), flush=True)\n"
-    worker += "sys.stdin.readline()\nprint(owner.has_ended(), flush=True)\n"
+    worker = "import sys\nfrom lstm_dist.cluster.launcher_watch import LauncherProcess\nlauncher = LauncherProcess()\n"
+    worker += "print(launcher.has_ended(), flush=True)\n"
+    worker += "sys.stdin.readline()\nprint(launcher.has_ended(), flush=True)\n"
     (tmp_path / "worker.py").write_text(worker)
     mpirun = tmp_path / "mpirun"
     mpirun.write_text(f"#!/bin/sh\n{sys.executable} {tmp_path}/worker.py\ntrue\n")
@@ -92,13 +92,13 @@ def test_a_owner_that_horovodrun_left_is_noticed(tmp_path: Path) -> None:
             assert shell.stdout.readline() == answer
 
 
-def test_without_a_launcher_there_is_no_such_owner() -> None:
-    assert not Owner().has_ended()
+def test_without_a_launcher_nothing_has_ended() -> None:
+    assert not LauncherProcess().has_ended()
 
 
-def test_a_worker_that_horovodrun_left_before_it_looked_knows_it() -> None:
+def test_a_launcher_that_ended_before_its_worker_started_is_noticed() -> None:
     """Its shell has become a child of the machine's first process, here one of our own."""
-    worker = "from lstm_dist.cluster.launcher_watch import Owner; print(Owner().has_ended())"
+    worker = "from lstm_dist.cluster.launcher_watch import LauncherProcess; print(LauncherProcess().has_ended())"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}], check=True)"
     space = ["unshare", "--pid", "--fork", "--mount-proc"]
     if os.geteuid() != 0 or subprocess.run([*space, "true"], capture_output=True, check=False).returncode:

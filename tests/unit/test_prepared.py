@@ -1,4 +1,4 @@
-"""A prepared corpus is whole or refused, and is the text that it was made of."""
+"""A prepared corpus is complete or refused, and contains the text that it was made from."""
 
 import hashlib
 import json
@@ -10,10 +10,10 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
-from lstm_dist.data.corpus import UNKNOWN, Vocabulary
-from lstm_dist.data.token_dataset import MANIFEST, VOCABULARY, Manifest, Workshop, load, open_corpus, vocabulary_json
-from lstm_dist.data.token_file import TOKENS, header, token_type
-from lstm_dist.data.tokenize import CODE_POINTS, choose, points_of
+from lstm_dist.data.corpus import UNKNOWN, Vocabulary, code_points
+from lstm_dist.data.token_dataset import MANIFEST, VOCABULARY, Manifest, StagingDir, load, open_corpus, vocabulary_json
+from lstm_dist.data.token_file import TOKENS, npy_header, token_type
+from lstm_dist.data.tokenize import CODE_POINTS, choose_vocabulary
 from lstm_dist.errors import UserError
 
 TEXT = "天地人和，天时地利。"
@@ -21,17 +21,17 @@ TEXT = "天地人和，天时地利。"
 
 def make(out: Path, overwrite: bool = False, text: str = TEXT) -> Path:
     """A prepared corpus, as jobs/prepare.py makes it."""
-    workshop, vocabulary = Workshop(out, overwrite), Vocabulary(text)
-    tokens = header(np.dtype("<u1"), len(text)) + vocabulary.encode(text).astype("<u1").tobytes()
-    (workshop.folder / TOKENS).write_bytes(tokens)
+    staging, vocabulary = StagingDir(out, overwrite), Vocabulary(text)
+    tokens = npy_header(np.dtype("<u1"), len(text)) + vocabulary.encode(text).astype("<u1").tobytes()
+    (staging.folder / TOKENS).write_bytes(tokens)
     written = vocabulary_json(vocabulary, [text.count(c) for c in vocabulary.characters])
     facts = {"chars": len(text), "unknown": 0, "min_count": 1, "max_vocab": 0, "first_lines": [text[:5]]}
     digests = {"blocks": [hashlib.sha256(tokens).hexdigest()], "vocabulary": hashlib.sha256(written).hexdigest()}
-    workshop.finish(Manifest(files=[("a.txt", 30)], **facts, **digests), written)
+    staging.commit(Manifest(files=[("a.txt", 30)], **facts, **digests), written)
     return out
 
 
-def test_it_is_the_text_again(tmp_path: Path):
+def test_a_prepared_corpus_is_read_as_its_text(tmp_path: Path):
     corpus = load(make(tmp_path / "out"), 0, 10**6)
     assert (corpus.text, corpus.total_chars, corpus.first_lines) == (TEXT, 10, ["天地人和，"])
     assert corpus.vocabulary == Vocabulary(TEXT)
@@ -41,7 +41,7 @@ def test_it_is_the_text_again(tmp_path: Path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, TOKENS, VOCABULARY]
 
 
-def test_two_that_are_equal_have_equal_digests(tmp_path: Path):
+def test_equal_corpora_have_equal_digests(tmp_path: Path):
     first, same, other = (
         open_corpus(make(tmp_path / name, text=text), 0).digest
         for name, text in (("a", TEXT), ("b", TEXT), ("c", TEXT[::-1]))
@@ -63,14 +63,18 @@ def damage(path: Path, act: Callable[[bytes], bytes]) -> None:
 @pytest.mark.parametrize(
     ("name", "act", "message"),
     [
-        (TOKENS, lambda data: data[:-1], "is damaged, tokens.npy is not what was written: prepare it anew"),
-        (TOKENS, lambda data: data + b"\0", "is damaged, tokens.npy is not what was written"),
-        (TOKENS, lambda data: b"\0" + data[1:], "is damaged, tokens.npy is not what was written"),
-        (VOCABULARY, lambda data: data.replace(b"1", b"2", 1), "is damaged, vocabulary.json is not what was written"),
-        (MANIFEST, lambda data: data[:-9], "is damaged, manifest.json is not what was written"),
-        (MANIFEST, lambda data: data.replace(b'"chars": 10', b'"chars": "x"'), "manifest.json is not what was written"),
-        (MANIFEST, lambda data: data.replace(b'"digest": "', b'"digest": "0'), "manifest.json is not what was written"),
-        (MANIFEST, lambda _: b"[]", "manifest.json is not what was written"),
+        (
+            TOKENS,
+            lambda data: data[:-1],
+            "is damaged, tokens.npy has a wrong size or header: prepare it again",
+        ),
+        (TOKENS, lambda data: data + b"\0", "is damaged, tokens.npy has a wrong size or header"),
+        (TOKENS, lambda data: b"\0" + data[1:], "is damaged, tokens.npy has a wrong size or header"),
+        (VOCABULARY, lambda data: data.replace(b"1", b"2", 1), "is damaged, vocabulary.json does not match its hash"),
+        (MANIFEST, lambda data: data[:-9], "is damaged, manifest.json is not a valid manifest"),
+        (MANIFEST, lambda data: data.replace(b'"chars": 10', b'"chars": "x"'), "manifest.json is not a valid manifest"),
+        (MANIFEST, lambda data: data.replace(b'"digest": "', b'"digest": "0'), "manifest.json does not match its hash"),
+        (MANIFEST, lambda _: b"[]", "manifest.json is not a valid manifest"),
         (MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), "has format 2, this program reads 1"),
     ],
 )
@@ -87,38 +91,38 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str):
         open_corpus(tmp_path / "out", 0)
 
 
-def test_half_of_one_is_none_and_is_made_anew(tmp_path: Path):
-    program = "import sys; from pathlib import Path; from lstm_dist.data.token_dataset import Workshop; "
-    program += "workshop = Workshop(Path(sys.argv[1]), False); print(flush=True); input()"
+def test_an_incomplete_corpus_is_refused_and_prepared_again(tmp_path: Path):
+    program = "import sys; from pathlib import Path; from lstm_dist.data.token_dataset import StagingDir; "
+    program += "staging = StagingDir(Path(sys.argv[1]), False); print(flush=True); input()"
     command = [sys.executable, "-c", program, str(tmp_path / "out")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"\n"
         with pytest.raises(UserError, match="--out .*: another job is writing there"):
-            Workshop(tmp_path / "out", overwrite=False)
+            StagingDir(tmp_path / "out", overwrite=False)
         (tmp_path / "out.partial" / TOKENS).write_bytes(b"half")
         other.kill()
-    with pytest.raises(UserError, match=r"is no prepared corpus \(jobs/prepare.py has not finished one there\)"):
+    with pytest.raises(UserError, match=r"is not a prepared corpus \(it has no manifest.json\)"):
         open_corpus(tmp_path / "out.partial", 0)
     assert not (tmp_path / "out").exists()
     assert load(make(tmp_path / "out"), 0, 10**6).text == TEXT
 
 
-def test_what_is_there_already_stays_unless_it_is_to_be_replaced(tmp_path: Path):
+def test_an_existing_corpus_is_kept_without_overwrite(tmp_path: Path):
     make(tmp_path / "out")
-    with pytest.raises(UserError, match="holds a prepared corpus already: give --overwrite, or another"):
-        Workshop(tmp_path / "out", overwrite=False)
+    with pytest.raises(UserError, match="already contains a prepared corpus: give --overwrite, or another"):
+        StagingDir(tmp_path / "out", overwrite=False)
     assert load(tmp_path / "out", 0, 10**6).text == TEXT
     make(tmp_path / "out", overwrite=True, text=TEXT[::-1])
     assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
     (tmp_path / "out" / "precious").touch()
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="holds "):
-            Workshop(tmp_path / "out", overwrite)
+        with pytest.raises(UserError, match="contains "):
+            StagingDir(tmp_path / "out", overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_lies_beside_it_is_nobodys_business(tmp_path: Path):
+def test_other_folders_beside_the_corpus_are_kept(tmp_path: Path):
     (tmp_path / "out.old").mkdir()
     (tmp_path / "out.old" / "precious").touch()
     (tmp_path / "out.partial").mkdir()
@@ -129,43 +133,43 @@ def test_what_lies_beside_it_is_nobodys_business(tmp_path: Path):
     assert (tmp_path / "out.partial" / "mine").exists()
 
 
-def test_one_that_was_being_replaced_when_its_job_ended_is_there_again(tmp_path: Path):
+def test_the_previous_corpus_is_restored_after_an_interrupted_replacement(tmp_path: Path):
     make(tmp_path / "out")
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out").rename(tmp_path / "out.partial" / "before")
-    with pytest.raises(UserError, match="holds a prepared corpus already: give --overwrite, or another"):
-        Workshop(tmp_path / "out", overwrite=False)
+    with pytest.raises(UserError, match="already contains a prepared corpus: give --overwrite, or another"):
+        StagingDir(tmp_path / "out", overwrite=False)
     assert load(tmp_path / "out", 0, 10**6).text == TEXT
     make(tmp_path / "out", overwrite=True, text=TEXT[::-1])
     assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
 
 
-def test_what_another_job_has_made_meanwhile_is_not_replaced(tmp_path: Path):
-    workshop = Workshop(tmp_path / "out", overwrite=False)
+def test_what_another_job_has_created_is_not_replaced(tmp_path: Path):
+    staging = StagingDir(tmp_path / "out", overwrite=False)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
-    with pytest.raises(UserError, match="holds something else"):
-        workshop.finish(None, b"")  # type: ignore[arg-type]
-    workshop.close()
+    with pytest.raises(UserError, match="contains other files: give another folder"):
+        staging.commit(None, b"")  # type: ignore[arg-type]
+    staging.close()
     assert (tmp_path / "out" / "precious").exists()
 
 
 @pytest.mark.parametrize("out", ["/", "."])
-def test_a_place_that_cannot_be_one(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_invalid_folder_name_is_refused(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious").touch()
     with pytest.raises(UserError, match="^--out "):
-        Workshop(Path(out), overwrite=True)
+        StagingDir(Path(out), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-def test_a_folder_of_somebody_else_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_unreadable_folder_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
     make(tmp_path / "out")
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(UserError, match=r"is no prepared corpus \(Permission denied\)"):
+    with pytest.raises(UserError, match=r"is not a prepared corpus \(Permission denied\)"):
         open_corpus(tmp_path / "out", 0)
     with pytest.raises(UserError, match="cannot be read"):
         load(Path("x" * 300), 0, 10**6)
@@ -175,7 +179,7 @@ def test_a_folder_of_somebody_else_is_told_in_one_line(tmp_path: Path, monkeypat
 
 
 def counts_of(text: str) -> np.ndarray:
-    return np.bincount(points_of(text), minlength=CODE_POINTS)
+    return np.bincount(code_points(text), minlength=CODE_POINTS)
 
 
 @pytest.mark.parametrize(
@@ -191,18 +195,18 @@ def counts_of(text: str) -> np.ndarray:
     ],
 )
 def test_which_characters_are_kept(min_count: int, max_vocab: int, kept: str):
-    found = choose(counts_of("aaabbccde"), min_count, max_vocab)
+    found = choose_vocabulary(counts_of("aaabbccde"), min_count, max_vocab)
     assert found.characters == kept
     assert found.unknown == (kept.index(UNKNOWN) if UNKNOWN in kept else None)
 
 
-def test_a_text_that_has_the_sign_for_unknown_keeps_it():
-    assert choose(counts_of("ab" + UNKNOWN), 1, 0).characters == "ab" + UNKNOWN
-    assert choose(counts_of("aab" + UNKNOWN * 9), 2, 0).characters == "a" + UNKNOWN
+def test_the_unknown_character_of_a_text_is_kept():
+    assert choose_vocabulary(counts_of("ab" + UNKNOWN), 1, 0).characters == "ab" + UNKNOWN
+    assert choose_vocabulary(counts_of("aab" + UNKNOWN * 9), 2, 0).characters == "a" + UNKNOWN
 
 
-def test_code_points_come_out_of_either_encoding():
+def test_code_points_of_narrow_and_wide_texts():
     texts: List[str] = ["", "a中\ud7ff\ue000\uffff", "a😀中\U0010ffff"]
     for text in texts:
-        assert points_of(text).tolist() == [ord(c) for c in text]
+        assert code_points(text).tolist() == [ord(c) for c in text]
     assert json.loads(vocabulary_json(Vocabulary("b😀"), [1, 2])) == {"characters": "b😀", "counts": [1, 2]}

@@ -1,4 +1,4 @@
-"""What a run card says, and what it keeps to itself."""
+"""What a run card contains, and that it does not contain the environment."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 from lstm_dist.cluster import provenance
 
 
-def test_the_run_card_tells_the_run_and_not_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_the_run_card_describes_the_run_without_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_PASSWORD", "squeamish ossifrage")
     monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
     card = {**provenance.describe_process(), **provenance.describe_rank("cpu(0)")}

@@ -1,4 +1,4 @@
-"""Whose a run's directory is."""
+"""Names, locks and ownership of run directories."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from lstm_dist.run.run_dir import new_run_dir
 from lstm_dist.run.run_log import RootLog
 
 
-def test_a_new_directory_is_named_after_the_moment(tmp_path, monkeypatch):
+def test_a_new_directory_is_named_after_the_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = [new_run_dir() for _ in range(20)]
     assert len(set(made)) == 20, "two runs that begin in the same second are two runs"
@@ -30,7 +30,7 @@ def test_a_directory_belongs_to_one_job_at_a_time(tmp_path: Path):
         assert caught.value.status == ExitStatus.CANNOT_CREATE
         with pytest.raises(UserError, match="another job is writing there"):
             RootLog(tmp_path / "run", overwrite=True)
-    assert not is_claimed(tmp_path / "run")  # it ends with its holder
+    assert not is_claimed(tmp_path / "run")  # the lock ends with its holder
     claim(tmp_path / "run").close()
 
 
@@ -42,7 +42,7 @@ def test_a_folder_that_any_user_could_replace_is_refused(tmp_path: Path, mode: i
     if safe:
         claim(above / "run").close()
         return
-    with pytest.raises(UserError, match=r"any user may replace it: say `chmod o-w .*above`") as caught:
+    with pytest.raises(UserError, match=r"any user can replace it: run `chmod o-w .*above`") as caught:
         claim(above / "run")
     assert caught.value.status == ExitStatus.CANNOT_CREATE
 
@@ -52,10 +52,10 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     if owner:
-        with pytest.raises(UserError, match=f"it belongs to another user, number {owner}"):
+        with pytest.raises(UserError, match=f"it belongs to another user, uid {owner}"):
             claim(tmp_path / "run")
     else:
         claim(tmp_path / "run").close()  # root's is everybody's
         os.chown(tmp_path / "run", 54321, -1)
-        with pytest.raises(UserError, match="it belongs to another user, number 54321: give one of your own"):
+        with pytest.raises(UserError, match="it belongs to another user, uid 54321: give a folder of your own"):
             claim(tmp_path / "run")

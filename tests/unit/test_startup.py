@@ -1,4 +1,4 @@
-"""What a slow start says: the phase, and who is waited for."""
+"""The report of a slow start: the phase, and which workers the others wait for."""
 
 import socket
 import subprocess
@@ -32,11 +32,11 @@ HOST = socket.gethostname()
         (
             Launch("srun", 4, 8, 0, 2),
             [1, 1],
-            f"{PHASES[1]}, all 2 workers of {HOST}; if they wait, it is for other hosts",
+            f"{PHASES[1]}, all 2 workers of {HOST}; if they wait, they wait for other hosts",
         ),
     ],
 )
-def test_the_line_names_whom_the_others_wait_for(launch: Launch, phases: List[int], line: str):
+def test_the_line_names_the_workers_that_the_others_wait_for(launch: Launch, phases: List[int], line: str):
     assert describe(launch, phases) == line
 
 
@@ -52,7 +52,7 @@ def test_the_line_names_whom_the_others_wait_for(launch: Launch, phases: List[in
         ("mpiexec", {}, None),
     ],
 )
-def test_a_job_is_known_by_what_its_launcher_sets(launcher: str, environ: Dict[str, str], job: Optional[str]):
+def test_a_job_is_identified_by_its_launchers_variables(launcher: str, environ: Dict[str, str], job: Optional[str]):
     assert job_id(Launch(launcher), environ) == job
 
 
@@ -100,7 +100,7 @@ def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
             worker.wait(timeout=10)
 
 
-def test_a_start_that_is_quick_says_nothing():
+def test_a_quick_start_is_not_reported():
     worker = start(0, 3, f"test {time.monotonic_ns()}")
     assert worker.communicate("\n\n", timeout=20) == ("here\nreleased\nover\n", "")
 

@@ -1,4 +1,4 @@
-"""Wherever a text is cut, its parts have its characters, each once; and what is no text is told at its byte."""
+"""Wherever a text is cut, its chunks have its characters, each once; invalid UTF-8 is reported with its offset."""
 
 from pathlib import Path
 from typing import List
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lstm_dist.data.corpus import load_corpus
-from lstm_dist.data.text_chunks import AHEAD, Part, TextFile, decode, find_texts, parts
+from lstm_dist.data.text_chunks import LOOKAHEAD, Chunk, TextFile, chunks, decode, find_text_files
 from lstm_dist.errors import UserError
 
 # Of one byte, two, three and four; and line ends, of which one may be cut in two.
@@ -16,10 +16,10 @@ TEXTS = st.text(st.sampled_from("aé中😀\r\n\ufeff"), max_size=12)
 
 
 def pieces(raw: bytes, cuts: List[int]) -> str:
-    """The characters of the parts between the cuts, each decoded from what it may see."""
+    """The characters of the chunks between the cuts, each decoded from what it may see."""
     edges = sorted({0, len(raw), *cuts})
     file = TextFile(Path("text"), len(raw))
-    return "".join(decode(Part(file, a, b), raw[a : b + AHEAD]) for a, b in zip(edges, edges[1:]))
+    return "".join(decode(Chunk(file, a, b), raw[a : b + LOOKAHEAD]) for a, b in zip(edges, edges[1:]))
 
 
 def plain(text: str) -> str:
@@ -63,29 +63,29 @@ def test_the_characters_are_those_that_training_reads(tmp_path: Path):
         (b"abc\xed\xa0\x80d", 3),
     ],
 )
-def test_what_is_not_utf8_is_told_at_its_byte_wherever_it_is_cut(raw: bytes, byte: int):
+def test_invalid_utf8_is_reported_with_its_offset_wherever_it_is_cut(raw: bytes, byte: int):
     for cut in range(len(raw) + 1):
         with pytest.raises(UserError, match=rf"^TEXT text: not UTF-8, the first bad byte is 0x\w\w at offset {byte}: "):
             pieces(raw, [cut])
 
 
-def test_parts_cover_every_byte_of_all_files_once():
+def test_chunks_cover_every_byte_of_all_files_once():
     files = [TextFile(Path(name), size) for name, size in (("a", 10), ("empty", 0), ("b", 3), ("c", 17))]
     for size in (1, 2, 3, 7):
         found = [
-            (part.file.path.name, byte)
+            (chunk.file.path.name, byte)
             for rank in range(size)
-            for part in parts(files, 30 * rank // size, 30 * (rank + 1) // size, 4)
-            for byte in range(part.start, part.stop)
+            for chunk in chunks(files, 30 * rank // size, 30 * (rank + 1) // size, 4)
+            for byte in range(chunk.start, chunk.stop)
         ]
         assert found == [(file.path.name, byte) for file in files for byte in range(file.size)]
 
 
-def test_texts_that_cannot_be_read_in_parts_are_refused(tmp_path: Path):
+def test_texts_that_cannot_be_read_in_chunks_are_refused(tmp_path: Path):
     (tmp_path / "a.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"a\.zip: is an archive, of which no part can be read alone: unpack it first"):
-        find_texts([tmp_path / "a.zip"])
+    with pytest.raises(UserError, match=r"a\.zip: is an archive, which cannot be read in chunks: unpack it first"):
+        find_text_files([tmp_path / "a.zip"])
     with pytest.raises(UserError, match="nothing: no such file"):
-        find_texts([tmp_path / "nothing"])
-    with pytest.raises(UserError, match="is not a file: name the files in it"):
-        find_texts([tmp_path])
+        find_text_files([tmp_path / "nothing"])
+    with pytest.raises(UserError, match="is not a file: give the files in it"):
+        find_text_files([tmp_path])

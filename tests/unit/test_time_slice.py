@@ -1,4 +1,4 @@
-"""Short time slices: asked for, and inherited by the threads that come after."""
+"""Short time slices are requested, and inherited by the threads that are started later."""
 
 import platform
 import subprocess
@@ -35,6 +35,6 @@ def test_a_thread_has_short_slices():
     assert (taken, nanoseconds) == ("True", "100000")
 
 
-def test_where_the_machine_has_another_system_call_nothing_is_asked(monkeypatch: pytest.MonkeyPatch):
+def test_nothing_is_requested_on_an_unknown_architecture(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert not time_slice.request_short_slices()

@@ -1,4 +1,4 @@
-"""Tokens in a file are read where they are asked for, and what is no token of a character is refused."""
+"""Tokens in a file are read by position, and tokens outside the vocabulary are refused."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
-from lstm_dist.data.token_file import TOKENS, TokenFile, header, runs, token_type
+from lstm_dist.data.token_file import TOKENS, TokenFile, npy_header, read_sequences, token_type
 from lstm_dist.errors import UserError
 
 HELD = np.random.default_rng(5).integers(0, 300, 1000)
@@ -14,7 +14,7 @@ HELD = np.random.default_rng(5).integers(0, 300, 1000)
 
 def file_of(folder: Path, vocab_size: int = 300) -> TokenFile:
     dtype = token_type(vocab_size)
-    (folder / TOKENS).write_bytes(header(dtype, len(HELD)) + HELD.astype(dtype).tobytes())
+    (folder / TOKENS).write_bytes(npy_header(dtype, len(HELD)) + HELD.astype(dtype).tobytes())
     return TokenFile.open(folder, vocab_size, len(HELD))
 
 
@@ -34,13 +34,13 @@ def test_any_slice_of_a_file_is_that_of_an_array(tmp_path: Path, vocab_size: int
         np.testing.assert_array_equal(np.asarray(file[part]), HELD[part])
     for start, length in ((8, 5), (-1, 2), (0, 11)):
         with pytest.raises(IndexError):
-            runs(file[:10], np.array([0, start]), length)
+            read_sequences(file[:10], np.array([0, start]), length)
     with pytest.raises(IndexError):
         file[::2]
     starts = np.array([700, 0, 3, 991])
-    np.testing.assert_array_equal(runs(file, starts, 9), [HELD[start : start + 9] for start in starts])
+    np.testing.assert_array_equal(read_sequences(file, starts, 9), [HELD[start : start + 9] for start in starts])
     np.testing.assert_array_equal(
-        runs(file[5:], starts - 5 * (starts > 5), 4), runs(HELD[5:], starts - 5 * (starts > 5), 4)
+        read_sequences(file[5:], starts - 5 * (starts > 5), 4), read_sequences(HELD[5:], starts - 5 * (starts > 5), 4)
     )
 
 
@@ -54,14 +54,16 @@ def test_windows_of_a_file_are_those_of_an_array(tmp_path: Path, kind: type):
         np.testing.assert_array_equal(mine.targets, its.targets)
 
 
-def test_a_token_of_no_character_is_refused_where_it_is_read(tmp_path: Path):
+def test_a_token_outside_the_vocabulary_is_refused_where_it_is_read(tmp_path: Path):
     file = file_of(tmp_path)
     with (tmp_path / TOKENS).open("r+b") as other:
         other.seek(-2, 2)
         other.write(np.array([300], "<u2").tobytes())
     assert len(np.asarray(file[:999])) == 999
-    with pytest.raises(UserError, match=f"^--corpus {tmp_path}: is damaged, {TOKENS} holds tokens of no character: "):
-        file.runs(np.array([0, 995]), 5)
+    with pytest.raises(
+        UserError, match=f"^--corpus {tmp_path}: is damaged, {TOKENS} contains tokens outside the vocabulary: "
+    ):
+        file.read_sequences(np.array([0, 995]), 5)
 
 
 def test_a_file_that_becomes_shorter_is_refused_and_no_bus_error(tmp_path: Path):
@@ -73,7 +75,7 @@ def test_a_file_that_becomes_shorter_is_refused_and_no_bus_error(tmp_path: Path)
         np.asarray(file)
 
 
-def test_one_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_read_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> int:
         raise OSError(5, "Input/output error")
 

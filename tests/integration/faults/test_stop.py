@@ -81,7 +81,7 @@ def test_a_signal_to_local_sh_stops_all(number: int, song_file, tmp_path):
     name = signal.Signals(number).name
     step = stopped_step(tmp_path / "run", name)
     assert done.stderr.splitlines()[-1] == (
-        f"stopped by {name}; go on from step {step} with: launch/local.sh -n 2 --gloo --resume --run-dir run"
+        f"stopped by {name}; resume from step {step} with: launch/local.sh -n 2 --gloo --resume --run-dir run"
     )
 
 
@@ -142,7 +142,7 @@ def test_a_lost_worker_is_replaced(song_file, tmp_path):
     assert done.returncode == 0, done.stderr
     for number in (1, 2):
         assert re.search(
-            rf"error: .*exited without reporting an error.*; starting again from step 1450 \({number} of 2\)\n",
+            rf"error: .*exited without reporting an error.*; restarting from step 1450 \(restart {number} of 2\)\n",
             done.stderr,
         )
     same_bits(tmp_path / "whole", run_dir)

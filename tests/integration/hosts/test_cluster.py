@@ -131,9 +131,9 @@ def refusal(network: Network, *flags: str) -> str:
         ("nosuch", "its name cannot be resolved"),
         ("gone", "it cannot be reached over ssh (ssh: connect to host gone port 22: No route to host)"),
         ("closed", "it refuses ssh"),
-        ("unknown", "its ssh key is not known here: ssh unknown once, and look at what it shows"),
-        ("changed", "its ssh key has changed: if it should have, ssh-keygen -R changed, then ssh changed"),
-        ("stranger", "it does not let you in without a password: ssh-copy-id stranger"),
+        ("unknown", "its ssh key is not known here: run ssh unknown once and verify the key"),
+        ("changed", "its ssh key has changed: if that is expected, ssh-keygen -R changed, then ssh changed"),
+        ("stranger", "it does not accept a login without a password: ssh-copy-id stranger"),
     ],
 )
 def test_a_host_that_cannot_be_had_is_named(real: Path, network: Network, host: str, message: str):
@@ -165,7 +165,7 @@ def test_another_version_or_code_on_a_host_is_named(real: Path, network: Network
         line = refusal(network, *THREE)
     finally:
         undo()
-    assert line == "error: host node3: its code is not the code of this host: bring both to the same commit"
+    assert line == "error: host node3: its code differs from that of this host: check out the same commit on both"
 
 
 def test_a_host_without_the_environment_is_named(real: Path, network: Network):
@@ -186,26 +186,29 @@ def test_an_interface_that_a_host_does_not_have_is_named(real: Path, network: Ne
         line = refusal(network, *THREE, "--interface", "ib0")
     finally:
         host.output("ip", "link", "delete", "ib0")
-    assert line.startswith("error: host node2: --interface ib0: it has no such network interface, but ")
-    assert line.endswith(" (and something is wrong with node3)")
+    assert line.startswith("error: host node2: --interface ib0: it has no such network interface, only ")
+    assert line.endswith(" (also not usable: node3)")
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "-H or --hostfile: name the hosts, as -H node1:4,node2:4"),
+        ([], "-H or --hostfile: give the hosts, such as -H node1:4,node2:4"),
         (
             ["-H", "node1:4,$(touch x)"],
             "-H node1:4,$(touch x): '$(touch x)' should be a host and its number of workers",
         ),
         (["-H", "-oProxyCommand=x:1"], "-H : '' should be a host"),
         (["-H=-oProxyCommand=x:1"], "-H -oProxyCommand=x:1: '-oProxyCommand=x:1' should be a host"),
-        (["-n", "3", "-H", "node1"], "-n: the hosts say how many workers they take, leave it out"),
+        (
+            ["-n", "3", "-H", "node1"],
+            "-n: cannot be combined with -H or --hostfile, which give the",
+        ),
         (["-H", "node1:0"], "-H node1:0: 'node1:0' should be"),
-        (["-H", "node1,node1"], "-H node1,node1: node1 is named twice"),
+        (["-H", "node1,node1"], "-H node1,node1: node1 is listed twice"),
         (["-H", "node1", "--interface", "eth0;x"], "--interface 'eth0;x': should be a network interface"),
         (["--hostfile", "/nowhere"], "--hostfile /nowhere: cannot be read (No such file or directory)"),
-        (["-H", "node1", "--hostfile", "/nowhere"], "--hostfile: give this or -H, not both"),
+        (["-H", "node1", "--hostfile", "/nowhere"], "--hostfile: cannot be combined with -H"),
         (["-H", "node1", "--epoch=3"], "--epoch: no such flag"),
     ],
 )
@@ -246,12 +249,12 @@ def test_a_host_that_is_cut_off_ends_the_job_which_goes_on_later(
     assert done.returncode == 76, done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
     words = (
-        r"(rank 2 on node3|all 3 ranks|a rank) exited without reporting an error \(at step \d+ or later\); go on from"
+        r"(rank 2 on node3|all 3 ranks|a rank) exited without reporting an error \(at step \d+ or later\); resume from"
     )
     assert re.match(rf"error: host node3: it cannot be reached over ssh \(.*\); {words}", last), done.stderr
     assert f"with: launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --{controller} --resume" in last
     step = int(newest(run_dir).stem.split("-")[1])
-    assert f"; go on from step {step} with: " in last
+    assert f"; resume from step {step} with: " in last
     done = start(network, *flags, "--resume", f"--run-dir={run_dir}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"resumed after step {step}, " in done.stdout

@@ -36,7 +36,7 @@ def test_pinned_workers_release_their_cores_to_another_job_and_say_so(tmp_path: 
     assert "cores: rank 0 is pinned to core 0 by the launcher, rank 1 is pinned to core 1 by the launcher" in (
         tmp_path / "one" / "log.txt"
     ).read_text(encoding="utf-8")
-    released = re.findall(r"^note: rank (\d) on \S+ is not pinned to core \1 any more, as other pro", done.stdout, re.M)
+    released = re.findall(r"^note: rank (\d) on \S+ is no longer pinned to core \1, because ", done.stdout, re.M)
     assert sorted(released) == ["0", "0", "1", "1"], done.stdout
 
 

@@ -116,7 +116,7 @@ def test_a_signal_before_the_end_of_its_time_queues_it_again(
     job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}", env=env)
     ended = go_on(cluster, reference, run_dir, job, lambda: cluster.slurm("scancel", "--signal=USR1", *to, job))
     assert STOPPED.search(ended.log)
-    assert "\nto be queued again, for start 2\n" in ended.log
+    assert "\nrequeued, for start 2\n" in ended.log
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_where_it_cannot_queue_again_it_says_so_with_its_status(
         cluster.slurm("scancel", "--signal=USR1", job)
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("FAILED", 75), ended.log
-    assert ended.log.count("to be queued again") == (why == "MAX_REQUEUES")
+    assert ended.log.count("requeued, for start") == (why == "MAX_REQUEUES")
     assert why in ended.log.splitlines()[-1]
     assert f"submit it again with --resume --run-dir {run_dir}\n" in ended.log
 
@@ -246,24 +246,29 @@ def test_a_task_that_is_killed_ends_the_job_and_is_named(cluster: Cluster, refer
             [],
             {"LSTM_DIST_MPI": "none"},
             78,
-            r"LSTM_DIST_MPI=none: connects nothing, so each task would believe to be alone",
+            r"LSTM_DIST_MPI=none: does not connect tasks, so each task would run as an independent job of one worker",
         ),
         (
             [],
             {"LSTM_DIST_MPI": "pmix_v9"},
             78,
-            r"LSTM_DIST_MPI=pmix_v9: this Slurm has none, so each task",
+            r"LSTM_DIST_MPI=pmix_v9: this Slurm does not support it, so each task",
         ),
-        (["--gpus-per-node=1"], {}, 78, r"--ntasks-per-node=2: a node has 1 GPUs for this job, and a task needs one"),
+        (["--gpus-per-node=1"], {}, 78, r"--ntasks-per-node=2: this job has 1 GPUs per node, and each task needs one"),
         (
             [],
             {"LSTM_DIST_ENV": "/nowhere"},
             66,
-            r"/nowhere/bin/python: no environment there on node1: run launch/setup",
+            r"/nowhere/bin/python: no environment on node1: run launch/setup",
         ),
-        ([], {"LSTM_DIST": "/nowhere"}, 66, r"/nowhere is not the repository: submit there, or say where it is with "),
+        (
+            [],
+            {"LSTM_DIST": "/nowhere"},
+            66,
+            r"/nowhere is not the repository: submit from there, or give its path with ",
+        ),
         ([], {"LSTM_DIST_MODULES": "gcc/1"}, 78, r"LSTM_DIST_MODULES=gcc/1: cannot be loaded"),
-        ([], {"MAX_REQUEUES": "x"}, 78, r"MAX_REQUEUES=x: should be a whole number from 0 on"),
+        ([], {"MAX_REQUEUES": "x"}, 78, r"MAX_REQUEUES=x: should be a whole number from 0 to 999999"),
         ([], {"LAUNCHER": "bsub"}, 78, r"LAUNCHER=bsub: should be srun, mpirun or horovodrun"),
     ],
 )
@@ -302,7 +307,7 @@ def test_outside_of_slurm_the_scripts_say_who_submits_them():
         done = run(["bash", str(ROOT / f"slurm/{script}.sbatch")])
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
-        assert line.startswith("error: this is no ")
+        assert line.startswith("error: not a ")
         assert how in line
 
 

@@ -1,0 +1,188 @@
+"""One attempt at a training job under horovodrun: its process, its output and its end."""
+
+import contextlib
+import math
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import IO, Any, Dict, List, Optional, Sequence
+
+from lstm_dist.cluster.launch_env import ATTEMPT, die_with_parent
+from lstm_dist.files import is_claimed
+from lstm_dist.run.status import first_failure, read_status
+from lstm_dist.run.stop_request import FILE, handled_signals
+
+_RANK_0_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
+_LAUNCHER_LINE = re.compile(
+    r"Process \d+ exit with status code|Terminating remaining workers after failure|"
+    r"\[\S+\] plm:rsh: Warning: setpgid"  # a race that is harmless
+)
+_EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
+_CLEANUP = 30.0  # seconds that workers have to end after their launcher
+_SILENT = 20.0  # seconds without a line after which the start is reported as slow; workers report after 10
+_ABORT = 15.0  # seconds that a launcher has to end a job of which a rank has failed
+_ECHO = 2.0  # seconds in which a second stop request counts as a repetition of the first: shells repeat a SIGHUP
+
+
+class LauncherJob:
+    """The launcher and the workers of one attempt.
+
+    Attributes:
+        run_dir: of the job.
+        was_killed: whether the launcher was killed because it did not end a failed job.
+    """
+
+    def __init__(self, command: Sequence[str], env: Dict[str, str], run_dir: Path, stop_timeout: float) -> None:
+        """Start the launcher.
+
+        Args:
+            command: of horovodrun.
+            env: environment of the launcher and the workers.
+            run_dir: of the job.
+            stop_timeout: seconds that the workers have to stop after the first request.
+        """
+        self.run_dir, self._stop_timeout = run_dir, stop_timeout
+        self.was_killed = False
+        self._attempt = uuid.uuid4().hex
+        self._stop_requested_at: Optional[float] = None
+        self._held_output: List[str] = []
+        self._silent_until = time.monotonic() + _SILENT
+        self._process = subprocess.Popen(
+            command, env={**env, ATTEMPT: self._attempt}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
+        self._forwarders = [
+            threading.Thread(target=self._forward, args=(self._process.stdout, sys.stdout), daemon=True),
+            threading.Thread(target=self._forward, args=(self._process.stderr, sys.stderr), daemon=True),
+        ]
+        for forwarder in self._forwarders:
+            forwarder.start()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether a stop was requested."""
+        return self._stop_requested_at is not None
+
+    @property
+    def exit_codes(self) -> List[int]:
+        """Return the exit statuses of workers that horovodrun has reported."""
+        return [int(code) for code in _EXIT_CODE.findall(self.held_output)]
+
+    @property
+    def held_output(self) -> str:
+        """Return the lines of the launcher that were not forwarded."""
+        return "".join(self._held_output)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Request that the workers stop with a checkpoint.
+
+        Rank 0 receives the signal `number`, or a stop file if it is on another host. If it is not running, or has been
+        asked before, horovodrun ends the workers.
+        """
+        now = time.monotonic()
+        if self._stop_requested_at is not None and now < self._stop_requested_at + _ECHO:
+            return
+        status = self.status()
+        if self.is_stopping or status.get("state") != "running":
+            self._process.terminate()
+        elif status["host"] != socket.gethostname():
+            with contextlib.suppress(OSError):
+                (self.run_dir / FILE).touch()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(status["pid"], number)
+        self._stop_requested_at = self._stop_requested_at or time.monotonic()
+
+    def status(self) -> Any:
+        """Return the status that rank 0 of this attempt has written; an empty mapping before it began."""
+        status = read_status(self.run_dir)
+        return status if status.get("attempt") == self._attempt else {}
+
+    def wait(self) -> int:
+        """Wait until the launcher and its workers have ended, and return the launcher's status."""
+        failed_at: Optional[float] = None
+        while self._process.poll() is None:
+            now = time.monotonic()
+            if self._stop_requested_at is not None and now > self._stop_requested_at + self._stop_timeout:
+                self._process.terminate()
+            self._report_slow_start(now)
+            if failed_at is None and self.status() and first_failure(self.run_dir):
+                failed_at = now
+            if failed_at is not None and now > failed_at + _ABORT:
+                # mpirun waits forever for a host that does not answer.
+                self.was_killed = True
+                os.killpg(self._process.pid, signal.SIGKILL)
+            time.sleep(0.1)
+        for forwarder in self._forwarders:
+            forwarder.join(timeout=5)  # an orphaned process of a worker may keep the pipe open
+        self._wait_for_workers()
+        return self._process.returncode
+
+    def _report_slow_start(self, now: float) -> None:
+        if now > self._silent_until:
+            self._silent_until = math.inf
+            sys.stdout.write(f"still starting after {_SILENT:.0f} s: no worker has reported yet\n")
+            sys.stdout.flush()
+
+    def _wait_for_workers(self) -> None:
+        """Wait until the run directory is unlocked: the workers of a killed launcher take some seconds to end."""
+        if self._process.returncode >= 0 and not self.status():
+            return  # this attempt never began, so that a lock is another job's
+        deadline = time.monotonic() + _CLEANUP
+        while is_claimed(self.run_dir) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _forward(self, source: IO[str], target: IO[str]) -> None:
+        """Forward lines as they arrive, those of rank 0 without horovodrun's prefix.
+
+        After a failure or a stop, horovodrun writes messages and a traceback of its own, among which the workers'
+        message would be overlooked: they are held back.
+        """
+        is_traceback, is_open = False, True
+        for line in source:
+            self._silent_until = math.inf
+            is_traceback = is_traceback or line.startswith("Traceback (most recent call last):")
+            if is_traceback or _LAUNCHER_LINE.match(line):
+                self._held_output.append(line)
+            elif is_open:
+                try:
+                    target.write(_RANK_0_PREFIX.sub("", line))
+                    target.flush()
+                except OSError:  # the reader of our output has ended
+                    is_open = False
+                    if not self.is_stopping:
+                        self.stop()
+
+
+class StopSignals:
+    """Handler of the signals that request a stop: it keeps the first, and passes signals on to the current attempt."""
+
+    def __init__(self) -> None:
+        self._first: Optional[int] = None
+        self._job: Optional[LauncherJob] = None
+        for number in handled_signals():
+            signal.signal(number, self._handle)
+
+    @property
+    def is_stopping(self) -> bool:
+        """Return whether a signal has arrived."""
+        return self._first is not None
+
+    def forward_to(self, job: LauncherJob) -> None:
+        """Pass signals on to this attempt, including one that has already arrived."""
+        self._job = job
+        if self._first is not None:
+            job.stop(self._first)
+
+    def _handle(self, number: int, _: object) -> None:
+        self._first = self._first or number
+        if self._job is not None:
+            self._job.stop(self._first)
