@@ -64,7 +64,7 @@ def differently(flags: str) -> list:
 @pytest.mark.parametrize(
     ("name", "flags", "words"),
     [
-        ("horovodrun-gloo", "--learning-rate=0.2", r"another learning_rate \(0\.2, not 0\.1\)"),
+        ("horovodrun-gloo", "--learning-rate=0.2", r"learning_rate 0\.2, {0} has 0\.1"),
         (
             "horovodrun-mpi",
             "--max-chars=599",

@@ -160,7 +160,7 @@ def test_another_version_or_code_on_a_host_is_named(real: Path, network: Network
     finally:
         undo()
     assert line == "error: host node3: it has horovod 0.27.0, this host 0.28.1: run launch/setup.sh on both"
-    undo = changed(host, ROOT / "lstm_dist/train/optim.py", lambda text: text + "\n", tmp_path)
+    undo = changed(host, ROOT / "lstm_dist/model/optim.py", lambda text: text + "\n", tmp_path)
     try:
         line = refusal(network, *THREE)
     finally:
