@@ -183,7 +183,7 @@ def row_of(line: str) -> Any:
         (
             ["{run}", "--corpus={0}/cyrillic.txt"],
             65,
-            "--corpus {0}/cyrillic.txt: 40 characters (1 distinct: Ж) are unknown",
+            "--corpus {0}/cyrillic.txt: 40 characters (1 distinct: Ж) are not in the model's vocabulary",
         ),
         (["{run}", "--corpus={0}"], 66, "--corpus {0}: is not a prepared corpus"),
     ],

@@ -229,7 +229,7 @@ def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
     plan = [(5, "lost"), (5, "lost"), (9, "lost"), (9, "lost"), (9, "lost"), (9, "well")]
     result, made = attempts(machine, plan, "--max-restarts=2")
     assert (result.returncode, len(made)) == (76, 5)
-    assert "after step 9 or later" in result.stderr.splitlines()[-1]
+    assert "(at step 9 or later)" in result.stderr.splitlines()[-1]
 
 
 def test_before_the_first_checkpoint_it_starts_from_the_beginning(machine: Machine) -> None:
