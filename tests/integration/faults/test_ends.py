@@ -180,5 +180,5 @@ def test_processes_that_each_believe_to_be_alone_are_told(song_file, tmp_path):
     lonely = {"PMI_RANK": "0", "PMI_SIZE": "4", "HOROVOD_CONTROLLER": "gloo"}
     done = run([*TRAIN, *TINY, f"--corpus={song_file}"], cwd=tmp_path, env={**ENVIRONMENT, **lonely})
     assert done.returncode == 78
-    assert done.stderr.startswith("error: mpiexec started 4 processes but each of them finds a world of 1")
+    assert done.stderr.startswith("error: mpiexec started 4 processes, but each finds a world of 1")
     assert done.stderr.count("\n") == 1
