@@ -135,7 +135,7 @@ def is_python(pid: int) -> bool:
 def test_the_network_alone(controller: str, tmp_path: Path):
     out = tmp_path / "out"
     done = scale(
-        "network", "--workers=1,2", "--seconds=0.001", "--largest=2", f"--controller={controller}", f"--out={out}"
+        "network", "--workers=1,2", "--seconds=0.2", "--largest=2", f"--controller={controller}", f"--out={out}"
     )
     assert done.returncode == 0, done.stderr
     found = rows(out, "network")
