@@ -1,6 +1,7 @@
 """What every test relies on: one thread a worker, a text that is ours, and one small trained run."""
 
 import os
+import signal
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -9,6 +10,10 @@ import pytest
 from tests.integration.programs import TINY, TRAIN, run
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts a command in the background with SIGINT ignored, and children inherit that; some tests send SIGINT.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TRAINED_FLAGS = (*TINY, "--epochs=3", "--log-every=2", "--sample-length=30", "--learning-rate=0.5")
 

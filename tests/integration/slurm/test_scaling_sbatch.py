@@ -37,9 +37,6 @@ def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, son
     jobs = submitted()
     assert sorted(jobs) == names
     assert not rows(out)
-    # One job at a time, as on a cluster whose nodes have cores of their own; these virtual nodes share theirs.
-    for before, name in zip(names, names[1:]):
-        cluster.slurm("scontrol", "update", f"JobId={jobs[name]}", f"Dependency=afterany:{jobs[before]}")
     for name in names:
         cluster.slurm("scontrol", "release", jobs[name])
     done = scale(cluster, song_file, out)
