@@ -78,7 +78,7 @@ def train(corpus: Path, run_dir: Path, sampling: str, case: Case, seconds: int) 
     ]  # fmt: skip
     started = time.time()
     _run_program("train.py", arguments, ExitStatus.STOPPED)
-    last, *_, first = CheckpointDir(run_dir / "checkpoints").paths()
+    last, *_, first = CheckpointDir.of_run(run_dir).paths()
     progress = load_checkpoint(last, "bench").facts["progress"]
     return RunTiming(first.stat().st_mtime - started, progress["step"] / progress["seconds"])
 

@@ -49,12 +49,12 @@ class LanguageModel(ABC):
     @property
     @abstractmethod
     def weights(self) -> mx.nd.NDArray:
-        """All parameters as one vector, (n,)."""
+        """Return all parameters as one vector, (n,)."""
 
     @property
     @abstractmethod
     def exchanged(self) -> mx.nd.NDArray:
-        """The vector to average over all workers, (n + FLAGS,): the gradients, then the control flags.
+        """Return the vector to average over all workers, (n + FLAGS,): the gradients, then the control flags.
 
         The flags are 1 where this worker requests an action, else 0, or NaN if its loss is not finite. Averaging keeps
         a positive or NaN flag, and so makes it known to all workers.

@@ -11,7 +11,7 @@ not in the model's vocabulary are counted; they are read as its unknown characte
 import argparse
 import hashlib
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
@@ -55,15 +55,8 @@ class Options:
     )
 
 
-class Request(NamedTuple):
-    """The parsed command line."""
-
-    source: Path
-    options: Options
-
-
-def parse(argv: Optional[List[str]]) -> Request:
-    """Return the parsed command line.
+def parse(argv: Optional[List[str]]) -> Tuple[Path, Options]:
+    """Return the source of the model, and the other options.
 
     Raises:
         UserError: naming the flag.
@@ -73,7 +66,7 @@ def parse(argv: Optional[List[str]]) -> Request:
     parser.add_argument("source", type=Path, metavar=SOURCE, help="runs/NAME, or a .safetensors file")
     add_options(parser, Options)
     given = vars(parser.parse(argv))
-    return Request(given.pop("source"), validated(Options, given))
+    return given.pop("source"), validated(Options, given)
 
 
 class Task(NamedTuple):

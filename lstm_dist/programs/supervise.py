@@ -122,7 +122,7 @@ def add_lost_hosts(verdict: Verdict, workers: Workers) -> Verdict:
 
 def last_step(run_dir: Path) -> int:
     """Return the step of the newest checkpoint, or NO_CHECKPOINT."""
-    return max(map(step_of, CheckpointDir(run_dir / "checkpoints").paths()), default=NO_CHECKPOINT)
+    return max(map(step_of, CheckpointDir.of_run(run_dir).paths()), default=NO_CHECKPOINT)
 
 
 def parse(argv: Optional[Sequence[str]]) -> "tuple[LaunchPlan, List[str]]":

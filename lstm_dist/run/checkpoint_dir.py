@@ -10,6 +10,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.checkpoint import Checkpoint, DamagedError, read, unpack
 
+FOLDER = "checkpoints"  # in the run directory
 KEEP = 3
 _NAME = re.compile(r"step-(\d{9,})\.safetensors")
 PARTIAL, CORRUPT = ".partial", ".corrupt"
@@ -35,6 +36,11 @@ class CheckpointDir:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def of_run(cls, run_dir: Path) -> "CheckpointDir":
+        """Return the checkpoints in a run directory."""
+        return cls(run_dir / FOLDER)
 
     def require(self) -> Path:
         """Return the folder.

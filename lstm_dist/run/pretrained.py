@@ -51,7 +51,7 @@ def find_checkpoint(source: Path) -> Path:
     """
     if not os.path.isdir(source):
         return source
-    paths = CheckpointDir(source / "checkpoints").paths()
+    paths = CheckpointDir.of_run(source).paths()
     if not paths:
         raise UserError(
             f"{SOURCE} {source}: has no checkpoint; give a run of jobs/train.py, or a file",

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from lstm_dist.errors import ExitStatus, UserError, printable
 from lstm_dist.files import cannot_write, claim
 from lstm_dist.run import status
+from lstm_dist.run.checkpoint_dir import FOLDER as CHECKPOINTS
 from lstm_dist.run.console import open_console, write_in_time, written
 from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.plot import draw_perplexity
@@ -22,7 +23,7 @@ TIMES = "times.jsonl"
 RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
 EVENTS = "events"  # folder of TensorBoard event files, if enabled
 SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # in TensorBoard
-FOLDERS = ("checkpoints", ERRORS)
+FOLDERS = (CHECKPOINTS, ERRORS)
 
 
 class RunLog:
@@ -208,7 +209,7 @@ def _existing_files(run_dir: Path, overwrite: bool) -> List[Path]:
         UserError: before any file is deleted, if there are files but `overwrite` is false, or a file type is wrong.
     """
     known = [run_dir / name for name in RUN_FILES]
-    patterns = ("checkpoints/*.safetensors*", f"{ERRORS}/*.json", f"{EVENTS}/events.*")
+    patterns = (f"{CHECKPOINTS}/*.safetensors*", f"{ERRORS}/*.json", f"{EVENTS}/events.*")
     known += [path for pattern in patterns for path in run_dir.glob(pattern)]
     existing = [path for path in known if os.path.lexists(path)]
     if existing and not overwrite:

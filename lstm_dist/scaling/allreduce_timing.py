@@ -23,13 +23,13 @@ class Transport(NamedTuple):
         rank: rank of this worker.
         barrier: returns when all workers have arrived.
         prepare: returns a function that sums a buffer of this many bytes over all workers and blocks until done.
-        gather: returns every worker's text, in rank order.
+        gather: returns every worker's value, in rank order.
     """
 
     rank: int
     barrier: Callable[[], Any]
     prepare: Callable[[int], Callable[[], Any]]
-    gather: Callable[[str], List[str]]
+    gather: Callable[[Any], List[Any]]
 
 
 def horovod_transport(world: World) -> Transport:
@@ -50,19 +50,20 @@ def horovod_transport(world: World) -> Transport:
         rank=world.rank,
         barrier=lambda: world.sum([0.0], "barrier"),
         prepare=prepare,
-        gather=lambda text: world.allgather_object(text, "times"),
+        gather=lambda value: world.allgather_object(value, "times"),
     )
 
 
 def mpi_transport() -> Transport:
     """Return the transport of plain MPI's Allreduce, without Horovod."""
-    mpi = MpiGroup.open().comm
+    group = MpiGroup.open()
+    mpi = group.comm
 
     def prepare(size: int) -> Callable[[], Any]:
         array, total = np.zeros(size // 4, dtype=np.float32), np.empty(size // 4, dtype=np.float32)
         return lambda: mpi.Allreduce(array, total)
 
-    return Transport(mpi.Get_rank(), mpi.Barrier, prepare, mpi.allgather)
+    return Transport(group.rank, mpi.Barrier, prepare, lambda value: group.allgather_object(value, "times"))
 
 
 def measure(transport: Transport, size: int, seconds: float) -> List[float]:
@@ -79,10 +80,9 @@ def measure(transport: Transport, size: int, seconds: float) -> List[float]:
         return time.perf_counter() - began
 
     once()  # warm-up: a buffer's first call includes Horovod's full negotiation and page faults
-    slowest = max(float(text) for text in transport.gather(str(once())))
+    slowest = max(transport.gather(once()))
     times = [once() for _ in range(int(min(MAX_REPETITIONS, max(MIN_REPETITIONS, seconds / slowest))))]
-    times_by_rank = [json.loads(text) for text in transport.gather(json.dumps(times))]
-    return [float(mean) for mean in np.mean(times_by_rank, axis=0)]
+    return [float(mean) for mean in np.mean(transport.gather(times), axis=0)]
 
 
 class Measurement(NamedTuple):
@@ -95,7 +95,7 @@ class Measurement(NamedTuple):
 
 def measure_all(transport: Transport, measurement: Measurement, watchdog: Watchdog, process: Dict[str, Any]) -> None:
     """Measure all sizes; rank 0 writes the times and the description of the processes."""
-    ranks, rows = [json.loads(text) for text in transport.gather(json.dumps(describe_rank("cpu")))], []
+    ranks, rows = transport.gather(describe_rank("cpu")), []
     for number, size in enumerate(measurement.sizes, 1):
         rows.append({"bytes": size, "seconds": measure(transport, size, measurement.seconds)})
         watchdog.beat("step", number)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import unicodedata
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
@@ -31,20 +32,10 @@ def _seconds(text: str) -> float:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
 
 
-def _text(default: Any, description: str, decides: bool = True, **limits: Any) -> Any:
-    return option(default, description, "text", decides=decides, **limits)
-
-
-def _model(default: Any, description: str, decides: bool = True, inherited: bool = True, **limits: Any) -> Any:
-    return option(default, description, "model", decides=decides, inherited=inherited, **limits)
-
-
-def _optimization(default: Any, description: str, decides: bool = True, **limits: Any) -> Any:
-    return option(default, description, "optimization", decides=decides, **limits)
-
-
-def _run(default: Any, description: str, decides: bool = False, inherited: bool = True, **limits: Any) -> Any:
-    return option(default, description, "run", decides=decides, inherited=inherited, **limits)
+_text = partial(option, group="text", decides=True)
+_model = partial(option, group="model", decides=True)
+_optimization = partial(option, group="optimization", decides=True)
+_run = partial(option, group="run", decides=False)
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid", validate_default=True))

@@ -93,7 +93,7 @@ def find_previous(settings: RunConfig, world: World) -> Tuple[Optional[PreviousR
     """Return the run to resume and the root's lock on its directory; (None, None) if a new run is to start."""
     if not (settings.resume or settings.auto_resume) or settings.run_dir is None:
         return None, None
-    checkpoints = CheckpointDir(settings.run_dir / "checkpoints")
+    checkpoints = CheckpointDir.of_run(settings.run_dir)
     if not settings.resume and not world.broadcast_object(world.is_root and checkpoints.has_any(), "has_any"):
         return None, None
     lock = world.run_on_root(lambda: claim(checkpoints.require().parent), "claim")
@@ -115,7 +115,7 @@ def checkpoint_last_finite_step(
     log.say(
         f"step {last + 1}: {error}; repeating the steps since the last checkpoint, to save the weights of step {last}"
     )
-    previous = load_previous(world, CheckpointDir(run_dir / "checkpoints"))
+    previous = load_previous(world, CheckpointDir.of_run(run_dir))
     with contextlib.suppress(NotFiniteError):  # if the replay fails too, the existing checkpoint remains the last
         trainer.replay(previous.progress, previous.restore(job, world), last)
     raise CollectiveError(

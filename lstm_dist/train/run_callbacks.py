@@ -67,7 +67,7 @@ class RunCallbacks(GuardedCallbacks):
         super().__init__(session.world, stop, watchdog, session.job.settings.checkpoint_seconds)
         self._session, self._facts = session, dict(facts)
         self._model = session.job.model
-        self._checkpoints = CheckpointDir(session.run_dir / "checkpoints")
+        self._checkpoints = CheckpointDir.of_run(session.run_dir)
         self._best: Optional[float] = None  # lowest validation loss; None until it is looked up
 
     def write_samples(self, epoch: int) -> None:

@@ -42,7 +42,7 @@ class Session(NamedTuple):
 
     @property
     def first_step(self) -> int:
-        """The number of steps that were done before."""
+        """Return the number of steps that were done before."""
         return self.previous.progress.step if self.previous else 0
 
 
@@ -61,7 +61,7 @@ def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[st
     warnings = inspect_run(job, run_dir, world)
     log = world.run_on_root(lambda: _open_log(job, run_dir, previous, lock), "log") or RunLog()
     if world.is_root:
-        CheckpointDir(run_dir / "checkpoints").clean()
+        CheckpointDir.of_run(run_dir).clean()
     for line in warnings:
         log.say(line)
     return Session(job, previous, world, run_dir, log)
