@@ -35,7 +35,7 @@ from lstm_dist.run.checkpoint import DamagedError, unpack
 from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import FIELDS
-from lstm_dist.train.setup import prepare
+from lstm_dist.train.setup import set_up
 from tests.conftest import verses
 from tests.integration import programs
 from tests.integration.faults.test_resume import kill_and_resume
@@ -323,7 +323,7 @@ def fares(argv: Sequence[str]) -> str:
         settings = parse_config(argv)
         settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.checkpoint_epochs
         if settings.hidden_size <= 64 and settings.streams(2) <= 64:
-            prepare(settings, Place(), SimpleNamespace(enter=lambda _: None))
+            set_up(settings, Place(), SimpleNamespace(enter=lambda _: None))
     except UserError:
         return "refused"
     except SystemExit as error:
