@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from lstm_dist.scaling.analysis import Findings, analyse
 from lstm_dist.scaling.records import read_rows
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.network import Cable, Network
-from tests.integration.programs import ROOT, run
+from tests.support.launchers import ENVIRONMENT
+from tests.support.network import Cable, Network
+from tests.support.programs import ROOT, run
 
 RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
 LIMIT = 0.15

@@ -19,10 +19,10 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence
 
 from tqdm import tqdm
 
-from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
-from tests.integration.network import Network
-from tests.integration.programs import TINY, TRAIN, run
-from tests.integration.slurm.cluster import Cluster
+from tests.support.launchers import ENVIRONMENT, horovodrun, mpirun
+from tests.support.network import Network
+from tests.support.programs import TINY, TRAIN, run
+from tests.support.slurm_cluster import Cluster
 
 LIMIT = 2.5
 KINDS, WORKERS = ("gloo", "mpi", "slurm"), (1, 2, 4)

@@ -23,7 +23,6 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Callable, Dict, Iterator, List, NamedTuple, Sequence
 
 import pytest
@@ -36,14 +35,14 @@ from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import FIELDS
 from lstm_dist.train.setup import set_up
-from tests.conftest import verses
-from tests.integration import programs
-from tests.integration.faults.test_resume import kill_and_resume
-from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, mpirun
-from tests.integration.programs import ROOT, TINY, TRAIN, faulty, newest
-from tests.integration.test_bad_input import Place
-from tests.integration.weights import rows, same_bits
-from tests.unit.test_store import FAULTS, commit_with_fault, newest_step, with_three
+from tests.support import programs
+from tests.support.failing_disk import FAULTS, commit_with_fault, newest_step, with_three
+from tests.support.fake_world import FakeWorld, SilentStartup
+from tests.support.kill_and_resume import kill_and_resume
+from tests.support.launchers import ENVIRONMENT, LAUNCHERS, mpirun
+from tests.support.outcomes import rows, same_bits
+from tests.support.programs import ROOT, TINY, TRAIN, faulty, newest
+from tests.support.verses import verses
 
 SUPERVISE = ("python", str(ROOT / "launch" / "supervise.py"))
 FLAGS = (*TINY, "--epochs=1000000", "--sample-length=20")
@@ -323,7 +322,7 @@ def fares(argv: Sequence[str]) -> str:
         settings = parse_config(argv)
         settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.checkpoint_epochs
         if settings.hidden_size <= 64 and settings.streams(2) <= 64:
-            set_up(settings, Place(), SimpleNamespace(enter=lambda _: None))
+            set_up(settings, FakeWorld(), SilentStartup())
     except UserError:
         return "refused"
     except SystemExit as error:

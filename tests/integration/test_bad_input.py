@@ -7,8 +7,7 @@ import subprocess
 import time
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -18,27 +17,16 @@ from lstm_dist.cluster import devices
 from lstm_dist.errors import UserError
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.setup import set_up
-from tests.conftest import Trained
-from tests.integration.launchers import ENVIRONMENT, mpirun
-from tests.integration.programs import TINY, TRAIN, newest, run
+from tests.support.fake_world import FakeWorld, SilentStartup
+from tests.support.launchers import ENVIRONMENT, mpirun
+from tests.support.programs import TINY, TRAIN, newest, run
+from tests.support.trained import Trained
 
 
-class Place(NamedTuple):
-    """Of a worker among others, without the others."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    is_root: bool = True
-
-
-STARTUP = SimpleNamespace(enter=lambda _: None)
-
-
-def refusal(*flags: str, place: Place = Place()) -> str:  # noqa: B008 - a tuple
+def refusal(*flags: str, rank: int = 0, size: int = 1) -> str:
     """The line that these flags get before anything is written."""
     with pytest.raises(UserError) as caught:
-        set_up(parse_config([*TINY, *flags]), place, STARTUP)
+        set_up(parse_config([*TINY, *flags]), FakeWorld(rank, size), SilentStartup())
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -59,7 +47,7 @@ def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
             f"--corpus: too short, 4 streams of 5 characters need {needed} and it has {needed - 1}: "
         )
         path.write_text("天" * needed, encoding="utf-8")
-        job = set_up(parse_config([*TINY, f"--corpus={path}", f"--sampling={sampling}"]), Place(), STARTUP)
+        job = set_up(parse_config([*TINY, f"--corpus={path}", f"--sampling={sampling}"]), FakeWorld(), SilentStartup())
         assert job.batches.steps_per_epoch == 1
 
 
@@ -69,12 +57,10 @@ def test_max_chars_may_be_what_makes_it_too_short(song_file: Path):
 
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])
 def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sampling: str):
-    messages = {
-        refusal(f"--corpus={song_file}", f"--sampling={sampling}", place=Place(rank=rank, size=5)) for rank in range(5)
-    }
+    messages = {refusal(f"--corpus={song_file}", f"--sampling={sampling}", rank=rank, size=5) for rank in range(5)}
     (message,) = messages
     assert message.startswith("--global-batch-size 4: fewer streams than the 5 workers; ")
-    set_up(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), Place(rank=3, size=4), STARTUP)
+    set_up(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), FakeWorld(3, 4), SilentStartup())
 
 
 def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Path, monkeypatch: pytest.MonkeyPatch):
@@ -85,7 +71,7 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Pa
     words = r"--hidden-size 16384, --layers 1: with 4 streams of 5 and \d+ characters a worker needs \d\.\d GiB of "
     words += r"memory, \S+ has 1\.0"
     assert re.match(words, message)
-    set_up(parse_config([*TINY, f"--corpus={song_file}"]), Place(), STARTUP)
+    set_up(parse_config([*TINY, f"--corpus={song_file}"]), FakeWorld(), SilentStartup())
 
 
 # The prefixes
@@ -147,7 +133,10 @@ def test_given_weights_have_to_be_this_models(
 @pytest.mark.slow
 def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weights: Path, tmp_path: Path):
     corpus = f"--corpus={song_file}"
-    assert set_up(parse_config([*TINY, corpus, f"--init={weights}"]), Place(), STARTUP).model.weights.size > 1000
+    assert (
+        set_up(parse_config([*TINY, corpus, f"--init={weights}"]), FakeWorld(), SilentStartup()).model.weights.size
+        > 1000
+    )
     assert refusal(corpus, f"--init={weights}", "--hidden-size=9").startswith(
         f"--init {weights}: parameter W_xi has shape"
     )
@@ -278,7 +267,7 @@ def test_more_workers_than_streams_end_together_with_one_line(song_file: Path, t
 
 
 def test_a_program_that_hangs_or_leaves_something_running_is_seen(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("tests.integration.programs._GRACE", 0.5)
+    monkeypatch.setattr("tests.support.programs._GRACE", 0.5)
     with pytest.raises(TimeoutError, match="not at its end after 0.5 s"):
         run(["python", "-c", "import time; time.sleep(60)"], timeout=0.5)
     with pytest.raises(AssertionError, match="outlived"):

@@ -14,8 +14,8 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.programs import ROOT, environment, run, started_by
+from tests.support.launchers import ENVIRONMENT
+from tests.support.programs import ROOT, environment, run, started_by
 
 BENCH = ("python", str(ROOT / "jobs" / "bench.py"))
 SMALL = ["--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=2"]

@@ -7,8 +7,8 @@ from typing import List
 import pytest
 
 from lstm_dist.data.corpus import PACKAGED
-from tests.integration.launchers import ENVIRONMENT, mpirun
-from tests.integration.programs import ROOT, TRAIN, run
+from tests.support.launchers import ENVIRONMENT, mpirun
+from tests.support.programs import ROOT, TRAIN, run
 
 pytestmark = pytest.mark.slow
 GIGABYTE, MEGABYTE = 10**9, 10**6

@@ -14,8 +14,8 @@ import pytest
 
 from lstm_dist.programs import report, sample
 from lstm_dist.run.checkpoint import load_checkpoint
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.programs import ROOT, TRAIN, newest, run
+from tests.support.launchers import ENVIRONMENT
+from tests.support.programs import ROOT, TRAIN, newest, run
 
 DATA = ROOT / "tests" / "data"
 SONG = f"--corpus={DATA}/song.txt"

@@ -7,9 +7,9 @@ from typing import List, Sequence
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
-from tests.integration.programs import ROOT, run
-from tests.unit.test_device import DRIVER
+from tests.support.gpus import DRIVER
+from tests.support.launchers import ENVIRONMENT, horovodrun, mpirun
+from tests.support.programs import ROOT, run
 
 DOCTOR = ["python", str(ROOT / "launch/doctor.py")]
 # Where the tests themselves run under a launcher, or in a Slurm step, the doctor must not see it.

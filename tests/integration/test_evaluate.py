@@ -12,9 +12,9 @@ from safetensors.numpy import save_file
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.model.parameters import layers_of, parameter_shapes
 from lstm_dist.run.checkpoint import load_checkpoint
-from tests import reference
-from tests.integration.launchers import ENVIRONMENT, LAUNCHERS
-from tests.integration.programs import ROOT, SAMPLE, TINY, TRAIN, newest, run
+from tests.support import reference
+from tests.support.launchers import ENVIRONMENT, LAUNCHERS
+from tests.support.programs import ROOT, SAMPLE, TINY, TRAIN, newest, run
 
 EVALUATE = ("python", str(ROOT / "jobs" / "evaluate.py"))
 PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))

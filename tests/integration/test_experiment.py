@@ -11,9 +11,9 @@ from typing import Any, List
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.network import wait_until
-from tests.integration.programs import ROOT, environment, run
+from tests.support.launchers import ENVIRONMENT
+from tests.support.network import wait_until
+from tests.support.programs import ROOT, environment, run
 
 EXPERIMENT = ("python", str(ROOT / "jobs" / "experiment.py"))
 GRID = (

@@ -12,9 +12,9 @@ from typing import Dict
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.programs import ROOT, TINY, run
-from tests.integration.weights import same_bits
+from tests.support.launchers import ENVIRONMENT
+from tests.support.outcomes import same_bits
+from tests.support.programs import ROOT, TINY, run
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lstm_dist.run.checkpoint import load_checkpoint
-from tests.integration.launchers import ENVIRONMENT, horovodrun, mpirun
-from tests.integration.programs import TRAIN, newest, run
+from tests.support.launchers import ENVIRONMENT, horovodrun, mpirun
+from tests.support.programs import TRAIN, newest, run
 
 EPOCHS, STEPS = 2, 34
 

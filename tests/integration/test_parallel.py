@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.integration import launchers
-from tests.integration.programs import ROOT, run
+from tests.support import launchers
+from tests.support.programs import ROOT, run
 
 
 @pytest.mark.slow

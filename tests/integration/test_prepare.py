@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from lstm_dist.data.token_dataset import load
-from tests.integration.launchers import ENVIRONMENT, mpirun
-from tests.integration.programs import ROOT, TINY, TRAIN, run
-from tests.integration.weights import same_bits
+from tests.support.launchers import ENVIRONMENT, mpirun
+from tests.support.outcomes import same_bits
+from tests.support.programs import ROOT, TINY, TRAIN, run
 
 PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
 MEGABYTE = 2**20

@@ -8,10 +8,10 @@ from typing import List
 
 import pytest
 
-from tests.conftest import Trained
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.programs import ROOT, TINY, newest, run
-from tests.unit.test_report import everything, save
+from tests.support.launchers import ENVIRONMENT
+from tests.support.programs import ROOT, TINY, newest, run
+from tests.support.scaling_results import everything, save
+from tests.support.trained import Trained
 
 pytestmark = pytest.mark.slow
 

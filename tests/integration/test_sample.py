@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 
 from lstm_dist.errors import UserError
 from lstm_dist.programs import sample
-from tests.conftest import Trained
-from tests.integration.programs import SAMPLE, newest, run
+from tests.support.programs import SAMPLE, newest, run
+from tests.support.trained import Trained
 
 pytestmark = pytest.mark.slow
 

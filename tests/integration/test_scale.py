@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, List
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.network import wait_until
-from tests.integration.programs import ROOT, environment, run
+from tests.support.launchers import ENVIRONMENT
+from tests.support.network import wait_until
+from tests.support.programs import ROOT, environment, run
+from tests.support.scaling_results import read_rows
 
 SCALE = ("python", str(ROOT / "jobs" / "scale.py"))
 REPORT = str(ROOT / "jobs" / "report.py")
@@ -26,10 +27,6 @@ def scale(*flags: str, trained: "tuple[str, ...]" = TRAINED, **how: Any) -> "sub
     return run([*SCALE, *SMALL, *flags, *trained], env=ENVIRONMENT, **how)
 
 
-def rows(out: Path, kind: str = "points") -> Dict[str, Dict[str, Any]]:
-    return {path.parent.name: json.loads(path.read_text()) for path in out.glob(f"{kind}/*/row.json")}
-
-
 @pytest.mark.slow
 def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
     out = tmp_path / "out"
@@ -37,7 +34,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
     done = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
     assert done.returncode == 0, done.stderr
     assert "6 jobs measured, 0 of them failed" in done.stdout
-    found = rows(out)
+    found = read_rows(out)
     assert sorted(found) == [f"{m}-n00{n}-r1" for m in ("perplexity", "strong", "weak") for n in (1, 2)]
     for name, row in found.items():
         mode, workers = name.split("-")[0], int(name[-4])
@@ -57,7 +54,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
     (out / "experiment.json").write_text(json.dumps(experiment))  # as written before the setting existed
     again = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
     assert "0 jobs measured" in again.stdout
-    assert rows(out) == found
+    assert read_rows(out) == found
     other = scale("--workers=1,2", f"--out={out}", "--to-perplexity=900", trained=trained)
     assert "error: --to-perplexity 900: the target of perplexity-n00" in other.stderr
     assert other.returncode == 2
@@ -82,11 +79,13 @@ def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file
     quiet = subprocess.DEVNULL
     sweep = subprocess.Popen(command, env=environment(ENVIRONMENT), stdout=quiet, stderr=quiet, start_new_session=True)
     try:
-        wait_until(lambda: len(rows(out)) == 1 and len(list(out.glob("points/*/run/config.json"))) == 2, "a point", 60)
+        wait_until(
+            lambda: len(read_rows(out)) == 1 and len(list(out.glob("points/*/run/config.json"))) == 2, "a point", 60
+        )
     finally:
         sweep.kill()
         sweep.wait(timeout=10)
-    kept = rows(out)
+    kept = read_rows(out)
     wait_until(lambda: not started_in(out), "the end of what it had started", 30)
 
     def computing() -> List[int]:
@@ -100,13 +99,13 @@ def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file
         interrupt_when=lambda: bool(computing()), interrupt=lambda _: os.kill(computing()[0], signal.SIGKILL),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
-    row = rows(out)["strong-n002-r1"]
+    row = read_rows(out)["strong-n002-r1"]
     assert (row["state"], row["status"], row["epochs"]) == ("failed", 76, [])
     assert "exited without reporting an error" in row["message"]
     assert f"strong-n002-r1: failed with status 76: {row['message']}" in done.stderr
     done = scale(*flags, "--retry-failed", trained=trained)
     assert done.returncode == 0, done.stderr
-    found = rows(out)
+    found = read_rows(out)
     assert sorted(found) == [f"strong-n00{n}-r{r}" for n in (1, 2) for r in (1, 2)]
     assert all(row["state"] == "finished" for row in found.values())
     for name, row in kept.items():
@@ -138,7 +137,7 @@ def test_the_network_alone(controller: str, tmp_path: Path):
         "network", "--workers=1,2", "--seconds=0.2", "--largest=2", f"--controller={controller}", f"--out={out}"
     )
     assert done.returncode == 0, done.stderr
-    found = rows(out, "network")
+    found = read_rows(out, "network")
     assert sorted(found) == sorted([f"horovod-{controller}-n002", "mpi-n002"])
     for row in found.values():
         assert [size["bytes"] for size in row["sizes"]] == [2**k for k in range(10, 22)]

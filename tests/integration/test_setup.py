@@ -13,7 +13,7 @@ from typing import Dict, List, Optional, Sequence
 
 import pytest
 
-from tests.integration.programs import ROOT, TINY, run
+from tests.support.programs import ROOT, TINY, run
 
 TOOLS = (
     "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.programs import ROOT, run
+from tests.support.programs import ROOT, run
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from typing import List, Optional
 
 import pytest
 
-from tests.integration.programs import ROOT, environment, run
+from tests.support.programs import ROOT, environment, run
 
 pytestmark = pytest.mark.slow
 

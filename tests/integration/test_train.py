@@ -21,8 +21,9 @@ from safetensors import safe_open
 
 from lstm_dist.model.parameters import parameter_shapes
 from lstm_dist.run.checkpoint import load_checkpoint
-from tests.conftest import TRAINED_FLAGS, Trained, verses
-from tests.integration.programs import TINY, TRAIN, environment, newest, run
+from tests.support.programs import TINY, TRAIN, environment, newest, run
+from tests.support.trained import TRAINED_FLAGS, Trained
+from tests.support.verses import verses
 
 pytestmark = pytest.mark.slow
 

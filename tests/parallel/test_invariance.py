@@ -14,7 +14,7 @@ from lstm_dist.train.callbacks import Callbacks
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import NotFiniteError, Schedule
 from lstm_dist.train.trainer import Trainer
-from tests.alone import Alone, Record
+from tests.support.fake_world import FakeWorld, Record
 
 V, H, T = 29, 11, 6
 STREAMS = 7  # a prime, so that neither 2 nor 3 workers divide it
@@ -68,14 +68,14 @@ def same_trajectory(ours, log, theirs, their_log):
 @pytest.mark.parametrize("reference_batch_size", [STREAMS, 32])
 def test_every_world_walks_the_trajectory_of_one(world, sampling, reference_batch_size):
     ours, log = walk(world, sampling, reference_batch_size)
-    same_trajectory(ours, log, *walk(Alone(), sampling, reference_batch_size))
+    same_trajectory(ours, log, *walk(FakeWorld(), sampling, reference_batch_size))
     assert log.losses[-1] < log.losses[0]
     assert max(log.norms) > 5.0, "the clip has to be active, or its place would not matter"
 
 
 def test_so_it_does_with_layers_above_the_first(world):
     ours, log = walk(world, "consecutive", layers=2)
-    same_trajectory(ours, log, *walk(Alone(), "consecutive", layers=2))
+    same_trajectory(ours, log, *walk(FakeWorld(), "consecutive", layers=2))
     begun = initial_parameters(V, H, 0, layers=2)["W_hf_2"]
     assert np.abs(ours["W_hf_2"] - begun).max() > 0.001, "or they would not be trained"
 

@@ -8,7 +8,7 @@ from lstm_dist.errors import UserError
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.parameters import parameter_shapes
 from lstm_dist.train.evaluator import WARM_UP, Evaluator
-from tests import reference
+from tests.support import reference
 
 V, H = 13, 6
 TOKENS = np.random.default_rng(3).integers(0, V, 1501).astype(np.uint8)

@@ -223,3 +223,14 @@ LONGER = {
 def test_a_module_has_one_subject(path: Path):
     limit = LONGER.get(str(path.relative_to(ROOT)), LONGEST)
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
+
+
+def test_tests_mirror_the_packages_and_share_helpers_through_support():
+    tests = ROOT / "tests"
+    packages = {path.parent.name for path in (ROOT / "lstm_dist").glob("*/__init__.py")}
+    assert {path.parent.name for path in (tests / "unit").glob("*/__init__.py")} <= packages
+    for path in tests.glob("**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom):
+                parts = str(node.module).split(".")
+                assert not any(part.startswith("test_") or part == "conftest" for part in parts), (path, node.module)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, mpirun, under
-from tests.integration.programs import TINY, TRAIN, newest, run
+from tests.support.launchers import ENVIRONMENT, LAUNCHERS, mpirun, under
+from tests.support.programs import TINY, TRAIN, newest, run
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ import pytest
 
 from lstm_dist.run.checkpoint import load_checkpoint
 from lstm_dist.run.status import first_failure
-from tests.integration.launchers import ENVIRONMENT, EVERY_LAUNCHER, LAUNCHERS, mpirun, under
-from tests.integration.programs import ROOT, TINY, TRAIN, faulty, newest, run
+from tests.support.launchers import ENVIRONMENT, EVERY_LAUNCHER, LAUNCHERS, mpirun, under
+from tests.support.outcomes import under_way
+from tests.support.programs import ROOT, TINY, TRAIN, faulty, newest, run
 
 pytestmark = pytest.mark.slow
 
@@ -113,12 +114,6 @@ def test_weights_that_drift_apart_are_never_saved(launcher, song_file, tmp_path)
     assert re.search(differ, done.stdout + done.stderr)
     assert first_failure(tmp_path / "run").status == 70
     assert newest(tmp_path / "run").name == "step-000000029.safetensors"
-
-
-def under_way(run_dir):
-    """Whether a run has written two epochs."""
-    metrics = run_dir / "metrics.jsonl"
-    return metrics.exists() and metrics.read_text().count("\n") > 1
 
 
 @EVERY_LAUNCHER

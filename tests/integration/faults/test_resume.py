@@ -2,47 +2,20 @@
 
 import json
 import os
-import random
 import signal
 import time
 from pathlib import Path
-from typing import Sequence
 
 import numpy as np
 import pytest
 
 from lstm_dist.run.checkpoint import load_checkpoint
-from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
-from tests.integration.programs import TINY, TRAIN, faulty, newest, run
-from tests.integration.weights import rows, same_bits, same_trajectory
+from tests.support.kill_and_resume import EPOCHS, FLAGS, kill_and_resume, train
+from tests.support.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
+from tests.support.outcomes import rows, same_bits, same_trajectory
+from tests.support.programs import TINY, TRAIN, faulty, newest
 
 pytestmark = pytest.mark.slow
-
-EPOCHS = 5
-FLAGS = (*TINY, f"--epochs={EPOCHS}", "--log-every=3", "--sample-length=20", "--learning-rate=0.5")
-
-
-def train(launcher: Sequence[str], run_dir: Path, *flags: str, program: Sequence[str] = TRAIN, status: int = 0) -> str:
-    """What a run says that ends with `status`, or with any error where that is negative."""
-    done = run([*launcher, *program, *flags, f"--run-dir={run_dir}"], env=ENVIRONMENT)
-    assert done.returncode == status or (status < 0 and done.returncode != 0), done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def kill_and_resume(launcher: Sequence[str], tmp_path: Path, size: int, *more: str, steps: int = 29) -> None:
-    """A run of so many steps an epoch, killed somewhere, beside one that is not."""
-    flags = (*FLAGS, *more)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(launcher, whole, *flags)
-    step, rank = random.randint(2, EPOCHS * steps - 2), random.randrange(size)  # noqa: S311 - another place every time
-    program = faulty("kill", rank, step, tmp_path / "fault")
-    train(launcher, broken, *flags, "--checkpoint-every=0.1s", program=program, status=-1)
-    at = int(newest(broken).stem.split("-")[1])
-    assert at < step
-    said = train(launcher, broken, "--resume")
-    assert f"resumed after step {at}, in epoch {at // steps + 1}\n" in said
-    same_bits(whole, broken)
-    assert rows(whole) == rows(broken), f"killed rank {rank} at step {step}"
 
 
 # tests/soak.py has the other combinations.
@@ -148,7 +121,7 @@ def test_a_directory_in_use_is_refused(song_file: Path, tmp_path: Path):
     run_dir = tmp_path / "run"
     import subprocess
 
-    from tests.integration.programs import environment
+    from tests.support.programs import environment
 
     argv = [*TRAIN, *TINY, "--epochs=100000", f"--corpus={song_file}", f"--run-dir={run_dir}"]
     argv[0] = os.sys.executable

@@ -12,10 +12,9 @@ from typing import List, Optional, Sequence
 
 import pytest
 
-from tests.integration.faults.test_ends import under_way
-from tests.integration.faults.test_resume import same_bits
-from tests.integration.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
-from tests.integration.programs import ROOT, TINY, TRAIN, environment, faulty, newest, run
+from tests.support.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
+from tests.support.outcomes import same_bits, under_way
+from tests.support.programs import ROOT, TINY, TRAIN, environment, faulty, newest, run
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,7 @@ from typing import Iterator
 
 import pytest
 
-from tests.integration.network import Network, require_tools
+from tests.support.network import Network, require_tools
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from typing import Any, Callable, List, NamedTuple, Tuple
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.network import Host, Network, wait_until
-from tests.integration.programs import ROOT, TINY, TRAIN, epochs, newest, run
-from tests.integration.weights import rows, same_bits, same_trajectory
+from tests.support.launchers import ENVIRONMENT
+from tests.support.network import Host, Network, wait_until
+from tests.support.outcomes import rows, same_bits, same_trajectory
+from tests.support.programs import ROOT, TINY, TRAIN, epochs, newest, run
 
 # One group, so that one process runs them all, and one network and one cluster are enough.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.network import Cable, Network, require_tools
 from tests.links import LIMIT, judge, measure
+from tests.support.network import Cable, Network, require_tools
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 

@@ -1,14 +1,14 @@
 """One cluster for all tests of a session, and the runs that those on it are compared with."""
 
 from pathlib import Path
-from typing import Iterator, NamedTuple, Tuple
+from typing import Iterator
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT, mpirun
-from tests.integration.network import Network, require_tools
-from tests.integration.programs import TINY, TRAIN, run
-from tests.integration.slurm.cluster import Cluster
+from tests.support.launchers import ENVIRONMENT, mpirun
+from tests.support.network import Network, require_tools
+from tests.support.programs import TINY, TRAIN, run
+from tests.support.slurm_cluster import Cluster, Reference
 
 
 @pytest.fixture(scope="session")
@@ -24,14 +24,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         cluster.close()
     finally:
         network.close()
-
-
-class Reference(NamedTuple):
-    """The flags of a run of some ten seconds, and what it ends with alone and as two workers that nobody disturbs."""
-
-    flags: Tuple[str, ...]
-    alone: Path
-    pair: Path
 
 
 @pytest.fixture(scope="session")

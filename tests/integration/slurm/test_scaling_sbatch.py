@@ -7,9 +7,9 @@ from typing import Any, Dict, Optional
 
 import pytest
 
-from tests.integration.programs import ROOT, run
-from tests.integration.slurm.cluster import Cluster
-from tests.integration.test_scale import rows
+from tests.support.programs import ROOT, run
+from tests.support.scaling_results import read_rows
+from tests.support.slurm_cluster import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
@@ -36,13 +36,13 @@ def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, son
     assert "error: interrupted" in held.stderr
     jobs = submitted()
     assert sorted(jobs) == names
-    assert not rows(out)
+    assert not read_rows(out)
     for name in names:
         cluster.slurm("scontrol", "release", jobs[name])
     done = scale(cluster, song_file, out)
     assert submitted() == jobs, "nothing is submitted twice"
     assert done.returncode == 0, done.stderr
-    found = rows(out)
+    found = read_rows(out)
     assert [(found[name]["state"], found[name]["hosts"]) for name in names] == [
         ("finished", hosts) for hosts in (1, 1, 2)
     ]
@@ -51,7 +51,7 @@ def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, son
 def test_a_job_that_leaves_no_row_is_one_that_failed(cluster: Cluster, song_file: Path, tmp_path: Path):
     done = scale(cluster, song_file, tmp_path / "out", "--workers=1", env={"LSTM_DIST_ENV": "/nowhere"})
     assert done.returncode == 1
-    row = rows(tmp_path / "out")["strong-n001-r1"]
+    row = read_rows(tmp_path / "out")["strong-n001-r1"]
     assert row["state"] == "failed"
     assert row["message"].startswith("Slurm job ")
     assert "/nowhere/bin/python" in row["message"]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launchers import ENVIRONMENT, mpirun
-from tests.integration.programs import TINY, TRAIN, run
-from tests.integration.slurm.cluster import Cluster
 from tests.side_by_side import Job, Machine
+from tests.support.launchers import ENVIRONMENT, mpirun
+from tests.support.programs import TINY, TRAIN, run
+from tests.support.slurm_cluster import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 

@@ -13,12 +13,11 @@ import pytest
 
 from lstm_dist.run.checkpoint_dir import step_of
 from lstm_dist.run.status import read_status
-from tests.integration.launchers import ENVIRONMENT
-from tests.integration.network import output, wait_until
-from tests.integration.programs import ROOT, TRAIN, epochs, newest, run
-from tests.integration.slurm.cluster import Cluster, Ended
-from tests.integration.slurm.conftest import Reference
-from tests.integration.weights import rows, same_bits, same_trajectory
+from tests.support.launchers import ENVIRONMENT
+from tests.support.network import output, wait_until
+from tests.support.outcomes import rows, same_bits, same_trajectory
+from tests.support.programs import ROOT, TRAIN, epochs, newest, run
+from tests.support.slurm_cluster import Cluster, Ended, Reference
 
 # One group, so that one process runs them all, and one network and one cluster are enough.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]

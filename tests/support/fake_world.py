@@ -1,0 +1,87 @@
+"""A world without other processes, and a log that remembers."""
+
+from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+
+import numpy as np
+
+from lstm_dist.comm.process_group import Group
+from lstm_dist.run.epoch_metrics import EpochMetrics
+from lstm_dist.run.run_log import RunLog
+from lstm_dist.train.step_timer import StepTimes
+
+
+class FakeWorld(Group):
+    """One rank of a group of any size, whose other ranks have the same values as this one, or given ones.
+
+    Attributes:
+        answers: the objects of all ranks, by the name of the collective that gathers them.
+        gathered: what this rank contributed to each collective, by name.
+    """
+
+    controller = "gloo"
+
+    def __init__(
+        self,
+        rank: int = 0,
+        size: int = 1,
+        local_rank: int = 0,
+        is_one_host: bool = True,
+        has_nccl: bool = False,
+        answers: Mapping[str, Sequence[Any]] = {},
+    ) -> None:
+        super().__init__(rank, size)
+        self.local_rank, self.is_one_host, self.has_nccl = local_rank, is_one_host, has_nccl
+        self.answers = answers
+        self.gathered: Dict[str, Any] = {}
+
+    def allgather_object(self, value: Any, name: str) -> List[Any]:
+        self.gathered[name] = value
+        return list(self.answers.get(name, [value] * self.size))
+
+    def allgather_bytes(self, data: bytes, name: str) -> List[bytes]:  # noqa: ARG002 - an interface
+        return [data] * self.size
+
+    def average_(self, array: Any, name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:  # noqa: ARG002
+        array *= scale
+
+    def broadcast_(self, array: Any, name: str) -> None:
+        pass
+
+    def sum(self, values: Sequence[float], name: str) -> np.ndarray:  # noqa: ARG002
+        return np.asarray(values) * self.size
+
+    def leave(self) -> None:
+        pass
+
+    def abort(self, status: int) -> NoReturn:
+        raise AssertionError(f"aborted with status {status}")
+
+
+class SilentStartup:
+    """A startup of which nobody is informed."""
+
+    def enter(self, phase: str) -> None:
+        pass
+
+
+class Record(RunLog):
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.losses: List[float] = []
+        self.norms: List[float] = []
+        self.shown: List[int] = []
+        self.chars = 0
+        self.parts: List[Tuple[int, StepTimes]] = []
+
+    def epoch(self, metrics: EpochMetrics, show: bool) -> None:
+        self.losses.append(metrics.loss)
+        self.norms.append(metrics.grad_norm)
+        if show:
+            self.shown.append(metrics.epoch)
+
+    def advance(self, chars: int) -> None:
+        self.chars += chars
+
+    def times(self, epoch: int, rows: Sequence[StepTimes]) -> None:
+        self.parts += [(epoch, row) for row in rows]

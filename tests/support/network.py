@@ -1,0 +1,211 @@
+"""Hosts of our own on one machine: namespaces with an address, a name, a loopback, an sshd and a /run each.
+
+They are behind a bridge in a namespace of its own, so that nothing of it is seen from outside, and everything goes when
+its first processes end. The file system is one for all, as on a cluster, but for what a test mounts in a host.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, List, NamedTuple, Optional, Sequence
+
+import pytest
+
+from tests.support.programs import ROOT
+
+TOOLS = ("ip", "unshare", "nsenter", "mount", "ssh", "ssh-keygen", "/usr/sbin/sshd")
+WIRES = ROOT / "tests" / "integration" / "wires.py"
+FOR_EVER = "while :; do sleep 3600; done"
+PATIENCE = 20.0
+
+
+def output(*argv: str) -> str:
+    """What a command says that has to succeed."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def require_tools(*more: str) -> None:
+    """Skip, saying why, where hosts cannot be made."""
+    missing = [tool for tool in (*TOOLS, *more) if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin") is None]
+    if missing:
+        pytest.skip(f"hosts of our own need {', '.join(missing)}: install iproute2, openssh-server, slurm-wlm, munge")
+    namespaces = ["unshare", "--net", "--uts", "--mount", "--pid", "--fork", "true"]
+    if os.geteuid() != 0 or subprocess.run(namespaces, capture_output=True, timeout=10, check=False).returncode:
+        pytest.skip("hosts of our own need root's right to make namespaces")
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Until a function of nothing is true."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.05)
+
+
+class Space:
+    """A set of namespaces, alive as long as its first process."""
+
+    def __init__(self, script: str, ready: Path) -> None:
+        kinds = ("--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+        program = f"{script}\ntouch {ready}\n{FOR_EVER}"
+        self._unshare = subprocess.Popen(
+            ["unshare", *kinds, "bash", "-ec", program], stdin=subprocess.DEVNULL, start_new_session=True
+        )
+        wait_until(lambda: ready.exists() or self._unshare.poll() is not None, f"{ready} in {script}")
+        assert self._unshare.poll() is None, script
+        children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
+        (self.pid,) = map(int, children.read_text().split())
+
+    def inside(self, *argv: str, cwd: Path = ROOT) -> List[str]:
+        """The command line that runs another one in here."""
+        kinds = ("--net", "--uts", "--mount", "--pid")
+        return [str(shutil.which("nsenter")), "--target", str(self.pid), *kinds, f"--wdns={cwd}", *argv]
+
+    def output(self, *argv: str) -> str:
+        return output(*self.inside(*argv))
+
+    def wire(self, *argv: str) -> None:
+        """Run a command on the network in here, with the process numbers outside."""
+        output("nsenter", "--target", str(self.pid), "--net", *argv)
+
+    def close(self) -> None:
+        self._unshare.kill()
+        self._unshare.wait(timeout=10)
+
+
+class Cable(NamedTuple):
+    """What a host's cable does to what it sends.
+
+    Attributes:
+        rate: as tc writes it: 100mbit, 1gbit.
+        latency: seconds from one end to the other.
+        piece: bytes that TCP hands over at a time.
+    """
+
+    rate: str
+    latency: float
+    piece: int = 16_384
+
+    @property
+    def mbit(self) -> float:
+        """The rate in Mbit/s."""
+        number, unit = float(self.rate[:-4]), self.rate[-4:]
+        return number * {"gbit": 1000, "mbit": 1}[unit]
+
+    @property
+    def shape(self) -> Sequence[str]:
+        """The words of tc that keep to the rate: a burst is one piece, and there is room for what TCP sends ahead."""
+        return "tbf", "rate", self.rate, "burst", str(self.piece + 2_000), "limit", str(2**24)
+
+
+class Wires:
+    """The switch and the cables of a network in which these are slow."""
+
+    def __init__(self, cable: Cable, names: Sequence[str], switch: Space) -> None:
+        argv = ["nsenter", "--target", str(switch.pid), "--net", sys.executable, str(WIRES)]
+        facts = [str(cable.latency), str(cable.mbit * 1e6 / 8)]
+        self._process = subprocess.Popen([*argv, *facts, *names], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        assert self._process.stdout is not None
+        with self._process.stdout as said:
+            assert said.readline() == b"ready\n"
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=10)
+
+
+class Host(Space):
+    """One host of a network."""
+
+    def __init__(self, number: int, folder: Path) -> None:
+        self.number, self.name, self.folder = number, f"node{number}", folder
+        script = f"""
+            hostname {self.name}
+            mount --bind {folder}/hosts /etc/hosts
+            mount --bind {folder}/ssh /etc/ssh
+            mount -t tmpfs tmpfs /run
+            mkdir /run/sshd
+            mount -t tmpfs tmpfs {folder}/local  # a disk that only this host sees
+            ip link set lo up
+        """
+        super().__init__(script, folder / f"{self.name}.ready")
+
+    def join(self, switch: Space, cable: Optional[Cable]) -> None:
+        """Plug its cable in, and let others in."""
+        name, mine = f"cable{self.number}", ("netns", str(self.pid))
+        if cable:
+            switch.wire("ip", "link", "set", name, *mine, "name", "eth0")
+            self.wire("ip", "link", "set", "eth0", "gso_max_size", str(cable.piece))
+            self.wire("tc", "qdisc", "add", "dev", "eth0", "root", *cable.shape)
+        else:
+            switch.wire("ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", *mine)
+            switch.wire("ip", "link", "set", name, "master", "hub", "up")
+        self.output("ip", "address", "add", f"10.77.0.{self.number}/24", "dev", "eth0")
+        self.output("ip", "link", "set", "eth0", "up")
+        self.output("/usr/sbin/sshd", "-h", f"{self.folder}/{self.name}.key", "-f", f"{self.folder}/ssh/sshd_config")
+
+
+class Network:
+    """Some hosts, node1 to node<count>.
+
+    Attributes:
+        local: a folder of which each host has its own.
+    """
+
+    def __init__(self, folder: Path, count: int, cable: Optional[Cable] = None) -> None:
+        self.folder, self.local = folder, folder / "local"
+        self.local.mkdir()
+        self._write_ssh(count)
+        self._switch = Space("ip link add hub type bridge; ip link set hub up", folder / "switch.ready")
+        self.hosts: List[Host] = []
+        self._wires: Optional[Wires] = None
+        try:
+            if cable:
+                self._wires = Wires(cable, [f"cable{number}" for number in range(1, count + 1)], self._switch)
+            for number in range(1, count + 1):
+                self.hosts.append(Host(number, folder))
+                self.hosts[-1].join(self._switch, cable)
+        except BaseException:
+            self.close()
+            raise
+
+    def _write_ssh(self, count: int) -> None:
+        """Keys, who is known by which, and names: also such as a test wants to be refused."""
+        folder, ssh = self.folder, self.folder / "ssh"
+        ssh.mkdir()
+        known, hosts = [], ["127.0.0.1 localhost"]
+        for name in ("user", "other", *(f"node{number}" for number in range(1, count + 1))):
+            output("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / f"{name}.key"))
+        for number in range(1, count + 1):
+            key = (folder / f"node{number}.key.pub").read_text().rsplit(" ", 1)[0]
+            known.append(f"node{number} {key}")
+            hosts.append(f"10.77.0.{number} node{number}")
+        hosts += ["10.77.0.2 changed unknown stranger closed", "10.77.0.99 gone"]
+        known.append("changed " + (folder / "other.key.pub").read_text())
+        known += [line.replace("node2 ", f"{name} ") for line in known[1:2] for name in ("stranger", "closed", "gone")]
+        (folder / "hosts").write_text("\n".join(hosts) + "\n")
+        (folder / "known").write_text("\n".join(known) + "\n")
+        (folder / "authorized").write_text((folder / "user.key.pub").read_text())
+        (ssh / "sshd_config").write_text(
+            f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nPasswordAuthentication no\nPermitRootLogin yes\n"
+        )
+        (ssh / "ssh_config").write_text(
+            f"Host stranger\n  IdentityFile {folder}/other.key\nHost closed\n  Port 2222\n"
+            f"Host * !stranger\n  IdentityFile {folder}/user.key\n"
+            f"Host *\n  IdentitiesOnly yes\n  UserKnownHostsFile {folder}/known\n"
+        )
+
+    def set_link(self, number: int, state: str) -> None:
+        """Pull the cable of a host, "down", or plug it in again, "up"."""
+        self._switch.wire("ip", "link", "set", f"cable{number}", state)
+
+    def close(self) -> None:
+        if self._wires:
+            self._wires.close()
+        for space in (*self.hosts, self._switch):
+            space.close()

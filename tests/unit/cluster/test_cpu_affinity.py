@@ -1,0 +1,300 @@
+"""Which cores a worker is pinned to, how many threads it takes, and when its cores are released."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Dict, FrozenSet, List, Tuple
+
+import pytest
+
+from lstm_dist.cluster import cpu_affinity
+from lstm_dist.cluster.core_monitor import CoreMonitor, Usage
+from lstm_dist.cluster.cpu_affinity import cores_text, describe_pinning, describe_release, plan
+from lstm_dist.errors import UserError
+
+HOROVODRUN = {"HOROVOD_RANK": "3", "HOROVOD_SIZE": "4", "HOROVOD_LOCAL_RANK": "1", "HOROVOD_LOCAL_SIZE": "2"}
+MPIRUN = {
+    "OMPI_COMM_WORLD_RANK": "1",
+    "OMPI_COMM_WORLD_SIZE": "2",
+    "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2",
+}
+MPIRUN_0 = {**MPIRUN, "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
+SRUN = {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_TASKS_PER_NODE": "2"}
+
+
+@pytest.fixture
+def node(monkeypatch: pytest.MonkeyPatch):
+    """A node whose launcher has `allowed` cores and gives this worker `own` of them; core n and n + 4 are siblings."""
+
+    def make(allowed: int, own: int, cores: int = 4) -> None:
+        masks = {0: set(range(own)), os.getppid(): set(range(allowed))}
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: masks[pid])
+        monkeypatch.setattr(cpu_affinity, "_topology", lambda cpu: (0, cpu % cores, cpu))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("allowed", "own", "local_size", "threads"),
+    [
+        (8, 8, 1, 8),
+        (8, 8, 3, 2),  # 3 workers share 8 cores
+        (8, 2, 3, 2),
+        (8, 1, 2, 1),  # bound to one core by the launcher
+        (2, 2, 4, 1),  # more workers than cores
+    ],
+)
+def test_threads_are_the_share_of_the_cores(node, allowed: int, own: int, local_size: int, threads: int):
+    node(allowed, own)
+    assert plan({**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size)}).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [("5", 5), ("4,2", 4), ("", 8), ("many", 8), ("-1", 8), ("0", 8), ("4.5", 8)]
+)
+def test_a_valid_omp_num_threads_takes_precedence(node, given: str, threads: int):
+    """OpenMP ignores an invalid value and would take every core for every worker."""
+    node(8, 8)
+    assert plan({"OMP_NUM_THREADS": given}).threads == threads
+
+
+@pytest.mark.parametrize(
+    ("allowed", "local_size", "more", "share"),
+    [
+        (8, 2, {}, {2, 6, 3, 7}),  # the second half of four cores with two threads each
+        (8, 3, {}, {1, 5}),
+        (2, 2, {"OMP_NUM_THREADS": "1"}, {1}),
+        (2, 2, {"LSTM_DIST_PINNING": "always"}, {1}),
+    ],
+)
+def test_a_worker_is_pinned_to_its_share(node, allowed: int, local_size: int, more: Dict[str, str], share: set):
+    node(allowed, allowed)
+    affinity = plan({**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size), **more})
+    assert affinity.share == share
+    assert affinity.allowed == set(range(allowed))
+    assert affinity.always == ("LSTM_DIST_PINNING" in more)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "own", "environ", "reason"),
+    [
+        (8, 8, {"HOROVOD_LOCAL_SIZE": "1", "HOROVOD_LOCAL_RANK": "0"}, "the only worker of its node"),
+        (8, 2, {}, "the launcher has bound it to cores 0-1"),
+        (2, 2, {"HOROVOD_LOCAL_SIZE": "4"}, "4 workers on cores 0-1"),
+        (8, 8, {"OMP_NUM_THREADS": "8"}, "OMP_NUM_THREADS=8 is more than its share of 4 of 8 cores"),
+        (8, 8, {"OMP_PROC_BIND": "false"}, "OMP_PROC_BIND is set"),
+        (8, 8, {"LSTM_DIST_PINNING": "never"}, "LSTM_DIST_PINNING=never"),
+        (8, 8, {"HOROVOD_LOCAL_RANK": "2"}, "the launcher does not say how many workers this node has"),
+    ],
+)
+def test_an_unpinned_worker_gives_the_reason(node, allowed: int, own: int, environ: Dict[str, str], reason: str):
+    node(allowed, own)
+    affinity = plan({**HOROVODRUN, **environ})
+    assert not affinity.share
+    assert affinity.describe() == f"not pinned: {reason}"
+
+
+def test_the_workers_of_a_node_share_all_of_its_cores(node):
+    node(8, 8)
+    ranks = [{**HOROVODRUN, "HOROVOD_LOCAL_SIZE": "4", "HOROVOD_LOCAL_RANK": str(rank)} for rank in range(4)]
+    shares = [plan(environ).share for environ in ranks]
+    assert [len(share) for share in shares] == [2] * 4
+    assert frozenset().union(*shares) == set(range(8))
+
+
+def test_the_binding_of_mpirun_is_released_and_that_of_slurm_is_final(node):
+    """mpirun binds every job of two ranks to the first two cores; Slurm knows which cores are another job's."""
+    node(8, 1, cores=8)
+    by_mpirun = plan(MPIRUN_0)
+    assert (by_mpirun.share, by_mpirun.allowed) == ({0}, set(range(8)))
+    assert by_mpirun.describe() == "pinned to core 0 by the launcher"
+    assert plan({**MPIRUN_0, "LSTM_DIST_PINNING": "always"}).always
+    assert not plan({**MPIRUN_0, "LSTM_DIST_PINNING": "never"}).share
+    assert plan(SRUN).describe() == "not pinned: the launcher has bound it to core 0"
+
+
+def test_a_binding_that_a_user_chose_is_final(node):
+    """As by mpirun --cpu-set: not the core that the rank gets by default."""
+    node(8, 2)
+    assert plan(MPIRUN).describe() == "not pinned: the launcher has bound it to cores 0-1"
+
+
+@pytest.mark.parametrize("name", ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"])
+def test_openmps_own_binding_is_left_alone(node, name: str):
+    for allowed, own in ((8, 8), (8, 1)):
+        node(allowed, own, cores=8)
+        assert plan({**MPIRUN_0, name: "x"}).describe() == f"not pinned: {name} is set"
+
+
+def test_a_socket_that_several_ranks_of_mpirun_are_bound_to_is_not_a_share(node):
+    node(8, 6)
+    assert not plan(MPIRUN).share
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(UserError, match=r"^LSTM_DIST_PINNING=yes: should be auto, always or never$"):
+        plan({"LSTM_DIST_PINNING": "yes"})
+
+
+@pytest.mark.parametrize(
+    ("workers", "line"),
+    [
+        (["pinned to core 0", "pinned to core 1"], "cores: rank 0 is pinned to core 0, rank 1 is pinned to core 1"),
+        (["not pinned: x"] * 3, "cores: each worker is not pinned: x"),
+        (
+            [f"pinned to core {core}" for core in range(4)] + ["not pinned: x"],
+            "cores: 4 of 5 workers are pinned to their share of their node's cores, see run.json",
+        ),
+    ],
+)
+def test_the_log_has_one_line_for_all_workers(workers: List[str], line: str):
+    assert describe_pinning(workers) == line
+
+
+@pytest.mark.parametrize(
+    ("cores", "text"), [([3], "core 3"), ([0, 1, 2, 3, 8], "cores 0-3, 8"), ([5, 7], "cores 5, 7")]
+)
+def test_cores_are_written_as_ranges(cores: List[int], text: str):
+    assert cores_text(frozenset(cores)) == text
+
+
+class Machine:
+    """Two cores of which this worker is pinned to the first, and a clock; `use` says what others use of that core."""
+
+    def __init__(self, share: int = 1) -> None:
+        self.now = self.busy = self.own = 0.0
+        self.masks: List[FrozenSet[int]] = []
+        self.reports: List[str] = []
+        cores = frozenset(range(share))
+        self.monitor = CoreMonitor(
+            cores,
+            frozenset(range(share + 1)),
+            self.masks.append,
+            lambda foreign: self.reports.append(describe_release(cores, foreign)),
+            self.read,
+        )
+
+    def read(self, cores: FrozenSet[int]) -> Usage:
+        assert min(cores) == 0
+        return Usage(self.now, self.busy, self.own)
+
+    def use(self, *foreign: float, seconds: float = 0.5, own: float = 0.4) -> None:
+        """One measurement for each, in which others use so much of the core."""
+        for share in foreign:
+            self.now += seconds
+            self.own += own * seconds
+            self.busy += (own + share) * seconds
+            self.monitor.step()
+
+
+def test_cores_are_released_when_others_use_them():
+    machine = Machine()
+    machine.use(0.0, 0.1, 0.6, 0.1)
+    assert machine.masks == []  # a single measurement may be an outlier
+    machine.use(0.6, 0.6)
+    assert machine.masks == [{0, 1}]
+    (line,) = machine.reports
+    assert " is no longer pinned to core 0, because other processes use 0.6 of 1; " in line
+
+
+def test_what_the_worker_uses_itself_is_not_contention():
+    machine = Machine()
+    machine.use(*[0.05] * 20, own=0.95)
+    assert machine.masks == []
+
+
+def test_the_pause_before_pinning_again_is_doubled():
+    machine = Machine()
+    machine.use(0.6, 0.6)
+    pinned = []
+    for _ in range(6):
+        while machine.masks[-1] != {0}:
+            machine.use(0.0)
+        pinned.append(machine.now)
+        machine.use(*[0.6] * 6)  # of which those of the first two seconds are not counted
+        assert machine.masks[-1] == {0, 1}
+    assert pinned == [30, 60, 120, 240, 480, 600], "multiples of the pause, which all workers of a host share"
+    assert len(machine.reports) == 1, "one line for a run"
+
+
+def test_workers_of_one_job_do_not_keep_each_other_released():
+    """Both are released by a third process; once it has gone, both are pinned again in one step, and stay so."""
+    machines = [Machine(), Machine()]
+    machines[1].use(0.0, seconds=0.3)  # its clock is another's
+    for machine in machines:
+        machine.use(0.6, 0.6)
+    for _ in range(400):
+        for machine in machines:
+            others_roam = any(other.masks[-1] == {0, 1} for other in machines if other is not machine)
+            machine.use(0.5 if others_roam else 0.0)
+    assert [machine.masks for machine in machines] == [[{0, 1}, {0}]] * 2
+
+
+def test_the_error_of_a_large_share_is_not_contention():
+    """A share of 64 cores: what others use counts from a tenth of it on."""
+    machine = Machine(share=64)
+    machine.use(*[6.0] * 20)
+    assert machine.masks == []
+    machine.use(7.0, 7.0)
+    assert len(machine.masks) == 1
+
+
+def test_cores_that_are_free_again_stay_pinned():
+    machine = Machine()
+    machine.use(0.6, 0.6)
+    machine.use(*[0.0] * 200)
+    assert machine.masks == [{0, 1}, {0}]
+
+
+def test_a_worker_that_was_stopped_keeps_its_cores():
+    """As by SIGSTOP; a benchmark lets its processes take turns that way."""
+    machine = Machine()
+    for _ in range(5):
+        machine.use(0.9, seconds=5, own=0.0)
+        machine.use(0.0)
+    assert machine.masks == []
+
+
+def test_the_clocks_of_a_core_and_of_this_process():
+    """A busy loop pinned to one core: the core is used, and by nobody else as far as its own time goes."""
+    code = """
+import os, time
+from lstm_dist.cluster.core_monitor import read_usage
+core = min(os.sched_getaffinity(0))
+os.sched_setaffinity(0, {core})
+before = read_usage(frozenset({core}))
+while time.process_time() < 0.6: pass
+after = read_usage(frozenset({core}))
+assert after.own - before.own > 0.3
+assert after.cores - before.cores > 0.2, (before, after)
+assert after.wall - before.wall >= after.own - before.own - 0.05
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[3])
+
+
+def test_all_threads_are_moved():
+    """The affinity of a process is that of each of its threads."""
+    code = """
+import os, threading, time
+from lstm_dist.cluster.cpu_affinity import set_affinity
+cores = os.sched_getaffinity(0)
+threads = [threading.Thread(target=time.sleep, args=(5,), daemon=True) for _ in range(3)]
+for thread in threads: thread.start()
+set_affinity(frozenset({min(cores)}))
+masks = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+assert masks == [{min(cores)}] * 4, masks
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[3])
+
+
+def test_no_thread_is_started_where_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch, node):
+    node(8, 8)
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "x"})
+    before: Tuple[threading.Thread, ...] = tuple(threading.enumerate())
+    assert cpu_affinity.pin_to_cores().threads == 8
+    assert os.environ["OMP_NUM_THREADS"] == "8"
+    assert tuple(threading.enumerate()) == before

@@ -1,0 +1,145 @@
+"""The GPUs that a stub of the driver reports, and the choice among them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Callable, List, Sequence, Tuple
+
+import pytest
+
+from lstm_dist.cluster import devices
+from lstm_dist.cluster.cuda_libs import DRIVER as DRIVER_NAME
+from lstm_dist.cluster.devices import Gpu, choose, memory, unsupported, visible_gpus
+from lstm_dist.errors import UserError
+from tests.support.gpus import A100, DRIVER, GTX680, GTX980, H100, RTX3090
+
+Compile = Callable[..., Path]
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Compile:
+    """Compiles a libcuda.so.1 that shows given GPUs."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("the stub of libcuda.so.1 needs a C compiler, and there is none")
+
+    def compile_driver(gpus: Sequence[Gpu], init: int = 0) -> Path:
+        source, library = tmp_path / "cuda.c", tmp_path / DRIVER_NAME
+        table = "".join(f'{{"{gpu.name}", {gpu.capability[0]}, {gpu.capability[1]}}},' for gpu in gpus)
+        source.write_text(DRIVER % {"gpus": table, "init": init})
+        command = [str(compiler), "-shared", "-fPIC", "-w", "-o", str(library), str(source)]
+        subprocess.run(command, check=True, timeout=60)
+        return library
+
+    return compile_driver
+
+
+def test_visible_gpus_are_those_of_the_driver(driver: Compile) -> None:
+    gpus = [A100, RTX3090, GTX980]
+    assert visible_gpus(str(driver(gpus))) == gpus
+
+
+@pytest.mark.parametrize(("gpus", "init"), [([A100], 100), ([], 0)], ids=["cuInit-fails", "no-device"])
+def test_no_gpus_where_the_driver_has_none(driver: Compile, gpus: List[Gpu], init: int) -> None:
+    assert visible_gpus(str(driver(gpus, init))) == []
+
+
+def test_no_gpus_without_a_driver(tmp_path: Path) -> None:
+    assert visible_gpus(str(tmp_path / "libcuda.so.1")) == []
+
+
+def test_the_driver_is_found_where_the_loader_finds_it(driver: Compile) -> None:
+    folder = driver([H100]).parent
+    script = "from lstm_dist.cluster.devices import visible_gpus; print(visible_gpus())"
+    command, variables = [sys.executable, "-c", script], {"LD_LIBRARY_PATH": str(folder)}
+    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == str([H100])
+
+
+@pytest.mark.parametrize("capability", [(5, 0), (5, 2), (6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9)])
+def test_capabilities_with_machine_code(capability: Tuple[int, int]) -> None:
+    assert unsupported(Gpu(0, "x", capability)) is None
+
+
+@pytest.mark.parametrize("capability", [(3, 0), (3, 7), (4, 9), (9, 0), (10, 0), (12, 0)])
+def test_capabilities_without_machine_code_are_refused_by_name(capability: Tuple[int, int]) -> None:
+    reason = unsupported(Gpu(3, "Some Card", capability))
+    assert reason
+    for part in ("GPU 3", "Some Card", "{}.{}".format(*capability), "5.0, 6.0, 7.0, 8.0, 8.6"):
+        assert part in reason
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, Sequence[Gpu]], None]:
+    """Replaces MXNet and the driver by ones of our choosing."""
+
+    def set_up(with_cuda: bool, gpus: Sequence[Gpu]) -> None:
+        features = SimpleNamespace(is_enabled=lambda name: with_cuda and name == "CUDA")
+        mxnet = SimpleNamespace(
+            runtime=SimpleNamespace(Features=lambda: features), cpu=lambda: "cpu", gpu=lambda index: f"gpu {index}"
+        )
+        monkeypatch.setitem(sys.modules, "mxnet", mxnet)
+        monkeypatch.setattr(devices, "visible_gpus", lambda: list(gpus))
+
+    return set_up
+
+
+@pytest.mark.parametrize(
+    ("with_cuda", "gpus", "asked", "local_rank", "chosen"),
+    [
+        (False, [], "auto", 0, "cpu"),
+        (False, [A100], "auto", 0, "cpu"),
+        (True, [], "auto", 0, "cpu"),
+        (True, [A100], "auto", 0, "gpu 0"),
+        (True, [A100], "cpu", 0, "cpu"),
+        (True, [H100], "cpu", 0, "cpu"),
+        (True, [A100, RTX3090], "auto", 1, "gpu 1"),
+        (True, [A100, RTX3090], "gpu", 2, "gpu 0"),
+        (True, [A100, RTX3090, GTX980], "gpu", 5, "gpu 2"),
+    ],
+)
+def test_choose(
+    machine: Callable[..., None], with_cuda: bool, gpus: List[Gpu], asked: str, local_rank: int, chosen: str
+) -> None:
+    machine(with_cuda, gpus)
+    assert str(choose(asked, local_rank)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("with_cuda", "gpus", "asked", "local_rank", "message_part"),
+    [
+        (False, [A100], "gpu", 0, "without CUDA"),
+        (True, [], "gpu", 0, "no GPU is visible"),
+        (True, [H100], "gpu", 0, "H100"),
+        (True, [H100], "auto", 0, "H100"),
+        (True, [GTX680], "gpu", 0, "GTX 680"),
+        (True, [A100, Gpu(1, "H200", (9, 0))], "auto", 1, "H200"),
+    ],
+)
+def test_choose_refuses(
+    machine: Callable[..., None], with_cuda: bool, gpus: List[Gpu], asked: str, local_rank: int, message_part: str
+) -> None:
+    machine(with_cuda, gpus)
+    with pytest.raises(UserError, match=message_part) as refusal:
+        choose(asked, local_rank)
+    message = str(refusal.value)
+    assert message.startswith(f"--device {asked}: ")
+    assert "--device cpu" in message
+    assert "\n" not in message
+
+
+def test_choose_with_the_real_mxnet() -> None:
+    mx = pytest.importorskip("mxnet", reason="MXNet is not installed")
+    assert choose("cpu", 0) == mx.cpu()
+
+
+def test_memory_is_this_workers_share_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    mx = pytest.importorskip("mxnet", reason="MXNet is not installed")
+    alone = memory(mx.cpu())
+    assert 2**26 < alone <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name, value in (("RANK", 1), ("SIZE", 4), ("LOCAL_RANK", 1), ("LOCAL_SIZE", 2)):
+        monkeypatch.setenv(f"HOROVOD_{name}", str(value))
+    assert memory(mx.cpu()) == alone // 2

@@ -1,0 +1,40 @@
+"""Short time slices are requested, and inherited by the threads that are started later."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lstm_dist.cluster import time_slice
+
+ROOT = Path(__file__).resolve().parents[3]
+ASK = """
+import re, threading
+from pathlib import Path
+from lstm_dist.cluster.time_slice import request_short_slices
+taken = request_short_slices()
+def look():
+    found = re.search(r"se.slice *: *(\\d+)", Path("/proc/thread-self/sched").read_text())
+    print(taken, found and found[1])
+thread = threading.Thread(target=look)
+thread.start(); thread.join()
+"""
+
+
+def linux() -> tuple:
+    return tuple(int(part) for part in platform.release().split(".")[:2])
+
+
+def test_a_thread_has_short_slices():
+    said = subprocess.run([sys.executable, "-c", ASK], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
+    taken, nanoseconds = said.stdout.split()
+    if linux() < (6, 12) or nanoseconds == "None":
+        pytest.skip("a time slice of its own needs Linux 6.12, and SCHED_DEBUG to be seen")
+    assert (taken, nanoseconds) == ("True", "100000")
+
+
+def test_nothing_is_requested_on_an_unknown_architecture(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert not time_slice.request_short_slices()

@@ -1,0 +1,158 @@
+"""A checkpoint is whole or absent: whatever breaks off while one is written, and wherever."""
+
+import os
+from pathlib import Path
+from typing import List
+
+import pytest
+
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.run.checkpoint_dir import CheckpointDir
+from tests.support.failing_disk import FAULTS, CrashError, commit_with_fault, data, newest_step, with_three
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CheckpointDir:
+    return CheckpointDir(tmp_path)
+
+
+def test_the_newest_three_are_kept(store: CheckpointDir):
+    for step in (0, 9, 10, 99, 100):
+        assert store.commit(step, data(step)).stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in store.paths()] == [f"step-{k:09d}.safetensors" for k in (100, 99, 10)]
+    assert newest_step(store) == 100
+
+
+def test_steps_are_numbers_and_not_words(store: CheckpointDir):
+    for step in (999_999_997, 999_999_998, 999_999_999, 1_000_000_000):
+        store.commit(step, data(step))
+    assert newest_step(store) == 1_000_000_000
+    assert len(store.paths()) == 3
+
+
+def test_what_cannot_be_read_is_not_in_the_way(store: CheckpointDir):
+    store.commit(1, data(1))
+    (store.folder / "step-000000002.safetensors").mkdir()
+    found = store.newest()
+    assert found.checkpoint.facts["step"] == 1
+    assert "step-000000002.safetensors: cannot be read (Is a directory)" in found.refused[0]
+    assert (store.folder / "step-000000002.safetensors").is_dir()
+
+
+def test_what_no_memory_could_hold_is_not_read(store: CheckpointDir):
+    store.commit(1, data(1))
+    with (store.folder / "step-000000002.safetensors").open("wb") as file:
+        file.truncate(2**42)  # of which the disk keeps nothing
+    found = store.newest()
+    assert found.checkpoint.facts["step"] == 1
+    assert "step-000000002.safetensors: cannot be read (larger than half of this machine's memory)" in found.refused[0]
+
+
+def test_the_same_step_again_replaces_it(store: CheckpointDir):
+    store.commit(5, data(5))
+    store.commit(5, data(6))
+    assert newest_step(store) == 6
+    assert len(store.paths()) == 1
+
+
+def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(store: CheckpointDir):
+    for step in (1, 2, 3):
+        store.commit(step, data(step))
+    third, second, _ = store.paths()
+    third.write_bytes(third.read_bytes()[:-1])
+    second.write_bytes(second.read_bytes() + b"\0")
+    found = store.newest()
+    assert found.checkpoint.facts["step"] == 1
+    assert [third.name in found.refused[0], second.name in found.refused[1]] == [True, True]
+    assert sorted(p.name for p in store.folder.iterdir()) == [
+        "step-000000001.safetensors", "step-000000002.safetensors.corrupt", "step-000000003.safetensors.corrupt",
+    ]  # fmt: skip
+    assert newest_step(store) == 1
+
+
+def test_none_left_is_an_error_that_lists_them(store: CheckpointDir):
+    with pytest.raises(UserError, match="there is no checkpoint in") as nothing:
+        store.newest()
+    assert nothing.value.status == ExitStatus.NO_INPUT
+    store.commit(1, data(1))
+    store.paths()[0].write_bytes(b"\x80\x04pickle")
+    for _ in range(2):  # also when they have been set aside before
+        with pytest.raises(UserError, match=r"no intact checkpoint is left .*step-000000001") as bad:
+            store.newest()
+        assert bad.value.status == ExitStatus.BAD_DATA
+
+
+def test_none_that_can_be_read_is_not_the_same_as_none_left(store: CheckpointDir):
+    (store.folder / "step-000000002.safetensors").mkdir()
+    with pytest.raises(UserError, match=r"no checkpoint can be read: .*000002.safetensors: .*Is a directory") as error:
+        store.newest()
+    assert error.value.status == ExitStatus.NO_INPUT
+
+
+def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: CheckpointDir):
+    for step in (8, 9):
+        (store.folder / f"step-{step:09d}.safetensors").mkdir()
+    for step in (1, 2, 3, 4):
+        store.commit(step, data(step))
+    assert [p.name for p in store.paths() if p.is_file()] == [f"step-{k:09d}.safetensors" for k in (4, 3, 2)]
+
+
+def test_a_link_that_somebody_planted_is_not_written_through(store: CheckpointDir, tmp_path: Path):
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (store.folder / "step-000000001.safetensors.partial").symlink_to(victim)
+    store.commit(1, data(1))
+    assert victim.read_text() == "mine"
+    assert newest_step(store) == 1
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("error", FAULTS)
+def test_a_fault_at_any_operation_loses_nothing_that_was_committed(tmp_path: Path, error: BaseException, after: bool):
+    count = len(commit_with_fault(with_three(tmp_path / "count"), -1, error, after))
+    assert count > 8
+    for number in range(count):
+        store = with_three(tmp_path / f"{number}")
+        log = commit_with_fault(store, number, error, after)
+        acknowledged = "failed" not in log
+        step = newest_step(store)
+        assert step == 4 or (step == 3 and not acknowledged), (number, log)
+        if isinstance(error, OSError):
+            assert not acknowledged or log[number] in ("unlink", "close"), (number, log)
+        store.clean()
+        store.commit(5, data(5))  # what was left is in nobody's way
+        assert newest_step(store) == 5
+        assert len(store.paths()) == 3
+
+
+def test_the_name_comes_after_the_bytes_are_on_the_disk_and_the_folder_after_the_name(store: CheckpointDir):
+    operations = commit_with_fault(store, -1, CrashError(), False)
+    log = [name for name in operations if name in ("write", "fsync", "read", "replace")]
+    assert log == ["write", "fsync", "read", "replace", "fsync"]
+
+
+def test_older_ones_go_only_when_the_new_one_is_committed(store: CheckpointDir):
+    for step in (0, 1, 2):
+        store.commit(step, data(step))
+    removed: List[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        original = CheckpointDir._sync_folder
+        patch.setattr(CheckpointDir, "_sync_folder", lambda self: removed.append("synced") or original(self))
+        patch.setattr(Path, "unlink", lambda self, **_: removed.append(self.name))
+        store.commit(3, data(3))
+    assert [name for name in removed if not name.endswith(".partial")] == ["synced", "step-000000000.safetensors"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(store: CheckpointDir, monkeypatch: pytest.MonkeyPatch):
+    store.commit(1, data(1))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        UserError, match=r"step-000000002.safetensors: cannot be written, 0.0 MB .*No space left"
+    ) as error:
+        store.commit(2, data(2))
+    assert error.value.status == ExitStatus.CANNOT_WRITE
+    assert [p.name for p in store.folder.iterdir()] == ["step-000000001.safetensors"]

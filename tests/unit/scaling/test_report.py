@@ -1,0 +1,383 @@
+"""jobs/report.py: the page, the Markdown and the CSV files of an experiment with known numbers."""
+
+import csv
+import html
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+import pytest
+
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.programs import report
+from tests.support.scaling_results import (
+    EXPERIMENT,
+    GRADIENTS,
+    HOSTILE,
+    LAW,
+    LINK,
+    ORIGIN,
+    SINGLE,
+    everything,
+    network,
+    point,
+    save,
+    scaling_point,
+)
+
+
+class Field(NamedTuple):
+    text: str
+    values: List[str]
+
+
+class Page(HTMLParser):
+    """The tables of a page by their captions: rows of fields, below the row of headings."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tables: Dict[str, List[List[Field]]] = {}
+        self.tags: List[Tuple[str, Dict[str, Optional[str]]]] = []
+        self._rows: List[List[Field]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: List[Tuple[str, Optional[str]]]) -> None:
+        given = dict(attrs)
+        self.tags.append((tag, given))
+        if given.get("role") == "region":
+            self._rows = self.tables.setdefault(given["aria-label"] or "", [])
+        elif tag == "tr":
+            self._rows.append([])
+        elif tag in ("td", "th"):
+            self._rows[-1].append(Field("", []))
+        elif tag == "data":
+            self._rows[-1][-1] = Field("", (given["value"] or "").split(" "))
+
+    def handle_data(self, data: str) -> None:
+        if self._rows and self._rows[-1] and self.get_starttag_text().startswith(("<td", "<th", "<data")):
+            field = self._rows[-1].pop()
+            self._rows[-1].append(field._replace(text=field.text + data.strip("\n")))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self._rows = []
+
+
+class Report(NamedTuple):
+    folder: Path
+    html: str
+    page: Page
+    markdown: str
+
+    def rows(self, file: str) -> List[Dict[str, str]]:
+        with (self.folder / file).open(encoding="utf-8", newline="") as lines:
+            return list(csv.DictReader(lines))
+
+    def row(self, file: str, **wanted: Any) -> Dict[str, str]:
+        (found,) = [row for row in self.rows(file) if all(row[name] == str(value) for name, value in wanted.items())]
+        return found
+
+
+def made(folder: Path, *flags: str) -> Report:
+    report.main([str(folder), *flags])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    return Report(folder, page, Page(page), (folder / "report.md").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return made(save(tmp_path_factory.mktemp("whole"), *everything()))
+
+
+CAPTIONS = {
+    "scaling.csv": "Throughput, speedup and efficiency",
+    "times.csv": "The five parts",
+    "network.csv": "All measured allreduces",
+    "perplexity.csv": "Statistical and hardware efficiency",
+}
+
+
+def table(page: Page, caption: str) -> List[List[Field]]:
+    (found,) = [rows for name, rows in page.tables.items() if name.startswith(caption)]
+    return found[1:]
+
+
+def markdown_tables(text: str) -> Iterator[List[List[str]]]:
+    """Yield the bodies of all tables, with the displayed text of their fields."""
+    for lines in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [re.split(r"(?<!\\)\|", line.strip("|\n")) for line in lines.splitlines()[2:]]
+        yield [[re.sub(r"\\([^n])", r"\1", html.unescape(field.strip())) for field in row] for row in rows]
+
+
+def test_speedups_and_intervals(whole: Report):
+    for mode in ("weak", "strong"):
+        for workers in (1, 2, 4):
+            row = whole.row("scaling.csv", mode=mode, workers=workers, state="finished")
+            assert float(row["chars_per_sec"]) == pytest.approx(SINGLE * LAW.speedup(workers))
+            assert float(row["speedup"]) == pytest.approx(LAW.speedup(workers))
+            assert float(row["efficiency_percent"]) == pytest.approx(100 * LAW.speedup(workers) / workers)
+            assert row["jobs"] == "3"
+            assert float(row["chars_per_sec_low"]) < SINGLE * LAW.speedup(workers) < float(row["chars_per_sec_high"])
+    # Student's t for three repetitions, 4.303, and half of that with Welch's four degrees of freedom, 2.776 sqrt(2)
+    width = 4.302653 * 0.0202027 / 3**0.5
+    row = whole.row("scaling.csv", mode="weak", workers=2, state="finished")
+    assert float(row["chars_per_sec_high"]) / float(row["chars_per_sec"]) == pytest.approx(1 + width, rel=2e-3)
+    assert float(row["speedup_high"]) / float(row["speedup"]) == pytest.approx(
+        1 + width * 2.776 / 4.303 * 2**0.5, rel=3e-3
+    )
+
+
+def test_laws_are_fitted_without_oversubscribed_groups(whole: Report):
+    rows = {row[0].text: row for row in table(whole.page, "Laws of speedup")}
+    for mode in ("weak", "strong"):
+        law = rows[f"USL, {mode}"]
+        assert [field.text for field in law[1:4]] == ["2, 4 workers", "5.00", "1.000"]
+        assert law[5].text == "2: 0.0 %; 4: 0.0 %"
+        assert float(rows[f"Amdahl, {mode}"][2].text) > 5
+
+
+def test_times_of_the_parts_and_the_slowest_rank(whole: Report):
+    compute = whole.row("times.csv", mode="weak", workers=4, part="compute")
+    assert float(compute["least_ms"]) == pytest.approx(51)
+    assert float(compute["median_ms"]) == pytest.approx((51 + 51.2) / 2)  # rank 0 was late once
+    assert float(compute["most_ms"]) == pytest.approx(51 + 0.9 * 2)
+    assert float(compute["mean_ms"]) == pytest.approx(51 + 2 / 4)
+    assert (compute["last_rank"], compute["last_host"], float(compute["last_percent"])) == ("3", "vm", 90)
+    row = next(row for row in table(whole.page, "Shares of the time") if [f.text for f in row[:2]] == ["weak", "4"])
+    wire, total = 1000 * LINK.seconds(4, GRADIENTS), 51.5 + 1.5 + 1.1 + 1000 * LINK.seconds(4, GRADIENTS)
+    bandwidth = 1000 * 1.5 * GRADIENTS * LINK.beta
+    expected = [48, 3.5, 1.5, wire - bandwidth, bandwidth, 1.1]
+    assert [float(field.values[0]) for field in row[3:9]] == pytest.approx([100 * part / total for part in expected])
+
+
+def test_the_fitted_link_and_the_predicted_steps(whole: Report):
+    for row, call in zip(table(whole.page, "The link"), ("0.1000", "0.0000")):
+        assert [field.text for field in row[1:7]] == ["2, 4 workers", call, "0.0050", "0.0200", "1.000", "1,000"]
+    fitted = whole.row("network.csv", path="horovod-mpi", workers=4, bytes=2048)
+    assert float(fitted["fitted_ms"]) == pytest.approx(1000 * LINK.seconds(4, 2048))
+    assert float(fitted["residual_percent"]) == pytest.approx(0, abs=1e-6)
+    steps = {(row[0].text, row[1].text): row for row in table(whole.page, "Steps predicted")}
+    own, link, predicted, measured, error = (float(field.values[0]) for field in steps["weak", "4"][2:7])
+    assert own == pytest.approx(51 + 2 + 1.1)
+    assert link == pytest.approx(1000 * LINK.seconds(4, GRADIENTS))
+    assert predicted == pytest.approx(own + link)
+    assert measured == pytest.approx(1000 * 128 * 35 / (SINGLE * LAW.speedup(4)))
+    assert error == pytest.approx(100 * (predicted / measured - 1))
+    weak = [row for row in table(whole.page, "Predicted, not measured") if row[0].text == "weak"]
+    assert [row[1].text for row in weak] == ["8", "16", "32", "64", "128", "256", "512", "1,024"]
+    low, high = (float(value) for value in weak[-1][3].values)
+    assert float(weak[-1][2].values[0]) == pytest.approx(own + 1000 * LINK.seconds(1024, GRADIENTS))
+    assert low < float(weak[-1][2].values[0]) < high
+    strong = [row[1].text for row in table(whole.page, "Predicted, not measured") if row[0].text == "strong"]
+    assert strong == ["8", "16", "32"]  # no more workers than streams
+
+
+def test_two_efficiencies_and_their_product(whole: Report):
+    first, second, missed, last = whole.rows("perplexity.csv")
+    assert [float(first[name]) for name in ("statistical_percent", "hardware_percent", "both_percent")] == [
+        100,
+        100,
+        100,
+    ]
+    assert float(second["statistical_percent"]) == pytest.approx(80)
+    assert float(second["hardware_percent"]) == pytest.approx(100)
+    assert float(second["both_percent"]) == pytest.approx(80)
+    assert (missed["jobs"], missed["missed"], missed["chars"]) == ("0", "1", "")
+    assert float(last["statistical_percent"]) == pytest.approx(50)
+    assert float(last["hardware_percent"]) == pytest.approx(50)
+    # The time to the target falls by the number of workers times both efficiencies
+    assert float(first["seconds"]) / float(last["seconds"]) == pytest.approx(8 * float(last["both_percent"]) / 100)
+
+
+@pytest.mark.parametrize("file", CAPTIONS)
+def test_page_and_csv_hold_the_same_numbers(whole: Report, file: str):
+    shown, kept = table(whole.page, CAPTIONS[file]), whole.rows(file)
+    assert len(shown) == len(kept) > 0
+    for fields, row in zip(shown, kept):
+        values = [value for field in fields for value in field.values if value not in ("nan", "inf")]
+        assert values
+        assert [value for value in row.values() if value in values] == values
+        for field in fields:
+            if len(field.values) == 1 and re.fullmatch(r"[+−\d.,]+", field.text):
+                digits = len(field.text.partition(".")[2])
+                number = float(field.text.replace(",", "").replace("−", "-"))
+                assert number == pytest.approx(float(field.values[0]), abs=0.501 * 10**-digits)
+
+
+def test_page_and_markdown_show_the_same(whole: Report):
+    on_page = [[[field.text for field in row if field.text] for row in rows[1:]] for rows in whole.page.tables.values()]
+    in_markdown = [[[text for text in row if text] for row in rows] for rows in markdown_tables(whole.markdown)]
+    flat = [[[text.replace("\n", "\\n") for text in row] for row in rows] for rows in on_page]
+    assert in_markdown == flat
+
+
+def test_failed_jobs_are_rows_and_their_messages_are_escaped(whole: Report):
+    failed = whole.row("scaling.csv", state="failed")
+    assert (failed["mode"], failed["workers"], failed["status"], failed["message"]) == ("weak", "4", "76", HOSTILE)
+    assert failed["speedup"] == ""
+    assert whole.row("network.csv", state="failed")["message"] == HOSTILE
+    texts = [field.text for row in table(whole.page, CAPTIONS["scaling.csv"]) for field in row]
+    assert f"weak-n004-r4: status 76: {HOSTILE}" in texts
+    assert not [tag for tag, _ in whole.page.tags if tag == "script"]
+    assert "<script" not in whole.markdown
+    assert "2 failed" in whole.html
+
+
+def test_oversubscribed_groups_are_marked_and_not_used(whole: Report):
+    (row,) = [row for row in whole.rows("scaling.csv") if (row["mode"], row["workers"]) == ("weak", "8")]
+    assert row["oversubscribed"] == "True"
+    marked = [r for r in table(whole.page, CAPTIONS["scaling.csv"]) if r[1].text == "8"]
+    assert [r[-1].text for r in marked] == ["oversubscribed", "oversubscribed"]
+    assert "fill: var(--paper)" in whole.html  # hollow markers
+    summary = whole.markdown.split("\n\n")[1]
+    assert "8 workers are" not in summary
+    assert "8 workers were oversubscribed (more workers than cores or GPUs)" in summary
+    assert not [r for r in whole.rows("network.csv") if r["workers"] == "8" and r["residual_percent"]]
+
+
+def test_the_summary_says_what_limits_the_job(whole: Report):
+    summary = whole.markdown.split("\n\n")[1].replace("\N{NO-BREAK SPACE}", " ")
+    weak = "Weak scaling, 32 streams per worker: 2 workers are 1.87 times as fast as one (efficiency 93 %), "
+    again = "4 workers 3.15 times (79 %), "
+    largest = "limited by useful compute ({} % of a step), then "
+    assert summary.startswith("One worker takes 49.1 ms per step, 98 % of it compute")
+    assert f"{weak}{largest.format(90)}extra compute due to shared memory and cores (4 %)" in summary
+    # strong, four workers: of 19.78 ms a step 12 are compute for 8 streams each, and 3.5 are beyond that
+    assert f"{again}{largest.format(61)}compute that does not shrink with the streams (18 %)" in summary
+    assert "under strong scaling, more streams per worker, or fewer workers per host" in summary
+    assert "without this loss the efficiency of 4 workers would be 96 %" in summary  # 79 % / (1 - 17.7 %)
+
+
+def test_the_page_is_self_contained(whole: Report):
+    assert not [tag for tag, _ in whole.page.tags if tag in ("script", "link", "img", "iframe", "object")]
+    linked = [a.get("href") or a.get("src") or a.get("xlink:href") or "#" for _, a in whole.page.tags]
+    assert all(target.startswith("#") for target in linked)
+    assert not re.search(r"url\((?!#)|@import", whole.html)
+    assert not re.search(r"#0102\w\w", whole.html)  # every colour of a drawing is a variable of the page
+    ids = [a["id"] for _, a in whole.page.tags if "id" in a]
+    assert len(ids) == len(set(ids)) > 100
+    pictures = [a for _, a in whole.page.tags if a.get("role") == "img"]
+    assert len(pictures) == sum(tag == "figure" for tag, _ in whole.page.tags) == 15
+    assert all(a["aria-label"] for a in pictures)
+
+
+def test_the_program_prints_the_summary_and_the_files(tmp_path: Path, capsys: pytest.CaptureFixture):
+    made(save(tmp_path, scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
+    said = capsys.readouterr().out
+    assert "2 workers are 1.87 times as fast as one" in said
+    assert said.endswith(
+        f"written: {tmp_path}/report.html, {tmp_path}/report.md, {tmp_path}/scaling.csv, {tmp_path}/times.csv\n"
+    )
+
+
+def test_missing_measurements_are_reported(tmp_path: Path):
+    found = made(save(tmp_path / "a b", scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
+    for sentence in (
+        "Strong scaling was not measured; run `jobs/scale.py --mode strong --workers 1,2,4 --out '{}'`.",
+        "The network was not measured; run `jobs/scale.py network --workers 1,2,4 --out '{}'`.",
+        "Time to perplexity was not measured; "
+        "run `jobs/scale.py --mode weak --workers 1,2,4 --to-perplexity 50 --out '{}'`.",
+        "Nothing is predicted: this needs profiled steps, and a fitted link of the path that the jobs used.",
+    ):
+        assert sentence.format(tmp_path / "a b") in found.markdown
+    assert "<code>jobs/scale.py network" in found.html
+    assert not (tmp_path / "a b" / "network.csv").exists()
+    row = found.row("scaling.csv", workers=2)
+    assert (row["jobs"], row["chars_per_sec_low"]) == ("1", "")  # one measurement has no interval
+    assert "communication: " in found.html  # which no link divides into latency and bandwidth
+
+
+def test_one_worker_is_the_same_job_in_both_modes(tmp_path: Path):
+    found = made(save(tmp_path, scaling_point("weak", 1, 1), scaling_point("strong", 2, 1)))
+    assert float(found.row("scaling.csv", mode="strong", workers=2)["speedup"]) == pytest.approx(LAW.speedup(2))
+
+
+def test_the_number_of_layers_is_reported(tmp_path: Path):
+    save(tmp_path, network("mpi", 2))
+    assert "LSTM of 256 hidden units" in made(tmp_path).markdown  # written before the setting existed
+    (tmp_path / "experiment.json").write_text(json.dumps({**EXPERIMENT, "layers": 2}))
+    assert "LSTM of 2 layers of 256 hidden units" in made(tmp_path).markdown
+
+
+def test_only_failed_jobs(tmp_path: Path):
+    found = made(save(tmp_path, point("weak-n001-r1", "weak", 1, 32, 1, state="failed", status=70, message="no")))
+    assert found.row("scaling.csv", state="failed")["message"] == "no"
+    assert "No conclusions about scaling" in found.markdown
+
+
+def test_only_the_network(tmp_path: Path):
+    found = made(save(tmp_path, *(network("mpi", workers) for workers in (1, 2))))
+    assert "2 workers" in table(found.page, "The link")[0][1].text
+    assert "Weak scaling was not measured" in found.markdown
+
+
+def test_measurements_that_do_not_determine_a_link(tmp_path: Path):
+    found = made(save(tmp_path, network("mpi", 2, sizes=[{"bytes": 64, "seconds": [1e-5]}])))
+    assert table(found.page, "The link")[0][1].text.startswith("no link: ")
+
+
+def refused(folder: Path, *flags: str) -> UserError:
+    with pytest.raises(UserError) as caught:
+        report.main([str(folder), *flags])
+    assert "\n" not in str(caught.value)
+    assert not (folder / "report.html").exists()
+    return caught.value
+
+
+def test_a_folder_without_an_experiment(tmp_path: Path):
+    assert str(refused(tmp_path / "none")) == f"{tmp_path}/none: no such folder; give the --out of jobs/scale.py"
+    assert str(refused(tmp_path)) == f"{tmp_path}: has no experiment.json; give the --out of jobs/scale.py"
+    assert "has no results yet" in str(refused(save(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"workers": 0}, "workers: Input should be greater than 0"),
+        ({"workers": "many\nworkers"}, "workers: Input should be a valid integer"),
+        ({"state": "tired"}, "state: Input should be 'finished' or 'failed'"),
+        ({"epochs": []}, "finished, but without epochs"),
+        ({"epochs": [{"chars_per_sec": float("nan"), "steps": 1}]}, "epochs.0.chars_per_sec"),
+        ({"times": [{"step": 1}]}, "times.0.rank: Field required"),
+        ({"mode": "perplexity"}, "finished, but without target, chars or train_seconds"),
+    ],
+)  # fmt: skip
+def test_a_damaged_row_is_named(tmp_path: Path, facts: Dict[str, Any], said: str):
+    save(tmp_path, {**scaling_point("weak", 1, 1), **facts})
+    error = refused(tmp_path)
+    assert str(error).startswith(f"{tmp_path}/points/weak-n001-r1/row.json: is damaged ({said}")
+    assert str(error).endswith("; delete it and measure again")
+    assert error.status is ExitStatus.BAD_DATA
+
+
+def test_a_cut_off_file_is_named(tmp_path: Path):
+    save(tmp_path, scaling_point("weak", 1, 1), network("mpi", 2))
+    file = tmp_path / "network" / "mpi-n002" / "row.json"
+    file.write_text(file.read_text()[:100])
+    assert str(refused(tmp_path)).startswith(f"{file}: is damaged (Invalid JSON")
+    file.write_text(json.dumps(network("mpi", 2, sizes=[])))
+    assert "finished, but without times" in str(refused(tmp_path))
+
+
+def test_a_job_that_has_no_row_yet_is_counted(tmp_path: Path):
+    save(tmp_path, scaling_point("weak", 1, 1))
+    (tmp_path / "points" / "weak-n002-r1").mkdir()
+    assert "without a result: weak-n002-r1" in made(tmp_path).markdown
+
+
+@pytest.mark.parametrize("name", ["machine", "commit", "code"])
+def test_rows_of_different_origin_are_not_mixed(tmp_path: Path, name: str):
+    save(tmp_path, scaling_point("weak", 1, 1), {**scaling_point("weak", 2, 1), name: "another"})
+    said = f"weak-n001-r1 and weak-n002-r1 differ in {name}: {ORIGIN[name]} and another"
+    error = refused(tmp_path)
+    assert str(error) == f"{tmp_path}: {said}; measure again, or give --allow-mixed"
+    assert f"**{said}: these results may not be comparable**" in made(tmp_path, "--allow-mixed").markdown
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path):
+    (save(tmp_path, scaling_point("weak", 1, 1)) / "report.md").mkdir()
+    with pytest.raises(UserError, match=r"report\.md: cannot be written \(Is a directory\)") as caught:
+        report.main([str(tmp_path)])
+    assert caught.value.status is ExitStatus.CANNOT_WRITE

@@ -1,0 +1,82 @@
+"""What all ranks of a job have to have in common."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import List
+
+import mxnet as mx
+import pytest
+
+from lstm_dist.cluster import devices
+from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.data.corpus import Vocabulary
+from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.preflight import inspect_run, require_agreement
+from lstm_dist.train.setup import Job, set_up
+from tests.support.fake_world import FakeWorld, SilentStartup
+
+
+@pytest.mark.parametrize(("ctx", "compared"), [(mx.cpu(), True), (mx.gpu(0), False)], ids=["cpu", "gpu"])
+def test_threads_have_to_be_equal_where_they_compute(ctx: mx.Context, compared: bool):
+    world = FakeWorld()
+    text = SimpleNamespace(digest="digest", vocabulary=Vocabulary("天地人和"))
+    require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
+    _, told = world.gathered["start"]
+    assert ("OMP_NUM_THREADS" in told) == compared
+    assert {"corpus", "vocabulary", "code", "seed"} <= set(told)
+
+
+def test_a_worker_takes_the_gpu_of_its_local_rank(song_file: Path, monkeypatch: pytest.MonkeyPatch):
+    asked = []
+
+    def choose(*given: object) -> mx.Context:
+        asked.append(given)
+        return mx.cpu()
+
+    monkeypatch.setattr(devices, "choose", choose)
+    sizes = ["--hidden-size=8", "--global-batch-size=8", "--seq-len=5", "--max-chars=600", f"--corpus={song_file}"]
+    set_up(parse_config(sizes), FakeWorld(5, 8, local_rank=1), SilentStartup())
+    assert asked == [("auto", 1)]
+
+
+def gpu(host: str, which: str) -> List[str]:
+    return [host, which]
+
+
+def test_two_ranks_on_one_gpu_are_told_or_refused(tmp_path: Path):
+    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
+    apart = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n2", "A100 at 1"), gpu("n2", ""), gpu("n2", "")]
+    shared = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n1", "A100 at 1")]
+    for has_nccl in (True, False):
+        assert inspect_run(job, tmp_path, FakeWorld(has_nccl=has_nccl, answers={"gpus": apart})) == []
+    said = "ranks 0 and 2 on n1 compute on one GPU, A100 at 1"
+    world = FakeWorld(answers={"gpus": shared})
+    assert inspect_run(job, tmp_path, world) == [f"warning: {said}: each has a share of its speed"]
+    with pytest.raises(CollectiveError, match=f"{said}: start as many workers on a host as it has GPUs"):
+        inspect_run(job, tmp_path, FakeWorld(has_nccl=True, answers={"gpus": shared}))
+
+
+@pytest.mark.parametrize("slurm", [True, False])
+def test_a_directory_that_a_host_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: bool):
+    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    if slurm:
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+    run_dir = tmp_path / "run"
+
+    every_host = FakeWorld(is_one_host=False)
+    assert inspect_run(job, run_dir, every_host) == []
+    assert not run_dir.exists()  # what was made to look is gone
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    assert inspect_run(job, tmp_path / "link", every_host) == []
+    assert list((tmp_path / "link").iterdir()) == []  # and what was there is still there
+    said = f"--run-dir {run_dir}: n2, n3 cannot see it: give a folder on a file system that all nodes share"
+    some_hosts = FakeWorld(is_one_host=False, answers={"seen": ["", "n3", "n2", ""]})
+    if slurm:
+        with pytest.raises(CollectiveError, match=said):
+            inspect_run(job, run_dir, some_hosts)
+    else:
+        (warning,) = inspect_run(job, run_dir, some_hosts)
+        assert warning.startswith(f"warning: {said}; ")
+    assert not run_dir.exists()

@@ -1,0 +1,415 @@
+"""What happens between the steps: the state's way, the order of the exchange, and where training stops."""
+
+import itertools
+import threading
+import time
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from lstm_dist.data.batching import ConsecutiveBatches
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.language_model import LSTMState
+from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.callbacks import Callbacks, Progress
+from lstm_dist.train.lr_schedule import LearningRate
+from lstm_dist.train.step import NotFiniteError, train_step
+from lstm_dist.train.step_timer import StepTimes
+from lstm_dist.train.trainer import Trainer
+from tests.support.fake_world import FakeWorld, Record
+from tests.support.small_training import TOKENS, B, H, T, V, schedule
+
+PARTS = StepTimes._fields[1:]
+
+
+class Watched(CharLSTM):
+    """A CharLSTM that keeps the state that each window started and ended with."""
+
+    def __init__(self):
+        super().__init__(V, H, mx.cpu())
+        self.load(initial_parameters(V, H, 0), "test")
+        self.starts, self.ends = [], []
+
+    def loss_and_gradients(self, inputs, targets, state, requests=NO_REQUEST):
+        loss, after = super().loss_and_gradients(inputs, targets, state, requests)
+        self.starts.append(np.stack([s.asnumpy() for s in state]))
+        self.ends.append(np.stack([s.asnumpy() for s in after]))
+        return loss, after
+
+
+class Kept(Callbacks):
+    """Requests what it is told to, by step, and keeps what it is given."""
+
+    def __init__(self, by_step=None):
+        self.by_step, self.steps, self.samples, self.commits, self.beats, self.model = (
+            by_step or {},
+            0,
+            [],
+            [],
+            [],
+            None,
+        )
+
+    def requests(self):
+        self.steps += 1
+        return self.by_step.get(self.steps, NO_REQUEST)
+
+    def beat(self, phase, step):
+        self.beats.append((phase, step))
+
+    def write_samples(self, epoch):
+        self.samples.append(epoch)
+
+    def commit(self, progress, state):
+        weights = self.model.parameters.flat.asnumpy() if self.model else None
+        self.commits.append((progress, weights, [part.asnumpy() for part in state]))
+
+
+def trainer(model, log=None, callbacks=None, progress=Progress(), state=None, **changes):  # noqa: B008 - a tuple
+    callbacks = callbacks or Kept()
+    callbacks.model = model
+    batches = ConsecutiveBatches(TOKENS, B, T)
+    return Trainer(model, batches, FakeWorld(), schedule(**changes), log or Record(), callbacks, progress, state)
+
+
+def run(model, log=None, callbacks=None, **changes):
+    log = log or Record()
+    trainer(model, log, callbacks, **changes).run()
+    return log
+
+
+def test_every_step_has_the_step_size_of_its_number():
+    frozen, one = Watched(), Watched()
+    run(frozen, learning_rate=LearningRate(0.5, "step", every=1, factor=0.0))  # nothing moves after the first step
+    trainer(one, learning_rate=LearningRate(0.5)).run(until_step=1)
+    np.testing.assert_array_equal(frozen.parameters.flat.asnumpy(), one.parameters.flat.asnumpy())
+    progress = Progress(step=3, position=3)
+    later = Watched()
+    before = later.parameters.flat.asnumpy()
+    rate = LearningRate(0.5, "step", every=3, factor=0.0)
+    trainer(later, progress=progress, state=later.zero_state(B), learning_rate=rate, epochs=1).run()
+    np.testing.assert_array_equal(later.parameters.flat.asnumpy(), before)
+
+
+def test_state_is_carried_through_an_epoch_and_zeroed_at_its_start():
+    model = Watched()
+    run(model)
+    assert len(model.starts) == 8
+    for step in range(8):
+        if step % 4 == 0:
+            assert not model.starts[step].any()
+        else:
+            np.testing.assert_array_equal(model.starts[step], model.ends[step - 1])
+            assert model.starts[step].any()
+
+
+def test_state_can_be_zeroed_before_every_window():
+    model = Watched()
+    run(model, resets_every_window=True)
+    assert not any(start.any() for start in model.starts)
+    assert all(end.any() for end in model.ends)
+
+
+def test_the_average_comes_before_the_clip_and_the_clip_before_the_step():
+    class Doubling(FakeWorld):
+        def average_(self, array, name, scale=1.0, wire_dtype="float32"):
+            assert (name, wire_dtype) == ("gradients", "float32")
+            array *= 2 * scale
+
+    window = next(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    reference = Watched()
+    reference.loss_and_gradients(window.inputs, window.targets, reference.zero_state(B))
+    gradient = 2 * 3.0 * reference.gradients.flat.asnumpy()
+    norm = np.linalg.norm(gradient)
+    expected = reference.parameters.flat.asnumpy() - 0.01 * gradient * 0.25 / norm
+
+    model = Watched()
+    numbers = schedule(gradient_scale=3.0, max_norm=0.25)
+    _, result = train_step(model, window, model.zero_state(B), Doubling(), numbers)
+    assert result.read()[1] == pytest.approx(norm, rel=1e-5)
+    assert norm > 0.25
+    np.testing.assert_allclose(model.parameters.flat.asnumpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_shown_and_when_samples_are_written():
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=5)
+    assert log.shown == kept.samples == [2, 4, 5], "every log_every epochs, and the last"
+    assert log.chars == 5 * 4 * B * T
+    assert len(log.losses) == 5
+    assert log.losses[0] == pytest.approx(np.log(V), rel=0.02)
+    assert log.losses == sorted(log.losses, reverse=True)
+
+
+def test_the_mean_is_over_all_characters():
+    log = run(Watched(), chars_per_step=2 * B * T)
+    assert log.losses[0] == pytest.approx(np.log(V) / 2, rel=0.02), "half of the characters were another worker's"
+
+
+@pytest.mark.parametrize("where", ["W_x", "W_h", "b", "W_hy", "b_y"])
+def test_numbers_that_are_not_finite_stop_the_run_at_that_step(where):
+    model, log, kept = Watched(), Record(), Kept()
+    job = trainer(model, log, kept)
+    original = model.loss_and_gradients
+
+    def poisoned(inputs, targets, state, requests):
+        if len(model.starts) == 2:  # the third step
+            model.parameters.views[where].reshape(-1)[:1] = float("nan")
+        return original(inputs, targets, state, requests)
+
+    model.loss_and_gradients = poisoned
+    with pytest.raises(NotFiniteError, match="loss nan"):
+        job.run()
+    assert job.progress.step == 2
+    assert not log.losses
+    assert [progress.step for progress, _, _ in kept.commits] == [0]
+
+
+def test_a_loss_that_is_not_finite_is_everybodys_news_even_where_the_gradient_is():
+    model = Watched()
+    window = next(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
+    assert model.gradients.extra.asnumpy().tolist() == [0.0, 0.0]
+    model.parameters.views["b_y"][:1] = float("inf")
+    model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
+    assert np.isnan(model.gradients.extra.asnumpy()).all()
+
+
+# Stops and checkpoints
+
+
+def uninterrupted(epochs=3):
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=epochs)
+    return kept.commits[-1], log
+
+
+def test_it_commits_before_the_first_step_and_after_the_last():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=3)
+    assert [(p.step, p.epoch, p.position) for p, _, _ in kept.commits] == [(0, 0, 0), (12, 3, 0)]
+
+
+def test_it_commits_every_n_epochs():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=5, checkpoint_epochs=2)
+    assert [p.epoch for p, _, _ in kept.commits] == [0, 2, 4, 5]
+
+
+@pytest.mark.parametrize("requested", range(1, 11))
+def test_a_stop_comes_at_most_one_step_after_the_request_and_resumes_bit_by_bit(requested):
+    kept = Kept({requested: ControlFlags(stop=True)})
+    model, first = Watched(), Record()
+    job = trainer(model, first, kept, epochs=3)
+    assert job.run().was_stopped
+    progress, weights, state = kept.commits[-1]
+    assert requested <= progress.step <= requested + 1
+    assert progress.step == job.progress.step
+
+    model = Watched()
+    model.parameters.flat[:] = weights
+    later, second = Kept(), Record()
+    on = LSTMState(*(mx.nd.array(part) for part in state))
+    assert not trainer(model, second, later, progress, on, epochs=3).run().was_stopped
+    (_, expected, _), log = uninterrupted()
+    np.testing.assert_array_equal(later.commits[-1][1], expected)
+    assert [*first.losses, *second.losses] == pytest.approx(log.losses, rel=1e-12)
+    assert [*first.norms, *second.norms] == pytest.approx(log.norms, rel=1e-12)
+
+
+class Slow:
+    """A text whose reading does not come to its end in time."""
+
+    def evaluate(self, *_):
+        raise InterruptedError
+
+
+@pytest.mark.parametrize("requested", [4, 8])
+def test_a_stop_at_the_end_of_an_epoch_is_committed_before_the_validation_set_is_read(requested):
+    kept, first = Kept({requested: ControlFlags(stop=True)}), Record()
+    job = trainer(Watched(), first, kept, epochs=3, eval_every=requested // 4)
+    job._evaluator = Slow()
+    with pytest.raises(InterruptedError):
+        job.run()
+    progress, weights, state = kept.commits[-1]
+    assert (progress.step, progress.epoch, progress.position) == (requested, requested // 4 - 1, 4)
+
+    model, second, later = Watched(), Record(), Kept()
+    model.parameters.flat[:] = weights
+    on = LSTMState(*(mx.nd.array(part) for part in state))
+    assert not trainer(model, second, later, progress, on, epochs=3).run().was_stopped
+    (_, expected, _), log = uninterrupted()
+    np.testing.assert_array_equal(later.commits[-1][1], expected)
+    assert [*first.losses, *second.losses] == pytest.approx(log.losses, rel=1e-12)
+
+
+@pytest.mark.parametrize("requested", range(1, 11))
+def test_a_checkpoint_in_the_middle_changes_nothing(requested):
+    kept = Kept({requested: ControlFlags(checkpoint=True)})
+    log = run(Watched(), callbacks=kept, epochs=3)
+    (_, expected, _), plain = uninterrupted()
+    np.testing.assert_array_equal(kept.commits[-1][1], expected)
+    assert log.losses == pytest.approx(plain.losses, rel=1e-12)
+    (middle,) = [p for p, _, _ in kept.commits[1:-1]]
+    assert requested <= middle.step <= requested + 1
+
+
+def test_a_replay_ends_on_the_weights_of_the_step_that_it_is_sent_to():
+    stopped = Kept({6: ControlFlags(stop=True)})
+    trainer(Watched(), callbacks=stopped, epochs=3).run()
+    target, expected, _ = stopped.commits[-1]
+    model, kept = Watched(), Kept({1: ControlFlags(checkpoint=True)})
+    job = trainer(model, callbacks=kept, epochs=3)
+    job.replay(Progress(), model.zero_state(B), target.step)
+    assert kept.commits[-1][0].step == target.step
+    np.testing.assert_array_equal(kept.commits[-1][1], expected)
+    assert kept.samples == []
+
+
+def test_a_replay_can_be_stopped():
+    model, kept = Watched(), Kept({2: ControlFlags(stop=True)})
+    trainer(model, callbacks=kept, epochs=3).replay(Progress(), model.zero_state(B), 11)
+    assert 2 <= kept.commits[-1][0].step <= 3
+
+
+def test_every_step_is_reported_to_the_watchdog():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=2)
+    assert kept.beats == [
+        ("checkpoint", 0),
+        *(("step", k) for k in range(1, 9)),
+        ("samples", 8),
+        ("checkpoint", 8),
+    ]
+
+
+WAITING = ["MXNDArrayWaitToRead", "MXNDArrayWaitToWrite", "MXNDArrayWaitAll", "MXNDArraySyncCopyToCPU"]
+
+
+def test_a_step_asks_for_nothing_that_waits(monkeypatch):
+    model, windows = CharLSTM(V, H, mx.cpu()), list(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    state, waited = model.zero_state(B), []
+
+    def count(name):
+        original = getattr(mx.base._LIB, name)
+        monkeypatch.setattr(mx.base._LIB, name, lambda *arguments: waited.append(name) or original(*arguments))
+
+    for name in WAITING:
+        count(name)
+    for window in windows:
+        state, result = train_step(model, window, state, FakeWorld(), schedule())
+    assert waited == []
+    result.read()
+    assert waited == ["MXNDArraySyncCopyToCPU"], "the counting has to see what it is there for"
+
+
+class Gate(mx.operator.CustomOp):
+    """Passes its input on when the test allows it."""
+
+    opened = threading.Event()
+
+    def forward(self, is_train, req, in_data, out_data, aux):  # noqa: ARG002
+        assert Gate.opened.wait(60)
+        self.assign(out_data[0], req[0], in_data[0])
+
+
+@mx.operator.register("lstm_dist_test_gate")
+class GateProperty(mx.operator.CustomOpProp):
+    def create_operator(self, ctx, shapes, dtypes):  # noqa: ARG002
+        return Gate()
+
+
+def test_a_step_returns_before_what_it_needs_has_been_computed():
+    model, windows = CharLSTM(V, H, mx.cpu()), list(ConsecutiveBatches(TOKENS, B, T).epoch(1))
+    state, _ = train_step(model, windows[0], model.zero_state(B), FakeWorld(), schedule())
+    mx.nd.waitall()
+    mx.nd.Custom(model.parameters.flat, op_type="lstm_dist_test_gate", out=model.parameters.flat)
+    opener = threading.Timer(30, Gate.opened.set)  # so that a step which waits fails the test and does not hang it
+    opener.start()
+    for window in windows[1:]:
+        state, result = train_step(model, window, state, FakeWorld(), schedule())
+    was_open = Gate.opened.is_set()
+    Gate.opened.set()
+    opener.cancel()
+    assert not was_open
+    assert np.isfinite(result.read()[0])
+
+
+def resident_kb():
+    with open("/proc/self/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+def test_memory_does_not_grow_with_the_steps_of_an_epoch():
+    class Repeated(ConsecutiveBatches):
+        def epoch(self, epoch, start=0):
+            for _ in range(300):
+                yield from itertools.islice(super().epoch(epoch, start), 4)
+
+    model, log = CharLSTM(V, H, mx.cpu()), Record()
+    model.load(initial_parameters(V, H, 0), "test")
+    batches = Repeated(TOKENS, B, T)
+    batches.steps_per_epoch *= 300
+    Trainer(model, batches, FakeWorld(), schedule(epochs=1), log, Callbacks()).run()
+    before = resident_kb()
+    Trainer(model, batches, FakeWorld(), schedule(epochs=1), log, Callbacks()).run()
+    assert log.chars == 2 * 1200 * B * T
+    assert resident_kb() - before < 500
+
+
+def test_the_first_epoch_that_comes_down_to_the_perplexity_is_the_last():
+    whole = run(Watched(), epochs=5)
+    target = float(np.exp(whole.losses[2])) + 1e-9
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=5, until_perplexity=target)
+    assert log.losses == whole.losses[:3]
+    assert log.shown == kept.samples == [2, 3]
+    assert [progress.epoch for progress, _, _ in kept.commits] == [0, 3]
+
+
+def test_profiled_steps_change_nothing():
+    plain, timed = Watched(), Watched()
+    run(plain)
+    log = run(timed, time_every=3)
+    np.testing.assert_array_equal(plain.parameters.flat.asnumpy(), timed.parameters.flat.asnumpy())
+    assert [(epoch, row["step"], row["rank"]) for epoch, row in log.parts] == [(1, 3, 0), (2, 6, 0)]
+    for _, row in log.parts:
+        assert list(row) == ["rank", "host", "step", *PARTS]
+        assert all(0 <= row[part] < 10 for part in PARTS)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
+    def slowly(function):
+        return lambda *arguments, **named: (time.sleep(0.05), function(*arguments, **named))[1]
+
+    model = Watched()
+    log = Record()
+    job = trainer(model, log, time_every=4)
+    if part == "data":
+        batches = ConsecutiveBatches(TOKENS, B, T)
+        epoch = batches.epoch
+        batches.epoch = lambda *place: map(slowly(lambda window: window), epoch(*place))
+        job._batches = batches
+    else:
+        owner, name = {
+            "compute": (model, "loss_and_gradients"),
+            "wait": (job._world, "sum"),
+            "wire": (job._world, "average_"),
+            "update": (model, "sgd_update_"),
+        }[part]
+        monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
+    job._world.size = 2 if part == "wait" else 1  # alone, nobody is waited for
+    job.run()
+    for _, row in log.parts:
+        assert [other for other in PARTS if row[other] > 0.045] == [part]
+
+
+def test_requests_that_are_known_before_a_profiled_step_stop_it():
+    kept = Kept({2: ControlFlags(stop=True)})
+    model = Watched()
+    assert trainer(model, Record(), kept, time_every=3).run().was_stopped
+    assert len(model.starts) == 2
+    assert [progress.step for progress, _, _ in kept.commits] == [0, 2]

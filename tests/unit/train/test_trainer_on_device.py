@@ -1,0 +1,97 @@
+"""What of a training run leaves its device: MXNet's second CPU device stands in for a GPU."""
+
+import gc
+from typing import List, Tuple
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from lstm_dist.comm.horovod_group import World
+from lstm_dist.data.batching import ConsecutiveBatches
+from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.control_flags import FLAGS
+from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.train.callbacks import Callbacks
+from lstm_dist.train.trainer import Trainer
+from tests.support.fake_world import FakeWorld, Record
+from tests.support.small_training import TOKENS, B, H, T, V, schedule
+
+HOST, DEVICE = mx.cpu(), mx.cpu(1)
+
+
+class Recorder:
+    """Every copy from the device to the host, by its shape; how many numbers came the other way."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.to_host: List[Tuple[int, ...]] = []
+        self.to_device = 0
+        for kind in (mx.nd.NDArray, mx.nd.sparse.CSRNDArray):
+            asnumpy, copyto = kind.asnumpy, kind.copyto
+            patch.setattr(kind, "asnumpy", lambda array, do=asnumpy: self._leaves(array) or do(array))
+            patch.setattr(kind, "copyto", lambda array, to, do=copyto: self._moves(array, to) or do(array, to))
+
+    def _leaves(self, array: mx.nd.NDArray) -> None:
+        if array.context == DEVICE:
+            self.to_host.append(array.shape)
+
+    def _moves(self, array: mx.nd.NDArray, to: object) -> None:
+        target = to if isinstance(to, mx.Context) else to.context  # type: ignore[attr-defined]
+        if target == HOST:
+            self._leaves(array)
+        elif array.context == HOST:
+            self.to_device += array.size
+
+
+def on_the_host() -> int:
+    """How many living arrays are there."""
+    gc.collect()
+    arrays = [thing for thing in gc.get_objects() if isinstance(thing, mx.nd.NDArray)]
+    return len([array for array in arrays if array.context == HOST])
+
+
+def test_an_epoch_on_a_device_copies_four_numbers_a_step_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss, the norm and the control flags of the step before, and nothing else."""
+    ends, before = [], on_the_host()
+    for ctx in (DEVICE, HOST):
+        with pytest.MonkeyPatch.context() as patch:
+            recorder = Recorder(patch)
+            model = CharLSTM(V, H, ctx)
+            model.load(initial_parameters(V, H, 0), "test")
+            batches = ConsecutiveBatches(TOKENS, B, T)
+            Trainer(model, batches, FakeWorld(), schedule(epochs=2), Record(), Callbacks()).run()
+        steps = 2 * batches.steps_per_epoch
+        assert recorder.to_host == ([(2 + FLAGS,)] * steps if ctx == DEVICE else [])
+        # There go the characters of a window, its targets, and what sorts them, and never a weight.
+        assert recorder.to_device <= steps * (2 * B * T + 2 * B * T + V + 1)
+        assert (on_the_host() == before) == (ctx == DEVICE), "what the model keeps is where it computes"
+        ends.append(model.parameters.flat.asnumpy())
+    np.testing.assert_array_equal(*ends)
+    recorder, array = Recorder(monkeypatch), mx.nd.zeros(3, ctx=DEVICE)
+    array.as_in_context(HOST)
+    assert recorder.to_host == [(3,)], "the recorder has to see what it is there for"
+
+
+def test_gradients_that_horovod_cannot_reach_go_through_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Two:
+        """A Horovod without CUDA, and another rank that has the same numbers."""
+
+        Average, Sum = "average", "sum"
+
+        @staticmethod
+        def allreduce_(array: mx.nd.NDArray, op: str, name: str, postscale_factor: float = 1.0) -> None:
+            assert (array.context, name) == (HOST, "gradients")
+            array *= postscale_factor * (2 if op == "sum" else 1)
+
+        rank = staticmethod(lambda: 0)
+        size = staticmethod(lambda: 2)
+        local_rank = staticmethod(lambda: 0)
+        local_size = staticmethod(lambda: 2)
+        nccl_built = cuda_built = staticmethod(lambda: False)
+
+    monkeypatch.setattr(World, "_is_here", staticmethod(lambda array: array.context == HOST))
+    for wire_dtype in ("float32", "float16"):
+        array = mx.nd.array([1.0, 2.0, 3.0], ctx=DEVICE)
+        World(Two(), None).average_(array, "gradients", 4.0, wire_dtype)  # type: ignore[arg-type]
+        assert array.context == DEVICE
+        np.testing.assert_array_equal(array.asnumpy(), [4.0, 8.0, 12.0])
