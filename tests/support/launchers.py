@@ -7,6 +7,8 @@ import pytest
 
 # Root is refused by mpirun unless it insists; and the ranks of a test may well be more than the machine's cores.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+# As lstm_dist/cluster/horovodrun.py does: horovodrun starts sooner.
+ENVIRONMENT["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
 if os.geteuid() == 0:
     ENVIRONMENT.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
