@@ -20,10 +20,11 @@ from lstm_dist.train.setup import set_up
 from tests.support.fake_world import FakeWorld, SilentStartup
 from tests.support.launchers import ENVIRONMENT, mpirun
 from tests.support.programs import TINY, TRAIN, newest, run
+from tests.support.refusals import refusal, train_main
 from tests.support.trained import Trained
 
 
-def refusal(*flags: str, rank: int = 0, size: int = 1) -> str:
+def set_up_refusal(*flags: str, rank: int = 0, size: int = 1) -> str:
     """The line that these flags get before anything is written."""
     with pytest.raises(UserError) as caught:
         set_up(parse_config([*TINY, *flags]), FakeWorld(rank, size), SilentStartup())
@@ -42,7 +43,7 @@ def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
     path = tmp_path / "short.txt"
     for sampling, needed in (("consecutive", 4 * (5 + 1)), ("random", 4 * 5 + 1)):
         path.write_text("天" * (needed - 1), encoding="utf-8")
-        message = refusal(f"--corpus={path}", f"--sampling={sampling}")
+        message = set_up_refusal(f"--corpus={path}", f"--sampling={sampling}")
         assert message.startswith(
             f"--corpus: too short, 4 streams of 5 characters need {needed} and it has {needed - 1}: "
         )
@@ -52,12 +53,14 @@ def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
 
 
 def test_max_chars_may_be_what_makes_it_too_short(song_file: Path):
-    assert "need 24 and it has 10: " in refusal(f"--corpus={song_file}", "--max-chars=10")
+    assert "need 24 and it has 10: " in set_up_refusal(f"--corpus={song_file}", "--max-chars=10")
 
 
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])
 def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sampling: str):
-    messages = {refusal(f"--corpus={song_file}", f"--sampling={sampling}", rank=rank, size=5) for rank in range(5)}
+    messages = {
+        set_up_refusal(f"--corpus={song_file}", f"--sampling={sampling}", rank=rank, size=5) for rank in range(5)
+    }
     (message,) = messages
     assert message.startswith("--global-batch-size 4: fewer streams than the 5 workers; ")
     set_up(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), FakeWorld(3, 4), SilentStartup())
@@ -66,7 +69,7 @@ def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sa
 def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(devices, "memory", lambda _: 2**30)
     began = time.monotonic()
-    message = refusal(f"--corpus={song_file}", "--hidden-size=16384")
+    message = set_up_refusal(f"--corpus={song_file}", "--hidden-size=16384")
     assert time.monotonic() - began < 5
     words = r"--hidden-size 16384, --layers 1: with 4 streams of 5 and \d+ characters a worker needs \d\.\d GiB of "
     words += r"memory, \S+ has 1\.0"
@@ -78,12 +81,12 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Pa
 
 
 def test_a_prefix_has_to_occur_in_the_text_that_is_read(song_file: Path):
-    message = refusal(f"--corpus={song_file}", "--prefix=分开", "--prefix=雨☃雨☂")
+    message = set_up_refusal(f"--corpus={song_file}", "--prefix=分开", "--prefix=雨☃雨☂")
     assert message.startswith("--prefix 雨☃雨☂: '☃☂' does not occur in first 600 of 3,65")
     late = song_file.read_text(encoding="utf-8")[-1000:].replace("\n", "")
     early = song_file.read_text(encoding="utf-8")[:50].replace("\n", " ")
     missing = next(c for c in late if c not in early)
-    assert f"--prefix {missing}: " in refusal(f"--corpus={song_file}", "--max-chars=50", f"--prefix={missing}")
+    assert f"--prefix {missing}: " in set_up_refusal(f"--corpus={song_file}", "--max-chars=50", f"--prefix={missing}")
 
 
 # Given weights
@@ -125,7 +128,7 @@ def test_given_weights_have_to_be_this_models(
 ):
     path = tmp_path / "a.safetensors"
     save_file(change(load_file(str(weights))), str(path))
-    message = refusal(f"--corpus={song_file}", f"--init={path}")
+    message = set_up_refusal(f"--corpus={song_file}", f"--init={path}")
     assert message.startswith(f"--init {path}: {expected}")
     assert message.endswith("give weights of the same vocabulary, --hidden-size and --layers")
 
@@ -137,21 +140,22 @@ def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weight
         set_up(parse_config([*TINY, corpus, f"--init={weights}"]), FakeWorld(), SilentStartup()).model.weights.size
         > 1000
     )
-    assert refusal(corpus, f"--init={weights}", "--hidden-size=9").startswith(
+    assert set_up_refusal(corpus, f"--init={weights}", "--hidden-size=9").startswith(
         f"--init {weights}: parameter W_xi has shape"
     )
     other = f"--init {weights}: was trained on other characters than --corpus has; use that corpus"
-    assert refusal(corpus, f"--init={weights}", "--max-chars=100") == other
-    assert refusal(corpus, f"--init={tmp_path}/a") == f"--init {tmp_path}/a: no such file"
+    assert set_up_refusal(corpus, f"--init={weights}", "--max-chars=100") == other
+    assert set_up_refusal(corpus, f"--init={tmp_path}/a") == f"--init {tmp_path}/a: no such file"
     assert (
-        refusal(corpus, f"--init={tmp_path}") == f"--init {tmp_path}: is a folder: name one of its .safetensors files"
+        set_up_refusal(corpus, f"--init={tmp_path}")
+        == f"--init {tmp_path}: is a folder: name one of its .safetensors files"
     )
     path = tmp_path / "a.safetensors"
     path.write_bytes(weights.read_bytes()[:-1])
-    assert refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not an intact .safetensors file (")
+    assert set_up_refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not an intact .safetensors file (")
     swapped = "".join(chr(0x4E00 + k) for k in range(len(load_file(str(weights))["b_y"])))  # as many, but others
     path.write_bytes(save(load_file(str(weights)), {"vocabulary": swapped}))
-    assert "was trained on other characters" in refusal(corpus, f"--init={path}")
+    assert "was trained on other characters" in set_up_refusal(corpus, f"--init={path}")
 
 
 # The real program
@@ -241,10 +245,9 @@ BAD: Dict[str, "tuple[str, Optional[Callable[[Path], object]], str]"] = {
 STATUS = {"missing": 66, "gb18030": 65, "zip": 65, "bomb": 65, "short": 65, "init": 65}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD)
 def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
-    song_file: Path, tmp_path: Path, held: Path, case: str
+    song_file: Path, tmp_path: Path, held: Path, case: str, capsys: pytest.CaptureFixture
 ):
     flag, make, expected = BAD[case]
     path = tmp_path / "given"
@@ -253,8 +256,11 @@ def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
     flags: List[str] = [flag.replace("{0}", str(path)), f"--run-dir={held}", "--overwrite", "--max-corpus-bytes=100000"]
     if "--corpus" not in flag:
         flags.append(f"--corpus={song_file}")
-    line = bad_program(tmp_path, *flags, status=STATUS.get(case, 2))
-    assert re.fullmatch("error: " + expected.replace("{0}", re.escape(str(path))), line), line
+    before = snapshot(tmp_path)
+    status, message = refusal(train_main, [*TINY, *flags], capsys)
+    assert status == STATUS.get(case, 2)
+    assert re.fullmatch(expected.replace("{0}", re.escape(str(path))), message), message
+    assert snapshot(tmp_path) == before
 
 
 @pytest.mark.slow

@@ -14,8 +14,10 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
+from lstm_dist.programs.bench import main
 from tests.support.launchers import ENVIRONMENT
 from tests.support.programs import ROOT, environment, run, started_by
+from tests.support.refusals import refusal
 
 BENCH = ("python", str(ROOT / "jobs" / "bench.py"))
 SMALL = ["--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=2"]
@@ -139,11 +141,15 @@ def test_different_gradients_are_refused():
         (["--workers=5", "--streams=4"], "--workers 5: more than --streams 4"),
     ],
 )
-def test_bad_input_is_one_line(arguments: List[str], message: str):
-    done = bench(*arguments)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+def test_a_mistake_is_one_line(arguments: List[str], message: str, capsys: pytest.CaptureFixture):
+    status, said = refusal(main, arguments, capsys)
+    assert status == 2
+    assert said.startswith(message)
+
+
+def test_the_program_refuses_a_mistake():
+    done = bench("--turns=0")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --turns 0: should be at least 1\n")
 
 
 @pytest.mark.slow

@@ -11,10 +11,12 @@ from safetensors.numpy import save_file
 
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.model.parameters import layers_of, parameter_shapes
+from lstm_dist.programs.evaluate import main
 from lstm_dist.run.checkpoint import load_checkpoint
 from tests.support import reference
 from tests.support.launchers import ENVIRONMENT, LAUNCHERS
 from tests.support.programs import ROOT, SAMPLE, TINY, TRAIN, newest, run
+from tests.support.refusals import refusal, train_main
 
 EVALUATE = ("python", str(ROOT / "jobs" / "evaluate.py"))
 PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
@@ -188,13 +190,20 @@ def row_of(line: str) -> Any:
         (["{run}", "--corpus={0}"], 66, "--corpus {0}: is not a prepared corpus"),
     ],
 )
-def test_a_mistake_is_one_line(model: Path, tmp_path: Path, words: List[str], status: int, message: str):
+def test_a_mistake_is_one_line(
+    model: Path, tmp_path: Path, words: List[str], status: int, message: str, capsys: pytest.CaptureFixture
+):
     names = {"run": model, "text": model.parent / "text.txt"}
     (tmp_path / "cyrillic.txt").write_text("Ж" * 40, encoding="utf-8")
-    done = evaluate(*(word.format(tmp_path, **names) for word in words))
-    assert done.returncode == status, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: " + message.format(tmp_path, **names))
+    refused = refusal(main, [word.format(tmp_path, **names) for word in words], capsys)
+    assert refused.status == status
+    assert refused.message.startswith(message.format(tmp_path, **names))
+
+
+def test_the_program_refuses_a_mistake(model: Path):
+    done = evaluate(model)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: the following arguments are required: --corpus\n"
 
 
 @pytest.mark.parametrize(
@@ -206,9 +215,11 @@ def test_a_mistake_is_one_line(model: Path, tmp_path: Path, words: List[str], st
         (["--learning-rate-schedule=fast"], "--learning-rate-schedule fast: should be 'constant', 'step' or 'cosine'"),
     ],
 )
-def test_a_mistake_in_a_setting_of_training_is_one_line(tmp_path: Path, words: List[str], message: str):
-    done = run([*TRAIN, *TINY, *words], cwd=tmp_path, env=ENVIRONMENT)
-    assert done.returncode in (2, 65)
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: {message}")
+def test_a_mistake_in_a_setting_of_training_is_one_line(
+    tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    refused = refusal(train_main, [*TINY, *words], capsys)
+    assert refused.status in (2, 65)
+    assert refused.message.startswith(message)
     assert not list(tmp_path.iterdir())

@@ -11,9 +11,11 @@ from typing import Any, List
 
 import pytest
 
+from lstm_dist.programs.experiment import main
 from tests.support.launchers import ENVIRONMENT
 from tests.support.network import wait_until
 from tests.support.programs import ROOT, environment, run
+from tests.support.refusals import refusal
 
 EXPERIMENT = ("python", str(ROOT / "jobs" / "experiment.py"))
 GRID = (
@@ -111,9 +113,13 @@ def test_a_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
         (["--", "--seed=1"], "--seed after --: the trials determine it: use --seeds"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
-    done = experiment(f"--out={tmp_path}/out", *words)
-    assert done.returncode in (2, 65, 66), done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: " + message.format(tmp_path))
+def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture):
+    status, said = refusal(main, [f"--out={tmp_path}/out", *words], capsys)
+    assert status in (2, 65, 66)
+    assert said.startswith(message.format(tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_the_program_refuses_a_mistake(tmp_path: Path):
+    done = experiment(f"--out={tmp_path}/out", "--seeds=0")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --seeds 0: should be at least 1\n")

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from lstm_dist.data.token_dataset import load
+from lstm_dist.programs.prepare import main
 from tests.support.launchers import ENVIRONMENT, mpirun
 from tests.support.outcomes import same_bits
 from tests.support.programs import ROOT, TINY, TRAIN, run
+from tests.support.refusals import refusal
 
 PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
 MEGABYTE = 2**20
@@ -95,7 +97,6 @@ def test_invalid_utf8_is_reported_by_whichever_rank_reads_it(tmp_path: Path, ran
         (["{0}/a.txt", "--out={0}/out", "--min-count=0"], "--min-count 0: should be at least 1"),
         (["{0}/a.txt", "--out={0}/out", "--max-vocab=1"], "--max-vocab 1: should be at least 2, or 0 for no limit"),
         (["{0}/a.txt", "--out={0}/full"], "--out {0}/full: contains other files: give another folder"),
-        (["{0}/empty.txt", "--out={0}/out"], "TEXT: the files contain no characters"),
         (["{0}/a.txt", "--out=/proc/out"], "--out /proc/out.partial: cannot be written ("),
         (
             ["--check={0}/full"],
@@ -104,18 +105,25 @@ def test_invalid_utf8_is_reported_by_whichever_rank_reads_it(tmp_path: Path, ran
         (["--check={0}/full", "--out={0}/out"], "--check: cannot be combined with TEXT or --out: leave them out"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str):
+def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture):
     (tmp_path / "a.txt").write_text("abc")
     (tmp_path / "empty.txt").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "precious").write_text("mine")
-    done = prepare(*(word.format(tmp_path) for word in words))
-    assert done.returncode in (2, 65, 66, 73)
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: " + message.format(tmp_path))
+    status, said = refusal(main, [word.format(tmp_path) for word in words], capsys)
+    assert status in (2, 65, 66, 73)
+    assert said.startswith(message.format(tmp_path))
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
     assert (tmp_path / "full" / "precious").read_text() == "mine"
+
+
+def test_the_program_refuses_a_mistake(tmp_path: Path):
+    (tmp_path / "empty.txt").touch()
+    done = prepare(f"{tmp_path}/empty.txt", f"--out={tmp_path}/out")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (65, "", 1)
+    assert done.stderr.startswith("error: TEXT: the files contain no characters")
+    assert [path.name for path in tmp_path.iterdir()] == ["empty.txt"]
 
 
 def test_check_detects_damage(tmp_path: Path):

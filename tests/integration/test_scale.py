@@ -12,9 +12,11 @@ from typing import Any, List
 
 import pytest
 
+from lstm_dist.programs.scale import main
 from tests.support.launchers import ENVIRONMENT
 from tests.support.network import wait_until
 from tests.support.programs import ROOT, environment, run
+from tests.support.refusals import refusal
 from tests.support.scaling_results import read_rows
 
 SCALE = ("python", str(ROOT / "jobs" / "scale.py"))
@@ -210,30 +212,35 @@ def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
         (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go after a --"),
     ],
 )
-def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path):
+def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    status, said = refusal(main, [*SMALL, *flags, f"--out={tmp_path}/out", *TRAINED], capsys)
+    assert status == 2
+    assert message in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_program_refuses_a_mistake_within_seconds(tmp_path: Path):
     began = time.monotonic()
-    done = scale(*flags, f"--out={tmp_path}/out")
+    done = scale("--workers=0", f"--out={tmp_path}/out")
     assert time.monotonic() - began < 15
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert message in line
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --workers 0: should be positive integers separated by commas, as in 1,2,4\n"
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("flag", ["--epochs=3", "--global-batch-size=8", "--run-dir=x", "--max-chars=9", "--seed=2"])
-def test_training_flags_that_the_points_determine_are_refused(flag: str, tmp_path: Path):
-    done = scale("--workers=1,2", f"--out={tmp_path}/out", trained=(*TRAINED, flag))
-    assert done.returncode == 2
-    assert f"error: {flag.split('=')[0]} after --: the points determine it: " in done.stderr
+def test_training_flags_that_the_points_determine_are_refused(flag: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    words = [*SMALL, "--workers=1,2", f"--out={tmp_path}/out", *TRAINED, flag]
+    status, message = refusal(main, words, capsys)
+    assert status == 2
+    assert message.startswith(f"{flag.split('=')[0]} after --: the points determine it: ")
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path):
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "precious.txt").write_text("mine")
-    done = scale("--workers=1,2", f"--out={tmp_path}")
-    assert done.returncode == 73
-    assert done.stderr == f"error: --out {tmp_path}: holds other files: give a new folder\n"
+    words = [*SMALL, "--workers=1,2", *TRAINED]
+    refused = refusal(main, [f"--out={tmp_path}", *words], capsys)
+    assert refused == (73, f"--out {tmp_path}: holds other files: give a new folder")
     assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
-    done = scale("--workers=1,2", f"--out={tmp_path}/precious.txt")
-    assert done.returncode == 73
-    assert done.stderr == f"error: --out {tmp_path}/precious.txt: cannot be written (Not a directory)\n"
+    refused = refusal(main, [f"--out={tmp_path}/precious.txt", *words], capsys)
+    assert refused == (73, f"--out {tmp_path}/precious.txt: cannot be written (Not a directory)")
