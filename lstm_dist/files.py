@@ -1,4 +1,4 @@
-"""Locks on folders, so that only one job at a time writes into each."""
+"""Files that several processes share: locks on folders, and text files that are replaced atomically."""
 
 import contextlib
 import fcntl
@@ -55,6 +55,22 @@ def is_claimed(run_dir: Path) -> bool:
     except OSError:
         pass
     return False
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a text file atomically: another process reads the former or the new text, and never a part of one.
+
+    Raises:
+        OSError: if it cannot be written; the former file is unchanged.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def _require_trusted(run_dir: Path, flag: str) -> None:

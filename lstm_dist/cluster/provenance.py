@@ -14,6 +14,9 @@ from typing import Any, Dict, Optional
 
 from lstm_dist.cluster.cpu_affinity import openmp_threads
 
+# Packages that start runs, measure them and report on them.
+_ABOVE_TRAINING = ("experiments", "scaling", "sweep", "bench", "diagnosis", "programs")
+
 
 def describe_process() -> Dict[str, Any]:
     """Return the facts of this process for the run card; call it before MPI starts, because it forks."""
@@ -42,9 +45,15 @@ def processor() -> str:
 
 
 def code_digest(program: Path) -> str:
-    """Return the SHA-256 of the source of this package and of a program that uses it."""
-    sources = sorted(Path(__file__).resolve().parents[1].glob("**/*.py"))
-    return hashlib.sha256(b"\0".join(p.read_bytes() for p in [*sources, program] if p.is_file())).hexdigest()
+    """Return the SHA-256 of the source that decides a training run; a report's caption does not change it.
+
+    Args:
+        program: the file that was started, such as jobs/train.py.
+    """
+    package = Path(__file__).resolve().parents[1]
+    library = [path for path in package.glob("**/*.py") if path.relative_to(package).parts[0] not in _ABOVE_TRAINING]
+    sources = [*sorted(library), package / "programs" / program.name, program]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources if path.is_file())).hexdigest()
 
 
 def _git_commit() -> Optional[str]:

@@ -1,12 +1,12 @@
 """The folder of an experiment, with settings that every command that continues it must share."""
 
 import json
-import os
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Mapping
 
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import replace_text
 
 _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
@@ -48,11 +48,4 @@ def create_or_continue(
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    replace_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

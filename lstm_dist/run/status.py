@@ -15,6 +15,7 @@ from typing import Any, List, NamedTuple, Optional
 
 from lstm_dist.cluster.launch_env import ATTEMPT
 from lstm_dist.errors import ExitStatus
+from lstm_dist.files import replace_text
 
 STATUS = "status.json"
 ERRORS = "errors"
@@ -117,15 +118,7 @@ def _silent_ranks(run_dir: Path) -> str:
 
 
 def _replace(path: Path, record: Any) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    replace_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

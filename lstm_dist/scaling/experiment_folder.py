@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, Dict, Sequence
 
 from lstm_dist.errors import UserError
-from lstm_dist.experiments.folder import create_or_continue, write_json, write_text
+from lstm_dist.experiments.folder import create_or_continue, write_json
+from lstm_dist.files import replace_text
 from lstm_dist.scaling.records import Experiment
 
 
@@ -58,4 +59,4 @@ class ExperimentFolder:
         """Write the corpus of the timed jobs, `text` repeated `times` times, unless it exists."""
         file = self.path / "corpus.txt"
         if not file.exists() or file.stat().st_size != len(text.encode()) * times:
-            write_text(file, text * times)
+            replace_text(file, text * times)

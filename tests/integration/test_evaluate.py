@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 import numpy as np
 import pytest
@@ -61,21 +61,25 @@ def loss_of(parameters: Dict[str, np.ndarray], text: str, vocabulary: Optional[V
 
 
 @pytest.mark.slow
-def test_any_number_of_workers_and_streams_says_the_same(model: Path):
+@pytest.mark.parametrize(
+    ("launcher", "streams"),
+    [
+        ([], ()),
+        (LAUNCHERS["horovodrun-gloo"](2), ("--streams=50", "--seq-len=7")),
+        (LAUNCHERS["mpirun"](3), ("--streams=3",)),
+    ],
+    ids=["alone", "gloo", "mpirun"],
+)
+def test_any_number_of_workers_and_streams_says_the_same(model: Path, launcher: List[str], streams: Sequence[str]):
+    """tests/parallel/test_scoring.py has every number of workers with every number of streams."""
     corpus, text = model.parent / "text.txt", TEXT.replace("\n", " ")
-    launchers = {"alone": [], "mpirun": LAUNCHERS["mpirun"](3), "gloo": LAUNCHERS["horovodrun-gloo"](2)}
-    said = {
-        (name, streams): evaluate(model, f"--corpus={corpus}", *streams, launcher=launcher)
-        for name, launcher in launchers.items()
-        for streams in ((), ("--streams=3",), ("--streams=50", "--seq-len=7"))
-    }  # fmt: skip
-    for key, done in said.items():
-        assert done.returncode == 0, (key, done.stderr)
-        # horovodrun puts a mark before every line.
-        perplexity, bits, chars, source = numbers(re.sub(r"^\[.*?\]<stdout>:", "", done.stdout, flags=re.MULTILINE))
-        assert float(perplexity) == pytest.approx(expected(model, text), rel=6e-6), key
-        assert float(bits) == pytest.approx(np.log2(expected(model, text)), rel=6e-6), key
-        assert (chars, source) == (f"{len(text) - 1:,}", "text.txt")
+    done = evaluate(model, f"--corpus={corpus}", *streams, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    # horovodrun puts a mark before every line.
+    perplexity, bits, chars, source = numbers(re.sub(r"^\[.*?\]<stdout>:", "", done.stdout, flags=re.MULTILINE))
+    assert float(perplexity) == pytest.approx(expected(model, text), rel=6e-6)
+    assert float(bits) == pytest.approx(np.log2(expected(model, text)), rel=6e-6)
+    assert (chars, source) == (f"{len(text) - 1:,}", "text.txt")
 
 
 def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model: Path, tmp_path: Path):

@@ -8,6 +8,7 @@ from typing import List
 
 import pytest
 
+from lstm_dist.programs import bench
 from tests.support.launchers import ENVIRONMENT
 from tests.support.programs import ROOT, TINY, newest, run
 from tests.support.scaling_results import everything, save
@@ -19,6 +20,8 @@ PROGRAM = re.compile(
     r"(\$ )?(((\./)?launch/\S+\.sh|(\.venv/bin/)?python \S+\.py|(horovodrun|mpirun) -[^#]* python \S+\.py)( [^#]*)?)"
 )
 RUN_DIR = re.compile(r"runs/[\w-]+")
+# The benchmarks that tests/integration/test_bench.py runs.
+BENCHMARK = re.compile(r".*jobs/bench\.py( --(workers|profile|guards|large).*)?")
 
 
 def commands() -> List[str]:
@@ -29,7 +32,8 @@ def commands() -> List[str]:
     candidates = [line for block in blocks[1::2] for line in block.splitlines()]
     candidates += [code for text in blocks[0::2] for code in re.findall(r"`([^`\n]+)`", text)]
     matches = [PROGRAM.fullmatch(re.sub(r"\s+#.*", "", line)) for line in candidates]
-    return list(dict.fromkeys(match[2].strip() for match in matches if match))
+    found = (match[2].strip() for match in matches if match)
+    return list({command[2:] if command.startswith("./") else command: command for command in found}.values())
 
 
 def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> List[str]:
@@ -53,9 +57,11 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
         return words
     if "bench.py" in command:
         words = [str(tmp_path / word) if word.endswith(".png") else word for word in words]
+        words = ["2" if word == "1000" else word for word in words]  # megabytes
         return [*words, "--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=1", "--only=ours"]
     if "test.sh" in command:
-        return [*words, "--collect-only", "-q"]
+        named = any(word.startswith("tests/") for word in words)
+        return [*words, *(["--collect-only", "-q"] if named else ["tests/unit/test_rng.py"])]
     assert "local.sh" in command or "train.py" in command, f"how is this to be run? {command}"
     return [*words, *TINY, f"--run-dir={run_dir}"]
 
@@ -83,7 +89,7 @@ def test_the_commands_are_found():
         assert any(program in command for command in found), program
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", [command for command in commands() if not BENCHMARK.fullmatch(command)])
 def test_a_command(command: str, real: Path, song_file: Path, trained: Trained, tmp_path: Path):
     assert real.exists()
     words = quick(command, song_file, trained, tmp_path)
@@ -92,3 +98,8 @@ def test_a_command(command: str, real: Path, song_file: Path, trained: Trained, 
     if words[-1].startswith("--run-dir"):
         assert newest(tmp_path / "run").exists()
         assert (tmp_path / "run" / "perplexity.png").stat().st_size > 0
+
+
+@pytest.mark.parametrize("command", filter(BENCHMARK.fullmatch, commands()))
+def test_a_benchmark_is_accepted(command: str):
+    bench.parse(shlex.split(command)[2:])

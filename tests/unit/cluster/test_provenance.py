@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,27 @@ def test_the_run_card_describes_the_run_without_the_environment(monkeypatch: pyt
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card["started"])
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
     assert provenance.describe_rank("cpu(0)")["threads"] == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "differs"),
+    [
+        ("lstm_dist/model/lstm.py", True),
+        ("lstm_dist/rng.py", True),
+        ("lstm_dist/programs/train.py", True),
+        ("jobs/train.py", True),
+        ("lstm_dist/programs/report.py", False),
+        ("lstm_dist/scaling/tables/cells.py", False),
+        ("lstm_dist/bench/plot.py", False),
+    ],
+)
+def test_the_digest_is_of_the_code_that_decides_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, differs: bool
+):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "lstm_dist/cluster/provenance.py"))
+    path = tmp_path / changed
+    path.parent.mkdir(parents=True)
+    path.write_text("a = 1")
+    before = provenance.code_digest(tmp_path / "jobs/train.py")
+    path.write_text("a = 2")
+    assert (provenance.code_digest(tmp_path / "jobs/train.py") != before) == differs
