@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Callable, FrozenSet, NamedTuple, Optional
 
 _PERIOD = 0.5  # seconds between two measurements
@@ -34,14 +35,13 @@ class Usage(NamedTuple):
         return (self.cores - since.cores - (self.own - since.own)) / (self.wall - since.wall)
 
 
-def read_usage(cores: Cores) -> Usage:
+def read_usage(cores: Cores, stat: Path = Path("/proc/stat")) -> Usage:
     """Read the clocks of some cores and of this process: user, nice and system time of /proc/stat."""
     ticks = 0
-    with open("/proc/stat", encoding="ascii") as stat:
-        for line in stat:
-            name, *times = line.split()
-            if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cores:
-                ticks += sum(map(int, times[:3]))
+    for line in stat.read_text(encoding="ascii").splitlines():
+        name, *times = line.split()
+        if name[:3] == "cpu" and name[3:].isdigit() and int(name[3:]) in cores:
+            ticks += sum(map(int, times[:3]))
     return Usage(time.monotonic(), ticks / os.sysconf("SC_CLK_TCK"), time.process_time())
 
 

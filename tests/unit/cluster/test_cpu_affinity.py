@@ -10,7 +10,7 @@ from typing import Dict, FrozenSet, List, Tuple
 import pytest
 
 from lstm_dist.cluster import cpu_affinity
-from lstm_dist.cluster.core_monitor import CoreMonitor, Usage
+from lstm_dist.cluster.core_monitor import CoreMonitor, Usage, read_usage
 from lstm_dist.cluster.cpu_affinity import cores_text, describe_pinning, describe_release, plan
 from lstm_dist.errors import UserError
 
@@ -252,10 +252,28 @@ def test_cores_that_are_free_again_stay_pinned():
 def test_a_worker_that_was_stopped_keeps_its_cores():
     """As by SIGSTOP; a benchmark lets its processes take turns that way."""
     machine = Machine()
-    for _ in range(5):
-        machine.use(0.9, seconds=5, own=0.0)
-        machine.use(0.0)
+    machine.use(*[0.9] * 5, seconds=5, own=0.0)
     assert machine.masks == []
+
+
+def test_others_that_leave_the_cores_within_two_seconds_are_not_contention():
+    """When all ranks are pinned again, one of them may still run on this core for a moment."""
+    machine = Machine()
+    machine.use(0.6, 0.6)
+    while machine.masks[-1] != {0}:
+        machine.use(0.0)
+    machine.use(*[0.6] * 3)
+    assert machine.masks == [{0, 1}, {0}]
+    machine.use(*[0.0] * 20)
+    assert machine.masks == [{0, 1}, {0}]
+
+
+def test_only_user_nice_and_system_time_of_the_given_cores_is_counted(tmp_path: Path):
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  9 9 9 9\ncpu0 100 20 3 4000 50 6\ncpu1 1 1 1 1\ncpu10 7 7 7 7\nctxt 5\n")
+    tick = 1 / os.sysconf("SC_CLK_TCK")
+    assert read_usage(frozenset({0}), stat).cores == pytest.approx(123 * tick)
+    assert read_usage(frozenset({1, 10}), stat).cores == pytest.approx(24 * tick)
 
 
 def test_the_clocks_of_a_core_and_of_this_process():
@@ -289,6 +307,20 @@ assert masks == [{min(cores)}] * 4, masks
 os._exit(0)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[3])
+
+
+@pytest.mark.parametrize(("mode", "started"), [("auto", [{0}]), ("always", [])])
+def test_cores_that_are_kept_in_any_case_are_not_monitored(
+    monkeypatch: pytest.MonkeyPatch, node, mode: str, started: List[FrozenSet[int]]
+):
+    node(2, 2)
+    found: List[FrozenSet[int]] = []
+    monkeypatch.setattr(os, "environ", {**MPIRUN_0, "OMP_NUM_THREADS": "1", "LSTM_DIST_PINNING": mode})
+    monkeypatch.setattr(cpu_affinity, "set_affinity", lambda _: None)
+    monkeypatch.setattr(cpu_affinity, "request_short_slices", lambda: None)
+    monkeypatch.setattr(CoreMonitor, "start", lambda monitor: found.append(monitor._share))
+    assert cpu_affinity.pin_to_cores().share == {0}
+    assert found == started
 
 
 def test_no_thread_is_started_where_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch, node):

@@ -10,7 +10,7 @@ from typing import Dict, List, Optional
 import pytest
 
 from lstm_dist.cluster.launch_env import Launch
-from lstm_dist.cluster.startup import NOT_STARTED, PHASES, describe, job_id, phases_on_host
+from lstm_dist.cluster.startup import NOT_STARTED, PHASES, _name, describe, job_id, phases_on_host
 
 ROOT = Path(__file__).resolve().parents[3]
 HOST = socket.gethostname()
@@ -67,6 +67,7 @@ for phase in PHASES[1 : {phase} + 1]: startup.enter(phase)
 print("here", flush=True)
 sys.stdin.readline()
 startup.report("released")
+print("held", flush=True)
 startup.finish()
 print("over", flush=True)
 sys.stdin.readline()
@@ -89,8 +90,8 @@ def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
         said = []
         for worker in workers:
             out, err = worker.communicate("\n\n", timeout=20)
-            assert (out[-14:], err) == ("released\nover\n", "")
-            said.append(out[:-14])
+            assert (out[-19:], err) == ("held\nreleased\nover\n", "")
+            said.append(out[:-19])
         line = f"{PHASES[2]}, waiting for rank 0 (not started); rank 2 ({PHASES[1]})"
         assert said == [f"still starting after 0 s: {line}\n", ""]
         assert phases_on_host(job, 3) == [NOT_STARTED] * 3
@@ -100,9 +101,18 @@ def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
             worker.wait(timeout=10)
 
 
+def test_names_that_this_version_does_not_know_are_ignored(tmp_path: Path):
+    """Those of a later version, or of a worker beyond the number that the launcher named."""
+    job, listing = "a job", tmp_path / "unix"
+    row = "0000000000000000: 00000002 00000000 00000000 0002 01 24601 "
+    numbers = ((0, 2), (1, len(PHASES)), (2, 1))
+    listing.write_text("".join(f"{row}@{_name(job)}/{rank}/{phase}\n" for rank, phase in numbers))
+    assert phases_on_host(job, 2, listing) == [2, NOT_STARTED]
+
+
 def test_a_quick_start_is_not_reported():
     worker = start(0, 3, f"test {time.monotonic_ns()}")
-    assert worker.communicate("\n\n", timeout=20) == ("here\nreleased\nover\n", "")
+    assert worker.communicate("\n\n", timeout=20) == ("here\nheld\nreleased\nover\n", "")
 
 
 def test_the_watcher_ends_with_its_worker():

@@ -11,7 +11,7 @@ from lstm_dist.cluster import time_slice
 
 ROOT = Path(__file__).resolve().parents[3]
 ASK = """
-import re, threading
+import os, re, threading
 from pathlib import Path
 from lstm_dist.cluster.time_slice import request_short_slices
 taken = request_short_slices()
@@ -33,6 +33,20 @@ def test_a_thread_has_short_slices():
     if linux() < (6, 12) or nanoseconds == "None":
         pytest.skip("a time slice of its own needs Linux 6.12, and SCHED_DEBUG to be seen")
     assert (taken, nanoseconds) == ("True", "100000")
+
+
+def test_the_priority_and_a_policy_that_the_user_chose_are_kept():
+    nice = "import os\nos.nice(5)" + ASK + "print(os.nice(0))"
+    said = subprocess.run(
+        [sys.executable, "-c", nice], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30
+    )
+    assert said.stdout.split()[-1] == "5"
+    batch = "import os\nos.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))" + ASK
+    batch += "print(os.sched_getscheduler(0) == os.SCHED_BATCH)"
+    said = subprocess.run(
+        [sys.executable, "-c", batch], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30
+    )
+    assert (said.stdout.split()[0], said.stdout.split()[-1]) == ("False", "True")
 
 
 def test_nothing_is_requested_on_an_unknown_architecture(monkeypatch: pytest.MonkeyPatch):
