@@ -17,7 +17,7 @@ import pytest
 from tests.support.programs import ROOT
 
 TOOLS = ("ip", "unshare", "nsenter", "mount", "ssh", "ssh-keygen", "/usr/sbin/sshd")
-WIRES = ROOT / "tests" / "integration" / "wires.py"
+WIRES = ROOT / "tests" / "support" / "wires.py"
 FOR_EVER = "while :; do sleep 3600; done"
 PATIENCE = 20.0
 
