@@ -26,7 +26,8 @@ from tests.support.slurm_cluster import Cluster
 
 LIMIT = 2.5
 KINDS, WORKERS = ("gloo", "mpi", "slurm"), (1, 2, 4)
-FLAGS = (*TINY, "--epochs=40", "--sample-length=20")
+FLAGS = (*TINY, "--sample-length=20")
+EPOCHS = 40
 TASKS_PER_NODE = 2
 
 
@@ -50,8 +51,8 @@ class Job(NamedTuple):
 class Machine:
     """Starts jobs on this machine, and those of Slurm on a cluster of namespaces of it."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
-        self._cluster, self._folder, self._count = cluster, folder, 0
+    def __init__(self, cluster: Cluster, folder: Path, epochs: int = EPOCHS) -> None:
+        self._cluster, self._folder, self._epochs, self._count = cluster, folder, epochs, 0
 
     def seconds(self, jobs: Sequence[Job]) -> List[float]:
         """Run jobs at the same time; returns the wall-clock seconds of each."""
@@ -63,7 +64,7 @@ class Machine:
         return [self._folder / f"run{self._count}-{number}" for number in range(count)]
 
     def _run(self, job: Job, run_dir: Path) -> float:
-        flags, began = [*FLAGS, f"--run-dir={run_dir}"], time.monotonic()
+        flags, began = [*FLAGS, f"--epochs={self._epochs}", f"--run-dir={run_dir}"], time.monotonic()
         if job.kind == "slurm":
             nodes = -(-job.workers // TASKS_PER_NODE)
             sizes = [f"-N{nodes}", f"--ntasks-per-node={job.workers // nodes}"]

@@ -11,7 +11,7 @@ from lstm_dist.train.evaluator import WARM_UP, Evaluator
 from tests.support import reference
 
 V, H = 13, 6
-TOKENS = np.random.default_rng(3).integers(0, V, 1501).astype(np.uint8)
+TOKENS = np.random.default_rng(3).integers(0, V, 601).astype(np.uint8)
 
 
 def model_of(scale: float, forgets: float = 0.0, layers: int = 1) -> "tuple[CharLSTM, dict]":

@@ -16,7 +16,9 @@ def test_a_link_is_found_again_and_predicts_the_steps_of_two_and_three_hosts(rea
     cable = Cable("100mbit", 2e-3)
     network = Network(tmp_path, 3, cable)
     try:
-        quantities = judge(cable, measure(network, tmp_path / "out", "--largest=4", "--seconds=0.1"))
+        quantities = judge(
+            cable, measure(network, tmp_path / "out", ("--largest=2", "--seconds=0.1"), "--epochs=2", "--steps=20")
+        )
     finally:
         network.close()
     assert [quantity.name for quantity in quantities][2:] == ["step of 2, ms", "step of 3, ms"]

@@ -11,7 +11,7 @@ from tests.support.programs import ROOT, run
 from tests.support.scaling_results import read_rows
 from tests.support.slurm_cluster import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 Env = Optional[Dict[str, str]]
 SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--mode=strong")

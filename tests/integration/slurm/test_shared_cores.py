@@ -12,7 +12,7 @@ from tests.support.launchers import ENVIRONMENT, mpirun
 from tests.support.programs import TINY, TRAIN, run
 from tests.support.slurm_cluster import Cluster
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 # Twice the time alone is fair, and 2.5 times the limit of tests/side_by_side.py; this machine may have other work. With
 # pinned workers and the default time slices such a pair took three times as long as it does now.
@@ -20,7 +20,7 @@ LIMIT = 4.0
 
 
 def test_the_worst_pair_of_jobs_takes_turns(cluster: Cluster, tmp_path: Path):
-    machine, jobs = Machine(cluster, tmp_path), [Job("mpi", 3), Job("slurm", 4)]
+    machine, jobs = Machine(cluster, tmp_path, epochs=10), [Job("mpi", 3), Job("slurm", 4)]
     alone = [machine.seconds([job])[0] for job in jobs]
     together = machine.seconds(jobs)
     for job, before, beside in zip(jobs, alone, together):

@@ -20,7 +20,7 @@ from tests.support.programs import ROOT, TRAIN, epochs, newest, run
 from tests.support.slurm_cluster import Cluster, Ended, Reference
 
 # One group, so that one process runs them all, and one network and one cluster are enough.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 # What mpirun wants from root; a user of a cluster is not root.
 ROOTS = {name: value for name, value in ENVIRONMENT.items() if name.startswith("OMPI_ALLOW")}
