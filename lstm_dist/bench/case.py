@@ -21,12 +21,12 @@ class Case(NamedTuple):
 
     @property
     def chars_per_step(self) -> int:
-        """Characters per step of all workers together."""
+        """Return the characters per step of all workers together."""
         return self.streams * self.seq_len
 
     @property
     def on_one_worker(self) -> "Case":
-        """The same case with one worker and one thread, which has the same loss and gradients."""
+        """Return the same case with one worker and one thread, which has the same loss and gradients."""
         return self._replace(workers=1, threads=1)
 
     def windows(self, rank: int) -> Iterator[Window]:

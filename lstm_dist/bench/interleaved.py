@@ -40,12 +40,12 @@ class Timing(NamedTuple):
 
     @property
     def chars_per_sec(self) -> float:
-        """Median throughput of all workers together."""
+        """Return the median throughput of all workers together."""
         return self.entry.case.chars_per_step * 1000 / self.quartiles_ms()[1]
 
     @property
     def microseconds_per_char(self) -> float:
-        """Median time per character of all workers together."""
+        """Return the median time per character of all workers together."""
         return 1e6 / self.chars_per_sec
 
     def time_ratio(self, other: "Timing") -> float:

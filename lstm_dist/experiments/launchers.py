@@ -21,13 +21,13 @@ class Horovodrun(NamedTuple):
 
     @property
     def description(self) -> str:
-        """The launcher and its hosts, for messages and reports."""
+        """Return the launcher and its hosts, for messages and reports."""
         hosts = ",".join(map(str, self.workers.hosts))
         return f"horovodrun --{self.workers.controller} on {hosts or 'this host'}"
 
     @property
     def max_workers(self) -> int:
-        """The maximum number of workers."""
+        """Return the maximum number of workers."""
         return sum(host.slots for host in self.workers.hosts) or UNLIMITED
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
@@ -73,12 +73,12 @@ class Srun(NamedTuple):
 
     @property
     def description(self) -> str:
-        """The launcher and its hosts, for messages and reports."""
+        """Return the launcher and its hosts, for messages and reports."""
         return f"srun --mpi={self.mpi}"
 
     @property
     def max_workers(self) -> int:
-        """The maximum number of workers."""
+        """Return the maximum number of workers."""
         return self.tasks
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:

@@ -23,7 +23,7 @@ class AllreduceJob(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the job's folder."""
+        """Return the name of the job's folder."""
         return f"{self.path}-n{self.workers:03d}"
 
 
@@ -41,7 +41,7 @@ class AllreduceRuns:
 
     @property
     def workers(self) -> Dict[str, int]:
-        """Number of workers of each job, by name, in execution order."""
+        """Return the number of workers of each job, by name, in execution order."""
         return {name: job.workers for name, job in self._jobs.items()}
 
     def command(self, name: str) -> List[str]:

@@ -47,7 +47,7 @@ class Findings(NamedTuple):
 
     @property
     def oversubscribed(self) -> List[int]:
-        """Numbers of workers that were oversubscribed."""
+        """Return the numbers of workers that were oversubscribed."""
         groups = [throughput.group for mode in self.modes for throughput in mode.throughputs]
         return sorted({group.workers for group in groups if group.oversubscribed})
 

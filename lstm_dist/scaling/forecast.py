@@ -23,7 +23,7 @@ class StepComparison(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Relative error of the prediction: predicted / measured - 1."""
+        """Return the relative error of the prediction: predicted / measured - 1."""
         return self.predicted.step / self.measured - 1
 
 

@@ -51,7 +51,7 @@ class LinkFit(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The path's display name."""
+        """Return the path's display name."""
         return PATH_NAMES[self.path]
 
 

@@ -51,7 +51,7 @@ class ScalingOptions(NamedTuple):
 
     @property
     def is_array(self) -> bool:
-        """Whether to submit the jobs to Slurm; a job selected with --only runs in this process, as within the array."""
+        """Return whether to submit the jobs to Slurm; one selected by --only runs in this process, as in the array."""
         return bool(self.flags.slurm_array and not self.flags.only)
 
 

@@ -24,7 +24,7 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the point's folder."""
+        """Return the name of the point's folder."""
         return f"{self.mode}-n{self.workers:03d}-r{self.repeat}"
 
 

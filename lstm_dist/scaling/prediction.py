@@ -49,7 +49,7 @@ class Prediction(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Seconds of both, without overlap, as the gradient is only sent when it is complete."""
+        """Return the seconds of both, without overlap, as the gradient is only sent when it is complete."""
         return self.compute + self.communication
 
 

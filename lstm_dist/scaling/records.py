@@ -113,7 +113,7 @@ class TrainRow(JobRow):
 
     @property
     def chars_per_sec(self) -> float:
-        """Throughput of all workers together over all counted epochs."""
+        """Return the throughput of all workers together over all counted epochs."""
         steps = sum(epoch.steps for epoch in self.epochs)
         return steps / sum(epoch.steps / epoch.chars_per_sec for epoch in self.epochs)
 

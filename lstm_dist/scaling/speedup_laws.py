@@ -31,14 +31,14 @@ class Law(NamedTuple):
 
     @property
     def peak(self) -> float:
-        """The N >= 1 with the largest speedup: sqrt((1 - sigma) / kappa), and inf in Amdahl's law."""
+        """Return the N >= 1 with the largest speedup: sqrt((1 - sigma) / kappa), and inf in Amdahl's law."""
         if self.contention >= 1:
             return 1.0
         return max(1.0, math.sqrt((1 - self.contention) / self.coherency)) if self.coherency else math.inf
 
     @property
     def limit(self) -> float:
-        """The upper bound of the speedup: its value at the peak, 1 / sigma in Amdahl's law, or inf without any loss."""
+        """Return the upper bound of the speedup: its value at the peak, 1 / sigma in Amdahl's law, inf without loss."""
         if math.isfinite(self.peak):
             return self.speedup(self.peak)
         return 1 / self.contention if self.contention else math.inf

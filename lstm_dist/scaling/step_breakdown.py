@@ -50,7 +50,7 @@ class StepBreakdown(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Seconds of a profiled step, averaged over workers and steps."""
+        """Return the seconds of a profiled step, averaged over workers and steps."""
         return sum(part.mean for part in self.parts.values())
 
 

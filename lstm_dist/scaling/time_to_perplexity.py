@@ -35,7 +35,7 @@ class TargetRuns(NamedTuple):
 
     @property
     def both(self) -> float:
-        """Statistical times hardware efficiency: the efficiency of N workers in time to perplexity."""
+        """Return statistical times hardware efficiency: the efficiency of N workers in time to perplexity."""
         return self.statistical.value * self.hardware.value
 
 

@@ -65,7 +65,7 @@ class TrainRuns:
 
     @property
     def workers(self) -> Dict[str, int]:
-        """Number of workers of each job, by name, in execution order."""
+        """Return the number of workers of each job, by name, in execution order."""
         return {name: point.workers for name, point in self._points.items()}
 
     def command(self, name: str) -> List[str]:

@@ -85,13 +85,13 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the trial's folder: its differences from the D2L chapter, and the seed."""
+        """Return the name of the trial's folder: its differences from the D2L chapter, and the seed."""
         differ = [f"{factor}-{value.replace('/', '-')}" for factor, value in self.values if value != CHAPTER[factor]]
         return f"{'-'.join(differ) or 'document'}-s{self.seed}"
 
     @property
     def flags(self) -> List[str]:
-        """The flags of jobs/train.py."""
+        """Return the flags of jobs/train.py."""
         flags = [f"--{factor}={value}" for factor, value in self.values if factor != "batches"]
         sampling, state_reset = dict(self.values)["batches"].split("/")
         return [*flags, f"--sampling={sampling}", f"--state-reset={state_reset}", f"--seed={self.seed}"]

@@ -66,7 +66,7 @@ class Trials:
 
     @property
     def total(self) -> int:
-        """The total number of trials."""
+        """Return the total number of trials."""
         return len(self._trials)
 
     def open(self) -> None:

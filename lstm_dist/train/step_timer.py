@@ -38,10 +38,10 @@ class StepTimer:
     """Timer that does nothing, for steps that are not profiled."""
 
     def lap(self, *results: "NDArray") -> None:
-        """ProbeFile the end of a part of the step that computes `results`."""
+        """Mark the end of a part of the step that computes `results`."""
 
     def barrier(self, world: "World") -> None:
-        """ProbeFile the start of communication."""
+        """Mark the start of communication."""
 
 
 NOT_PROFILED = StepTimer()

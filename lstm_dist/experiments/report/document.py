@@ -21,7 +21,7 @@ class Cell(NamedTuple):
 
     @property
     def is_number(self) -> bool:
-        """Whether the cell is right-aligned, as numbers are."""
+        """Return whether the cell is right-aligned, as numbers are."""
         return isinstance(next(iter(self.facts.values()), ""), (int, float))
 
 
@@ -33,7 +33,7 @@ class Row(NamedTuple):
 
     @property
     def facts(self) -> Dict[str, Any]:
-        """The facts of all cells."""
+        """Return the facts of all cells."""
         return {name: value for cell in self.cells for name, value in cell.facts.items()}
 
 
@@ -54,7 +54,7 @@ class Table(NamedTuple):
 
     @property
     def numeric(self) -> List[bool]:
-        """Whether each column holds numbers."""
+        """Return whether each column holds numbers."""
         whole = next((row.cells for row in self.rows if len(row.cells) == len(self.columns)), [])
         return [cell.is_number for cell in whole] or [False] * len(self.columns)
 
