@@ -7,5 +7,5 @@ launch=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 "$launch/setup.sh" --dev --quiet >&2
 cd -- "${launch%/*}"
 export PATH=$PWD/.venv/bin:$PATH
-# Three at a time, because most tests wait for programs that they have started; -n 0 runs them one by one.
-exec python -m pytest -n 3 --dist loadgroup "$@"
+# Two at a time, because most tests wait for programs that they have started; -n 0 runs them one by one.
+exec python -m pytest -n 2 --dist loadgroup "$@"
