@@ -1,4 +1,4 @@
-"""One world for the whole session: under `mpirun -np N` one of N ranks, under plain pytest a world of one."""
+"""One World for the whole session: one of N ranks under `mpirun -np N`, a world of one under plain pytest."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from lstm_dist.comm.horovod_group import World
 def world() -> Iterator[World]:
     before = dict(os.environ)
     world = World.open()
-    os.environ.clear()  # of what is for this world alone: other tests start programs, by other launchers
+    os.environ.clear()  # remove the variables of this world: other tests start programs by other launchers
     os.environ.update(before)
     yield world
     world.__exit__(None, None, None)
@@ -21,7 +21,7 @@ def world() -> Iterator[World]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_makereport(item, call):
-    # A rank that fails while the others wait in a collective would leave them there until the time limit.
+    # A rank that fails while the others wait in a collective would keep them waiting until the time limit.
     failed = call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception)
     world = item.funcargs.get("world") if failed and hasattr(item, "funcargs") else None
     if world is not None and world.size > 1:

@@ -1,4 +1,4 @@
-"""Every collective with inputs that depend on the rank and answers in closed form, at any number of ranks."""
+"""Every collective, with inputs that depend on the rank and results in closed form, for any number of ranks."""
 
 import re
 
@@ -23,19 +23,19 @@ def test_average_without_a_scale_is_the_mean(world):
     np.testing.assert_allclose(array.asnumpy(), [(2.0**world.size - 1) / world.size], rtol=1e-6)
 
 
-def test_average_in_half_the_bytes(world):
+def test_average_in_float16_is_rounded_and_does_not_overflow(world):
     n = world.size
-    # The sum of the last ones is beyond float16's 65,504, their mean is not.
+    # The sum of the last elements exceeds float16's maximum of 65,504, their mean does not.
     array = nd.array([world.rank + 1.0, 0.1, 60_000.0])
     world.average_(array, "average_half", scale=1.0, wire_dtype="float16")
     assert array.dtype == np.float32
     np.testing.assert_allclose(array.asnumpy(), [(n + 1) / 2, 0.1, 60_000.0], rtol=n * 2.0**-11)
     if n > 1:
-        assert array.asnumpy()[1] != np.float32(0.1), "nothing was rounded, so nothing was halved"
+        assert array.asnumpy()[1] != np.float32(0.1), "0.1 was not rounded, so it was not sent in float16"
 
 
-def test_average_of_a_large_vector_repeats_to_the_bit(world):
-    # The summation order is fixed, so the same inputs give the same bits, and every rank the same.
+def test_repeated_average_of_a_large_vector_is_bit_identical(world):
+    # The summation order is fixed, so the same inputs give the same bits, which are the same on every rank.
     values = np.random.default_rng(world.rank).normal(size=300_001).astype(np.float32)
     results = []
     for repeat in range(3):
@@ -47,7 +47,7 @@ def test_average_of_a_large_vector_repeats_to_the_bit(world):
     np.testing.assert_allclose(np.frombuffer(results[0], np.float32), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_broadcast_gives_the_roots(world):
+def test_broadcast_returns_the_bits_of_the_root(world):
     root = [5.0, 0.0, -0.0, 1e-45, -3e38, np.inf]
     array = nd.array(root if world.is_root else [world.rank, np.nan, 1.0, -1.0, np.inf, -np.inf])
     world.broadcast_(array, "broadcast")
@@ -66,17 +66,17 @@ def test_allgather_object_keeps_order_length_and_characters(world):
     assert world.allgather_object("", "gather_nothing") == [""] * world.size
 
 
-def test_rank_facts(world):
+def test_rank_root_and_local_rank_are_consistent(world):
     assert world.sum([world.rank], "ranks")[0] == world.size * (world.size - 1) / 2
     assert world.is_root == (world.rank == 0)
     assert 0 <= world.local_rank < world.size
 
 
-def test_settle_returns_each_ranks_own_result(world):
+def test_run_on_all_returns_each_ranks_own_result(world):
     assert world.run_on_all(lambda: world.rank * 2, "run_on_all") == world.rank * 2
 
 
-def test_a_mistake_of_all_ranks_is_told_once(world):
+def test_error_on_all_ranks_is_reported_without_a_rank(world):
     def prepare() -> None:
         raise UserError("--corpus x: no such file")
 
@@ -84,7 +84,7 @@ def test_a_mistake_of_all_ranks_is_told_once(world):
         world.run_on_all(prepare, "run_on_all_ranks")
 
 
-def test_a_mistake_of_the_last_rank_stops_every_rank(world):
+def test_error_on_the_last_rank_stops_every_rank(world):
     def prepare() -> None:
         if world.rank == world.size - 1:
             raise UserError("--corpus x: no such file")
@@ -94,7 +94,7 @@ def test_a_mistake_of_the_last_rank_stops_every_rank(world):
         world.run_on_all(prepare, "settle_last")
 
 
-def test_ranks_that_differ_are_refused(world):
+def test_ranks_with_different_facts_are_refused(world):
     world.require_equal({"epochs": "7", "corpus": "a"}, "equal")
     mine = {"epochs": "7", "corpus": "a" if world.rank == 0 else "b" * 50, **({"new": "1"} if world.rank == 2 else {})}
     if world.size == 1:
@@ -111,17 +111,17 @@ def test_ranks_that_differ_are_refused(world):
     assert bool(re.search(r"rank 2 \(\S+\) has new 1, rank 0 \(\S+\) has none:", message)) == (world.size > 2)
 
 
-def test_rows_of_every_rank_one_below_the_other(world):
+def test_gather_rows_concatenates_rows_in_rank_order(world):
     mine = nd.array(np.full((world.rank + 1, 2), world.rank, np.float32))
     expected = np.concatenate([np.full((r + 1, 2), r, np.float32) for r in range(world.size)])
     np.testing.assert_array_equal(world.gather_rows(mine, "rows"), expected)
 
 
-def test_the_roots_text_is_everybodys(world):
+def test_broadcast_object_returns_the_text_of_the_root(world):
     assert world.broadcast_object(f"分开 {world.rank}", "share") == "分开 0"
 
 
-def test_a_mistake_of_the_root_alone_stops_every_rank(world):
+def test_error_on_the_root_stops_every_rank(world):
     def act() -> None:
         raise UserError("the disk is full", ExitStatus.CANNOT_WRITE)
 

@@ -1,4 +1,4 @@
-"""The invariant: any number of workers, dividing the streams or not, walks the same trajectory."""
+"""Training follows the same trajectory for any number of workers, whether or not it divides the number of streams."""
 
 import hashlib
 
@@ -32,7 +32,7 @@ def walk(
     callbacks=None,
     layers=1,
 ):
-    """Train; returns the parameters under the document's names and the log."""
+    """Train, and return the parameters under the D2L chapter's names, and the log."""
     kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
     model = CharLSTM(V, H, mx.cpu(), layers)
     named = initial_parameters(V, H, seed_of_rank, layers)
@@ -57,7 +57,7 @@ def walk(
 
 def same_trajectory(ours, log, theirs, their_log):
     for name, expected in theirs.items():
-        # Relative to the parameter's own size: an element near zero has no relative error of its own.
+        # Relative to the parameter's largest element, because the relative error of an element near zero means nothing.
         difference = np.abs(ours[name] - expected).max() / np.abs(expected).max()
         assert difference < 1e-4, name
     np.testing.assert_allclose(log.losses, their_log.losses, rtol=5e-6)
@@ -66,27 +66,27 @@ def same_trajectory(ours, log, theirs, their_log):
 
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])
 @pytest.mark.parametrize("reference_batch_size", [STREAMS, 32])
-def test_every_world_walks_the_trajectory_of_one(world, sampling, reference_batch_size):
+def test_any_world_size_follows_the_trajectory_of_one_worker(world, sampling, reference_batch_size):
     ours, log = walk(world, sampling, reference_batch_size)
     same_trajectory(ours, log, *walk(FakeWorld(), sampling, reference_batch_size))
     assert log.losses[-1] < log.losses[0]
-    assert max(log.norms) > 5.0, "the clip has to be active, or its place would not matter"
+    assert max(log.norms) > 5.0, "without active clipping, its position in the step is not tested"
 
 
-def test_so_it_does_with_layers_above_the_first(world):
+def test_two_layers_follow_the_trajectory_of_one_worker(world):
     ours, log = walk(world, "consecutive", layers=2)
     same_trajectory(ours, log, *walk(FakeWorld(), "consecutive", layers=2))
     begun = initial_parameters(V, H, 0, layers=2)["W_hf_2"]
-    assert np.abs(ours["W_hf_2"] - begun).max() > 0.001, "or they would not be trained"
+    assert np.abs(ours["W_hf_2"] - begun).max() > 0.001, "the second layer is not trained"
 
 
-def test_without_the_clip_it_is_another_trajectory(world):
+def test_clipping_changes_the_trajectory(world):
     clipped, _ = walk(world, "consecutive")
     free, _ = walk(world, "consecutive", max_norm=1e6)
     assert np.abs(clipped["W_hy"] - free["W_hy"]).max() > 1e-3
 
 
-def test_all_ranks_hold_the_same_bits_even_when_they_start_apart(world):
+def test_ranks_with_different_initial_weights_end_with_equal_bits(world):
     ours, _ = walk(world, "consecutive", seed_of_rank=world.rank)
     digest = hashlib.sha256(b"".join(ours[name].tobytes() for name in sorted(ours))).hexdigest()
     assert len(set(world.allgather_object(digest, "digests"))) == 1
@@ -94,19 +94,19 @@ def test_all_ranks_hold_the_same_bits_even_when_they_start_apart(world):
     np.testing.assert_array_equal(ours["W_xi"], roots["W_xi"])
 
 
-def test_half_the_bytes_round_the_trajectory_and_keep_the_ranks_together(world):
+def test_float16_communication_keeps_the_ranks_bit_identical(world):
     half, log = walk(world, "consecutive", wire_dtype="float16")
     digest = hashlib.sha256(b"".join(half[name].tobytes() for name in sorted(half))).hexdigest()
     assert len(set(world.allgather_object(digest, "half_digests"))) == 1
     full, log_full = walk(world, "consecutive")
     difference = max(np.abs(half[name] - full[name]).max() / np.abs(full[name]).max() for name in full)
     assert difference < 0.02
-    assert (difference > 1e-6) == (world.size > 1), "a world of one sends nothing and rounds nothing"
+    assert (difference > 1e-6) == (world.size > 1), "only communication rounds, and a world of one has none"
     np.testing.assert_allclose(log.losses, log_full.losses, rtol=1e-3)
 
 
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])
-def test_a_repeated_run_is_bit_identical(world, sampling):
+def test_repeated_run_is_bit_identical(world, sampling):
     first, log = walk(world, sampling)
     second, log_again = walk(world, sampling)
     assert log.losses == log_again.losses
@@ -115,7 +115,7 @@ def test_a_repeated_run_is_bit_identical(world, sampling):
 
 
 class RequestOnce(Callbacks):
-    """On one rank, before one step."""
+    """Callbacks that return the flags once, on one rank before one step, and record the commits."""
 
     def __init__(self, world, rank, step, flags):
         self._mine, self._step, self._flags, self._asked = world.rank == rank % world.size, step, flags, 0
@@ -132,7 +132,7 @@ class RequestOnce(Callbacks):
 @pytest.mark.parametrize("rank", [0, 1, 2])
 @pytest.mark.parametrize("flags", [ControlFlags(stop=True), ControlFlags(checkpoint=True)], ids=["stop", "checkpoint"])
 @pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
-def test_what_one_rank_wants_all_do_after_the_same_step(world, rank, flags, wire_dtype):
+def test_request_of_one_rank_is_executed_by_all_after_the_same_step(world, rank, flags, wire_dtype):
     once = RequestOnce(world, rank, 12, flags)
     walk(world, "consecutive", callbacks=once, wire_dtype=wire_dtype)
     assert once.commits[1] in (12, 13)
@@ -142,7 +142,7 @@ def test_what_one_rank_wants_all_do_after_the_same_step(world, rank, flags, wire
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
 @pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
-def test_a_loss_that_is_not_finite_on_one_rank_stops_all_at_that_step(world, rank, wire_dtype, monkeypatch):
+def test_non_finite_loss_on_one_rank_stops_all_at_the_same_step(world, rank, wire_dtype, monkeypatch):
     original, seen = CharLSTM.loss_and_gradients, []
 
     def poisoned(self, *window):
@@ -155,4 +155,4 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_at_that_step(world, ran
     with pytest.raises(NotFiniteError):
         walk(world, "consecutive", wire_dtype=wire_dtype)
     numbers = set(world.allgather_object(len(seen), "seen"))
-    assert numbers == {9}, "the eighth is known while the ninth is under way"
+    assert numbers == {9}, "the loss of step 8 becomes known during step 9"

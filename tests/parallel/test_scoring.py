@@ -1,4 +1,4 @@
-"""A text's loss is that of one float64 reader from its beginning to its end, for any number of workers and streams."""
+"""The loss of a text equals that of one float64 reader in order, for any number of workers and streams."""
 
 import mxnet as mx
 import numpy as np
@@ -15,7 +15,10 @@ TOKENS = np.random.default_rng(3).integers(0, V, 601).astype(np.uint8)
 
 
 def model_of(scale: float, forgets: float = 0.0, layers: int = 1) -> "tuple[CharLSTM, dict]":
-    """A model with weights of this size, and with this on its forget gates: far above 0 they forget nothing."""
+    """Return a model with weights of this scale, and its parameters in float64.
+
+    `forgets` is added to the biases of the first layer's forget gates: far above 0, the cells forget nothing.
+    """
     random = np.random.default_rng(7)
     named = {name: scale * random.standard_normal(shape) for name, shape in parameter_shapes(V, H, layers).items()}
     named["b_f"] = named["b_f"] + forgets
@@ -33,7 +36,7 @@ def expected(parameters: dict, tokens: np.ndarray) -> float:
 
 @pytest.mark.parametrize("streams", [3, 4, 7, 100])
 @pytest.mark.parametrize("seq_len", [1, 35, 5000])
-def test_any_cut_of_the_text_is_read_as_one(world, streams, seq_len):
+def test_loss_is_independent_of_streams_and_window_length(world, streams, seq_len):
     model, parameters = model_of(1.0)
     evaluator, read = Evaluator(TOKENS, streams, seq_len, world), []
     score = evaluator.evaluate(model, read.append)
@@ -42,24 +45,25 @@ def test_any_cut_of_the_text_is_read_as_one(world, streams, seq_len):
     total = world.sum([sum(read)], "read")[0]
     length = score.chars // streams
     assert total == streams * (score.rounds * length + min(WARM_UP, length)) + score.chars % streams
-    assert evaluator.evaluate(model).loss == score.loss, "and as often as it is asked to"
+    assert evaluator.evaluate(model).loss == score.loss, "a repeated evaluation gives another loss"
 
 
-def test_a_model_that_forgets_nothing_is_read_again_until_every_stream_begins_where_one_ended(world):
+def test_model_that_forgets_nothing_takes_several_rounds(world):
+    """The text is read again until every stream starts with the final state of the preceding stream."""
     model, parameters = model_of(0.6, forgets=12.0)
     score = Evaluator(TOKENS, 5, 50, world).evaluate(model)
     assert score.loss == pytest.approx(expected(parameters, TOKENS), rel=1e-5)
-    assert score.rounds > 1, "or this is no such model"
+    assert score.rounds > 1, "one round is enough, so this model forgets"
     forgetful, _ = model_of(0.6)
     assert Evaluator(TOKENS, 5, 50, world).evaluate(forgetful).rounds == 1
 
 
-def test_a_deeper_model_carries_the_state_of_all_its_layers(world):
+def test_state_of_every_layer_is_carried_between_streams(world):
     model, parameters = model_of(1.0, layers=2)
     assert Evaluator(TOKENS, 7, 35, world).evaluate(model).loss == pytest.approx(expected(parameters, TOKENS), rel=2e-6)
 
 
-def test_as_many_streams_as_characters_are_read_in_order(world):
+def test_streams_of_one_character_give_the_exact_loss(world):
     model, parameters = model_of(1.0)
     short = TOKENS[:8]
     assert Evaluator(short, 7, 5, world).evaluate(model).loss == pytest.approx(expected(parameters, short), rel=2e-6)

@@ -1,4 +1,4 @@
-"""Which cores a worker is pinned to, how many threads it takes, and when its cores are released."""
+"""Pinning of workers to cores, their number of threads, and the release of cores under contention."""
 
 import os
 import subprocess
@@ -27,7 +27,10 @@ SRUN = {"SLURM_PROCID": "1", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "2", 
 
 @pytest.fixture
 def node(monkeypatch: pytest.MonkeyPatch):
-    """A node whose launcher has `allowed` cores and gives this worker `own` of them; core n and n + 4 are siblings."""
+    """Return a function that simulates a node: the launcher may use `allowed` cores and this worker `own` of them.
+
+    Cores n and n + `cores` are hardware threads of one physical core.
+    """
 
     def make(allowed: int, own: int, cores: int = 4) -> None:
         masks = {0: set(range(own)), os.getppid(): set(range(allowed))}
@@ -47,7 +50,7 @@ def node(monkeypatch: pytest.MonkeyPatch):
         (2, 2, 4, 1),  # more workers than cores
     ],
 )
-def test_threads_are_the_share_of_the_cores(node, allowed: int, own: int, local_size: int, threads: int):
+def test_number_of_threads_is_the_share_of_the_cores(node, allowed: int, own: int, local_size: int, threads: int):
     node(allowed, own)
     assert plan({**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size)}).threads == threads
 
@@ -55,8 +58,8 @@ def test_threads_are_the_share_of_the_cores(node, allowed: int, own: int, local_
 @pytest.mark.parametrize(
     ("given", "threads"), [("5", 5), ("4,2", 4), ("", 8), ("many", 8), ("-1", 8), ("0", 8), ("4.5", 8)]
 )
-def test_a_valid_omp_num_threads_takes_precedence(node, given: str, threads: int):
-    """OpenMP ignores an invalid value and would take every core for every worker."""
+def test_valid_omp_num_threads_takes_precedence(node, given: str, threads: int):
+    """An invalid value is replaced, because OpenMP ignores it and would use every core in every worker."""
     node(8, 8)
     assert plan({"OMP_NUM_THREADS": given}).threads == threads
 
@@ -64,13 +67,13 @@ def test_a_valid_omp_num_threads_takes_precedence(node, given: str, threads: int
 @pytest.mark.parametrize(
     ("allowed", "local_size", "more", "share"),
     [
-        (8, 2, {}, {2, 6, 3, 7}),  # the second half of four cores with two threads each
+        (8, 2, {}, {2, 6, 3, 7}),  # the second half of four physical cores with two hardware threads each
         (8, 3, {}, {1, 5}),
         (2, 2, {"OMP_NUM_THREADS": "1"}, {1}),
         (2, 2, {"LSTM_DIST_PINNING": "always"}, {1}),
     ],
 )
-def test_a_worker_is_pinned_to_its_share(node, allowed: int, local_size: int, more: Dict[str, str], share: set):
+def test_worker_is_pinned_to_its_share(node, allowed: int, local_size: int, more: Dict[str, str], share: set):
     node(allowed, allowed)
     affinity = plan({**HOROVODRUN, "HOROVOD_LOCAL_SIZE": str(local_size), **more})
     assert affinity.share == share
@@ -90,14 +93,14 @@ def test_a_worker_is_pinned_to_its_share(node, allowed: int, local_size: int, mo
         (8, 8, {"HOROVOD_LOCAL_RANK": "2"}, "the launcher does not say how many workers this node has"),
     ],
 )
-def test_an_unpinned_worker_gives_the_reason(node, allowed: int, own: int, environ: Dict[str, str], reason: str):
+def test_unpinned_worker_reports_the_reason(node, allowed: int, own: int, environ: Dict[str, str], reason: str):
     node(allowed, own)
     affinity = plan({**HOROVODRUN, **environ})
     assert not affinity.share
     assert affinity.describe() == f"not pinned: {reason}"
 
 
-def test_the_workers_of_a_node_share_all_of_its_cores(node):
+def test_shares_of_a_nodes_workers_cover_all_cores(node):
     node(8, 8)
     ranks = [{**HOROVODRUN, "HOROVOD_LOCAL_SIZE": "4", "HOROVOD_LOCAL_RANK": str(rank)} for rank in range(4)]
     shares = [plan(environ).share for environ in ranks]
@@ -105,8 +108,8 @@ def test_the_workers_of_a_node_share_all_of_its_cores(node):
     assert frozenset().union(*shares) == set(range(8))
 
 
-def test_the_binding_of_mpirun_is_released_and_that_of_slurm_is_final(node):
-    """mpirun binds every job of two ranks to the first two cores; Slurm knows which cores are another job's."""
+def test_mpirun_binding_may_be_released_slurm_binding_is_kept(node):
+    """mpirun binds every job of two ranks to the same first two cores; Slurm knows which cores other jobs use."""
     node(8, 1, cores=8)
     by_mpirun = plan(MPIRUN_0)
     assert (by_mpirun.share, by_mpirun.allowed) == ({0}, set(range(8)))
@@ -116,25 +119,25 @@ def test_the_binding_of_mpirun_is_released_and_that_of_slurm_is_final(node):
     assert plan(SRUN).describe() == "not pinned: the launcher has bound it to core 0"
 
 
-def test_a_binding_that_a_user_chose_is_final(node):
-    """As by mpirun --cpu-set: not the core that the rank gets by default."""
+def test_binding_chosen_by_the_user_is_kept(node):
+    """A binding other than the rank's default core, as set by mpirun --cpu-set, is kept."""
     node(8, 2)
     assert plan(MPIRUN).describe() == "not pinned: the launcher has bound it to cores 0-1"
 
 
 @pytest.mark.parametrize("name", ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY"])
-def test_openmps_own_binding_is_left_alone(node, name: str):
+def test_openmp_binding_variables_disable_pinning(node, name: str):
     for allowed, own in ((8, 8), (8, 1)):
         node(allowed, own, cores=8)
         assert plan({**MPIRUN_0, name: "x"}).describe() == f"not pinned: {name} is set"
 
 
-def test_a_socket_that_several_ranks_of_mpirun_are_bound_to_is_not_a_share(node):
+def test_mpirun_binding_of_several_ranks_to_a_socket_is_not_a_share(node):
     node(8, 6)
     assert not plan(MPIRUN).share
 
 
-def test_an_unknown_mode_is_refused():
+def test_unknown_pinning_mode_is_refused():
     with pytest.raises(UserError, match=r"^LSTM_DIST_PINNING=yes: should be auto, always or never$"):
         plan({"LSTM_DIST_PINNING": "yes"})
 
@@ -162,7 +165,7 @@ def test_cores_are_written_as_ranges(cores: List[int], text: str):
 
 
 class Machine:
-    """Two cores of which this worker is pinned to the first, and a clock; `use` says what others use of that core."""
+    """A simulated clock, and a worker pinned to the first `share` of `share` + 1 cores; `use` simulates their load."""
 
     def __init__(self, share: int = 1) -> None:
         self.now = self.busy = self.own = 0.0
@@ -182,7 +185,7 @@ class Machine:
         return Usage(self.now, self.busy, self.own)
 
     def use(self, *foreign: float, seconds: float = 0.5, own: float = 0.4) -> None:
-        """One measurement for each, in which others use so much of the core."""
+        """Simulate one measurement for each value, the number of the worker's cores that other processes use."""
         for share in foreign:
             self.now += seconds
             self.own += own * seconds
@@ -190,7 +193,7 @@ class Machine:
             self.monitor.step()
 
 
-def test_cores_are_released_when_others_use_them():
+def test_cores_are_released_under_contention():
     machine = Machine()
     machine.use(0.0, 0.1, 0.6, 0.1)
     assert machine.masks == []  # a single measurement may be an outlier
@@ -200,13 +203,13 @@ def test_cores_are_released_when_others_use_them():
     assert " is no longer pinned to core 0, because other processes use 0.6 of 1; " in line
 
 
-def test_what_the_worker_uses_itself_is_not_contention():
+def test_own_cpu_time_is_not_contention():
     machine = Machine()
     machine.use(*[0.05] * 20, own=0.95)
     assert machine.masks == []
 
 
-def test_the_pause_before_pinning_again_is_doubled():
+def test_pause_before_pinning_again_doubles():
     machine = Machine()
     machine.use(0.6, 0.6)
     pinned = []
@@ -214,16 +217,16 @@ def test_the_pause_before_pinning_again_is_doubled():
         while machine.masks[-1] != {0}:
             machine.use(0.0)
         pinned.append(machine.now)
-        machine.use(*[0.6] * 6)  # of which those of the first two seconds are not counted
+        machine.use(*[0.6] * 6)  # the first two seconds are a grace period and are not counted
         assert machine.masks[-1] == {0, 1}
-    assert pinned == [30, 60, 120, 240, 480, 600], "multiples of the pause, which all workers of a host share"
-    assert len(machine.reports) == 1, "one line for a run"
+    assert pinned == [30, 60, 120, 240, 480, 600], "multiples of the pause, common to all workers of a host"
+    assert len(machine.reports) == 1, "a run reports only its first release"
 
 
 def test_workers_of_one_job_do_not_keep_each_other_released():
-    """Both are released by a third process; once it has gone, both are pinned again in one step, and stay so."""
+    """When the process that caused their release has ended, both are pinned again in one step and stay pinned."""
     machines = [Machine(), Machine()]
-    machines[1].use(0.0, seconds=0.3)  # its clock is another's
+    machines[1].use(0.0, seconds=0.3)  # offset its clock from the other's
     for machine in machines:
         machine.use(0.6, 0.6)
     for _ in range(400):
@@ -233,8 +236,8 @@ def test_workers_of_one_job_do_not_keep_each_other_released():
     assert [machine.masks for machine in machines] == [[{0, 1}, {0}]] * 2
 
 
-def test_the_error_of_a_large_share_is_not_contention():
-    """A share of 64 cores: what others use counts from a tenth of it on."""
+def test_contention_threshold_grows_with_the_share():
+    """With 64 cores, contention starts at a tenth of them, because the measurement error grows with the share."""
     machine = Machine(share=64)
     machine.use(*[6.0] * 20)
     assert machine.masks == []
@@ -242,21 +245,21 @@ def test_the_error_of_a_large_share_is_not_contention():
     assert len(machine.masks) == 1
 
 
-def test_cores_that_are_free_again_stay_pinned():
+def test_worker_stays_pinned_after_contention_has_ended():
     machine = Machine()
     machine.use(0.6, 0.6)
     machine.use(*[0.0] * 200)
     assert machine.masks == [{0, 1}, {0}]
 
 
-def test_a_worker_that_was_stopped_keeps_its_cores():
-    """As by SIGSTOP; a benchmark lets its processes take turns that way."""
+def test_suspended_worker_keeps_its_cores():
+    """A worker suspended by SIGSTOP is not released; a benchmark alternates its processes in this way."""
     machine = Machine()
     machine.use(*[0.9] * 5, seconds=5, own=0.0)
     assert machine.masks == []
 
 
-def test_others_that_leave_the_cores_within_two_seconds_are_not_contention():
+def test_contention_within_the_grace_period_is_ignored():
     """When all ranks are pinned again, one of them may still run on this core for a moment."""
     machine = Machine()
     machine.use(0.6, 0.6)
@@ -268,7 +271,7 @@ def test_others_that_leave_the_cores_within_two_seconds_are_not_contention():
     assert machine.masks == [{0, 1}, {0}]
 
 
-def test_only_user_nice_and_system_time_of_the_given_cores_is_counted(tmp_path: Path):
+def test_usage_counts_user_nice_and_system_time_of_given_cores(tmp_path: Path):
     stat = tmp_path / "stat"
     stat.write_text("cpu  9 9 9 9\ncpu0 100 20 3 4000 50 6\ncpu1 1 1 1 1\ncpu10 7 7 7 7\nctxt 5\n")
     tick = 1 / os.sysconf("SC_CLK_TCK")
@@ -276,8 +279,8 @@ def test_only_user_nice_and_system_time_of_the_given_cores_is_counted(tmp_path: 
     assert read_usage(frozenset({1, 10}), stat).cores == pytest.approx(24 * tick)
 
 
-def test_the_clocks_of_a_core_and_of_this_process():
-    """A busy loop pinned to one core: the core is used, and by nobody else as far as its own time goes."""
+def test_usage_measures_cpu_time_of_core_and_process():
+    """A busy loop pinned to one core is counted in the CPU time of the core and in that of its process."""
     code = """
 import os, time
 from lstm_dist.cluster.core_monitor import read_usage
@@ -293,8 +296,8 @@ assert after.wall - before.wall >= after.own - before.own - 0.05
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[3])
 
 
-def test_all_threads_are_moved():
-    """The affinity of a process is that of each of its threads."""
+def test_affinity_is_set_for_all_threads():
+    """Threads that already run are moved too: Linux keeps an affinity for each thread, not for the process."""
     code = """
 import os, threading, time
 from lstm_dist.cluster.cpu_affinity import set_affinity
@@ -310,7 +313,7 @@ os._exit(0)
 
 
 @pytest.mark.parametrize(("mode", "started"), [("auto", [{0}]), ("always", [])])
-def test_cores_that_are_kept_in_any_case_are_not_monitored(
+def test_pinned_cores_are_monitored_unless_pinning_is_always(
     monkeypatch: pytest.MonkeyPatch, node, mode: str, started: List[FrozenSet[int]]
 ):
     node(2, 2)
@@ -323,7 +326,7 @@ def test_cores_that_are_kept_in_any_case_are_not_monitored(
     assert found == started
 
 
-def test_no_thread_is_started_where_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch, node):
+def test_unpinned_worker_starts_no_monitor_thread(monkeypatch: pytest.MonkeyPatch, node):
     node(8, 8)
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "x"})
     before: Tuple[threading.Thread, ...] = tuple(threading.enumerate())

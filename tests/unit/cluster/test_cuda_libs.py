@@ -1,4 +1,4 @@
-"""Loading of the CUDA libraries from PyPI, with stubs in their place."""
+"""Loading of the CUDA libraries from PyPI packages, with stub libraries."""
 
 import ctypes
 import os
@@ -36,7 +36,7 @@ def test_loaded_libraries_are_found_by_name(monkeypatch: pytest.MonkeyPatch, tmp
     command = [compiler, "-shared", "-Wl,-soname,libnccl.so.2", "-o", "libnccl.so.2", "nccl.c"]
     subprocess.run(command, cwd=folder, check=True, timeout=60)
     (tmp_path / "nvidia" / "cudnn" / "lib").mkdir(parents=True)
-    (tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").write_text("no library")  # which is skipped
+    (tmp_path / "nvidia" / "cudnn" / "lib" / "libcudnn.so.8").write_text("no library")  # invalid, so it is skipped
     installed(monkeypatch, {"nvidia-cuda-runtime-cu11": tmp_path})
     with pytest.raises(AttributeError):
         ctypes.CDLL(None).lstm_dist_test_symbol  # noqa: B018
@@ -60,7 +60,7 @@ def test_libraries_are_loaded_after_their_dependencies(monkeypatch: pytest.Monke
     assert loaded == [(name, ctypes.RTLD_GLOBAL) for name in needed.split()]
 
 
-def test_the_package_loads_the_libraries_before_any_import(tmp_path: Path) -> None:
+def test_package_loads_the_libraries_before_mxnet_is_imported(tmp_path: Path) -> None:
     (tmp_path / "nvidia_cuda_runtime_cu11-11.8.dist-info").mkdir()
     (tmp_path / "nvidia_cuda_runtime_cu11-11.8.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: nvidia-cuda-runtime-cu11\nVersion: 11.8\n"
@@ -86,7 +86,7 @@ def test_without_the_packages_nothing_is_loaded(monkeypatch: pytest.MonkeyPatch)
     cuda_libs.load()
 
 
-def test_an_environment_for_gpus_needs_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mxnet_for_gpus_requires_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installed(monkeypatch, {"mxnet-cu112": tmp_path})
     monkeypatch.setattr(cuda_libs, "DRIVER", "libnowhere.so.1")
     with pytest.raises(UserError, match="this machine has no NVIDIA driver") as caught:

@@ -1,4 +1,4 @@
-"""The GPUs that a stub of the driver reports, and the choice among them."""
+"""Detection of GPUs with a stub of the CUDA driver, and the choice of a worker's device."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ Compile = Callable[..., Path]
 
 @pytest.fixture
 def driver(tmp_path: Path) -> Compile:
-    """Compiles a libcuda.so.1 that shows given GPUs."""
+    """Return a function that compiles a libcuda.so.1 which reports the given GPUs."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("the stub of libcuda.so.1 needs a C compiler, and there is none")
@@ -43,7 +43,7 @@ def test_visible_gpus_are_those_of_the_driver(driver: Compile) -> None:
 
 
 @pytest.mark.parametrize(("gpus", "init"), [([A100], 100), ([], 0)], ids=["cuInit-fails", "no-device"])
-def test_no_gpus_where_the_driver_has_none(driver: Compile, gpus: List[Gpu], init: int) -> None:
+def test_no_gpus_if_the_driver_reports_none(driver: Compile, gpus: List[Gpu], init: int) -> None:
     assert visible_gpus(str(driver(gpus, init))) == []
 
 
@@ -51,7 +51,7 @@ def test_no_gpus_without_a_driver(tmp_path: Path) -> None:
     assert visible_gpus(str(tmp_path / "libcuda.so.1")) == []
 
 
-def test_the_driver_is_found_where_the_loader_finds_it(driver: Compile) -> None:
+def test_driver_is_found_by_the_dynamic_loader(driver: Compile) -> None:
     folder = driver([H100]).parent
     script = "from lstm_dist.cluster.devices import visible_gpus; print(visible_gpus())"
     command, variables = [sys.executable, "-c", script], {"LD_LIBRARY_PATH": str(folder)}
@@ -60,7 +60,7 @@ def test_the_driver_is_found_where_the_loader_finds_it(driver: Compile) -> None:
 
 
 @pytest.mark.parametrize("capability", [(5, 0), (5, 2), (6, 0), (6, 1), (7, 0), (7, 5), (8, 0), (8, 6), (8, 9)])
-def test_capabilities_with_machine_code(capability: Tuple[int, int]) -> None:
+def test_capabilities_with_machine_code_are_supported(capability: Tuple[int, int]) -> None:
     assert unsupported(Gpu(0, "x", capability)) is None
 
 
@@ -74,7 +74,7 @@ def test_capabilities_without_machine_code_are_refused_by_name(capability: Tuple
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, Sequence[Gpu]], None]:
-    """Replaces MXNet and the driver by ones of our choosing."""
+    """Return a function that replaces MXNet and the driver by stubs with the given properties."""
 
     def set_up(with_cuda: bool, gpus: Sequence[Gpu]) -> None:
         features = SimpleNamespace(is_enabled=lambda name: with_cuda and name == "CUDA")
@@ -101,7 +101,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool, Sequence[Gpu]], 
         (True, [A100, RTX3090, GTX980], "gpu", 5, "gpu 2"),
     ],
 )
-def test_choose(
+def test_choose_selects_the_device(
     machine: Callable[..., None], with_cuda: bool, gpus: List[Gpu], asked: str, local_rank: int, chosen: str
 ) -> None:
     machine(with_cuda, gpus)
@@ -119,7 +119,7 @@ def test_choose(
         (True, [A100, Gpu(1, "H200", (9, 0))], "auto", 1, "H200"),
     ],
 )
-def test_choose_refuses(
+def test_choose_refuses_missing_or_unsupported_gpus(
     machine: Callable[..., None], with_cuda: bool, gpus: List[Gpu], asked: str, local_rank: int, message_part: str
 ) -> None:
     machine(with_cuda, gpus)
@@ -136,7 +136,7 @@ def test_choose_with_the_real_mxnet() -> None:
     assert choose("cpu", 0) == mx.cpu()
 
 
-def test_memory_is_this_workers_share_of_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_an_equal_share_of_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     mx = pytest.importorskip("mxnet", reason="MXNet is not installed")
     alone = memory(mx.cpu())
     assert 2**26 < alone <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""Parsing of host lists, and checks of hosts with a fake ssh; tests/integration/hosts has real ones."""
+"""Parsing of host lists, and checks of hosts through a fake ssh; tests/integration/hosts has real hosts."""
 
 from pathlib import Path
 from typing import Callable
@@ -17,7 +17,7 @@ from lstm_dist.cluster.hosts import (
 from lstm_dist.errors import ExitStatus, UserError
 
 
-def test_hosts_of_a_flag():
+def test_hosts_flag_is_parsed():
     assert parse_hosts("node1:4,node-2.site.org:16, 10.0.0.3") == [
         Host("node1", 4), Host("node-2.site.org", 16), Host("10.0.0.3", 1)
     ]  # fmt: skip
@@ -26,12 +26,12 @@ def test_hosts_of_a_flag():
 @pytest.mark.parametrize(
     "text", ["", "a:", "a:0", "a:-1", "a:x", "a:4,", "a:4;b", "-oX:1", "a b", "a:4 slots=2", "[::1]:2", "u@h:1", "雨:1"]
 )
-def test_invalid_hosts(text: str):
+def test_invalid_hosts_are_refused(text: str):
     with pytest.raises(UserError, match=r"^-H .* should be a host and its number of workers, such as node1:4$"):
         parse_hosts(text)
 
 
-def test_a_hostfile_may_have_blank_lines_and_comments(tmp_path: Path):
+def test_hostfile_may_have_blank_lines_and_comments(tmp_path: Path):
     file = tmp_path / "hosts"
     file.write_text("\n# rack 1\n  node1:4  # the fast one\nnode2 slots=8\n\nnode3\n")
     assert read_hostfile(file) == [Host("node1", 4), Host("node2", 8), Host("node3", 1)]
@@ -46,7 +46,7 @@ def test_a_hostfile_may_have_blank_lines_and_comments(tmp_path: Path):
         (b"\xff\n", ExitStatus.BAD_CONFIG, ": is not a UTF-8 text file"),
     ],
 )
-def test_an_invalid_hostfile(tmp_path: Path, text: bytes, status: ExitStatus, words: str):
+def test_invalid_hostfile_is_refused(tmp_path: Path, text: bytes, status: ExitStatus, words: str):
     (tmp_path / "hosts").write_bytes(text)
     with pytest.raises(UserError) as caught:
         read_hostfile(tmp_path / "hosts")
@@ -54,7 +54,7 @@ def test_an_invalid_hostfile(tmp_path: Path, text: bytes, status: ExitStatus, wo
     assert caught.value.status == status
 
 
-def test_interfaces():
+def test_interfaces_are_validated():
     assert parse_interface("eth0,ib0.8001") == "eth0,ib0.8001"
     for text in ("", "eth0,", "-x", "a b", "eth0;x", "a" * 16):
         with pytest.raises(UserError, match="should be a network interface such as eth0") as caught:
@@ -62,16 +62,16 @@ def test_interfaces():
         assert caught.value.status == ExitStatus.USAGE
 
 
-def test_which_host_is_this_one():
+def test_this_host_is_recognized():
     assert is_here("localhost")
     assert is_here("127.0.0.1")
-    assert not is_here("192.0.2.1")  # of nobody, by RFC 5737
+    assert not is_here("192.0.2.1")  # reserved for documentation by RFC 5737, so no host has it
     assert not is_here("a" * 64)
 
 
 @pytest.fixture
 def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes an ssh of our own the first on PATH."""
+    """Return a function that installs a shell script as ssh, first on PATH."""
 
     def install(script: str) -> None:
         (tmp_path / "ssh").write_text(f"#!/bin/sh\n{script}\n")
@@ -104,7 +104,7 @@ def test_ssh_neither_prompts_nor_accepts_unknown_keys(ssh: Callable[[str], None]
         ("echo nonsense", "its lstm_dist differs or is broken (nonsense)", True),
     ],
 )
-def test_an_unusable_host_is_refused(ssh: Callable[[str], None], script: str, message: str, is_reached: bool):
+def test_unusable_host_is_refused(ssh: Callable[[str], None], script: str, message: str, is_reached: bool):
     ssh(script)
     with pytest.raises(UserError) as caught:
         require_usable([Host("192.0.2.1", 4)], Path("x.py"))

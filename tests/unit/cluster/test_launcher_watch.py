@@ -1,4 +1,4 @@
-"""The environment variables of each launcher, and whether its process still lives."""
+"""Detection of each launcher from its environment variables, and of the end of its process."""
 
 import os
 import subprocess
@@ -38,26 +38,26 @@ SRUN["SLURM_STEP_TASKS_PER_NODE"] = "2(x2)"
         pytest.param({**SRUN, **MPIEXEC}, Launch("mpiexec", 1, 8, 1, 4), id="mpiexec-in-a-slurm-step"),
     ],
 )
-def test_detect(environ: Dict[str, str], launch: Launch) -> None:
+def test_launcher_is_detected_from_its_variables(environ: Dict[str, str], launch: Launch) -> None:
     assert detect(environ) == launch
 
 
 @pytest.mark.parametrize(("per_node", "local_size"), [("4", 4), ("4(x2)", 4), ("3,2", 3), ("", 1), ("x", 1)])
-def test_detect_reads_slurms_counts(per_node: str, local_size: int) -> None:
+def test_detect_parses_slurm_task_counts(per_node: str, local_size: int) -> None:
     assert detect({**SRUN, "SLURM_STEP_TASKS_PER_NODE": per_node}).local_size == local_size
 
 
 @pytest.mark.parametrize("name", list(MPIRUN)[:2])
-def test_detect_needs_rank_and_size(name: str) -> None:
+def test_detect_requires_rank_and_size(name: str) -> None:
     assert detect({**MPIRUN, name: ""}).name == "none"
     assert detect({key: value for key, value in MPIRUN.items() if key != name}).name == "none"
 
 
-def test_detect_does_without_the_local_ones() -> None:
+def test_local_rank_and_size_are_optional() -> None:
     assert detect({name: MPIRUN[name] for name in list(MPIRUN)[:2]}) == Launch("mpirun", 5, 6, 0, 1)
 
 
-def test_detect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detect_reads_os_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for signs in (HOROVODRUN, MPIRUN, MPIEXEC, SRUN):
         for name in signs:
             monkeypatch.delenv(name, raising=False)
@@ -67,8 +67,11 @@ def test_detect_reads_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert detect().rank == 1
 
 
-def test_a_launcher_that_has_ended_is_noticed(tmp_path: Path) -> None:
-    """horovodrun --mpi becomes `sh -c "mpirun ..."`; here, mpirun is a script that outlives its shell."""
+def test_end_of_the_launcher_is_detected(tmp_path: Path) -> None:
+    """The end of the shell in which `horovodrun --mpi` runs mpirun is detected.
+
+    horovodrun becomes `sh -c "mpirun ..."`; here, mpirun is a script that outlives this shell.
+    """
     worker = "import sys\nfrom lstm_dist.cluster.launcher_watch import LauncherProcess\nlauncher = LauncherProcess()\n"
     worker += "print(launcher.has_ended(), flush=True)\n"
     worker += "sys.stdin.readline()\nprint(launcher.has_ended(), flush=True)\n"
@@ -92,12 +95,12 @@ def test_a_launcher_that_has_ended_is_noticed(tmp_path: Path) -> None:
             assert shell.stdout.readline() == answer
 
 
-def test_without_a_launcher_nothing_has_ended() -> None:
+def test_without_a_launcher_no_end_is_reported() -> None:
     assert not LauncherProcess().has_ended()
 
 
-def test_a_launcher_that_ended_before_its_worker_started_is_noticed() -> None:
-    """Its shell has become a child of the machine's first process, here one of our own."""
+def test_launcher_that_ended_before_the_worker_started_is_detected() -> None:
+    """The worker's shell is then a child of init (PID 1), here of a process in a PID namespace of its own."""
     worker = "from lstm_dist.cluster.launcher_watch import LauncherProcess; print(LauncherProcess().has_ended())"
     script = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}], check=True)"
     space = ["unshare", "--pid", "--fork", "--mount-proc"]

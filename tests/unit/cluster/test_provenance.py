@@ -1,4 +1,4 @@
-"""What a run card contains, and that it does not contain the environment."""
+"""The contents of the run card, without environment variables, and the digest of the code."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import pytest
 from lstm_dist.cluster import provenance
 
 
-def test_the_run_card_describes_the_run_without_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_run_card_describes_the_run_without_the_environment(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MY_PASSWORD", "squeamish ossifrage")
     monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
     card = {**provenance.describe_process(), **provenance.describe_rank("cpu(0)")}
@@ -40,7 +40,7 @@ def test_the_run_card_describes_the_run_without_the_environment(monkeypatch: pyt
         ("lstm_dist/bench/plot.py", False),
     ],
 )
-def test_the_digest_is_of_the_code_that_decides_a_run(
+def test_digest_covers_the_code_that_determines_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, differs: bool
 ):
     monkeypatch.setattr(provenance, "__file__", str(tmp_path / "lstm_dist/cluster/provenance.py"))

@@ -1,4 +1,4 @@
-"""The report of a slow start: the phase, and which workers the others wait for."""
+"""The report of a slow start: the current phase, and which workers the others wait for."""
 
 import socket
 import subprocess
@@ -36,7 +36,7 @@ HOST = socket.gethostname()
         ),
     ],
 )
-def test_the_line_names_the_workers_that_the_others_wait_for(launch: Launch, phases: List[int], line: str):
+def test_report_names_the_workers_that_the_others_wait_for(launch: Launch, phases: List[int], line: str):
     assert describe(launch, phases) == line
 
 
@@ -52,12 +52,12 @@ def test_the_line_names_the_workers_that_the_others_wait_for(launch: Launch, pha
         ("mpiexec", {}, None),
     ],
 )
-def test_a_job_is_identified_by_its_launchers_variables(launcher: str, environ: Dict[str, str], job: Optional[str]):
+def test_job_is_identified_by_its_launchers_variables(launcher: str, environ: Dict[str, str], job: Optional[str]):
     assert job_id(Launch(launcher), environ) == job
 
 
 def start(local_rank: int, phase: int, job: str) -> "subprocess.Popen[str]":
-    """A worker of three that is in a phase, with reports after 0.5 s."""
+    """Start one of three workers, which enters the given phase and reports after 0.5 s."""
     code = f"""
 import sys
 from lstm_dist.cluster.launch_env import Launch
@@ -78,7 +78,7 @@ sys.stdin.readline()
     )  # fmt: skip
 
 
-def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
+def test_one_worker_reports_for_its_host_and_phases_are_removed():
     job = f"test {time.monotonic_ns()}"
     workers = [start(1, 2, job), start(2, 1, job)]
     try:
@@ -101,8 +101,8 @@ def test_one_worker_reports_for_its_host_and_nothing_is_left_of_it():
             worker.wait(timeout=10)
 
 
-def test_names_that_this_version_does_not_know_are_ignored(tmp_path: Path):
-    """Those of a later version, or of a worker beyond the number that the launcher named."""
+def test_unknown_socket_names_are_ignored(tmp_path: Path):
+    """Phases of a later version, and ranks beyond the number of workers that the launcher named, are ignored."""
     job, listing = "a job", tmp_path / "unix"
     row = "0000000000000000: 00000002 00000000 00000000 0002 01 24601 "
     numbers = ((0, 2), (1, len(PHASES)), (2, 1))
@@ -110,12 +110,12 @@ def test_names_that_this_version_does_not_know_are_ignored(tmp_path: Path):
     assert phases_on_host(job, 2, listing) == [2, NOT_STARTED]
 
 
-def test_a_quick_start_is_not_reported():
+def test_quick_start_is_not_reported():
     worker = start(0, 3, f"test {time.monotonic_ns()}")
     assert worker.communicate("\n\n", timeout=20) == ("here\nheld\nreleased\nover\n", "")
 
 
-def test_the_watcher_ends_with_its_worker():
+def test_watcher_ends_with_its_worker():
     job = f"test {time.monotonic_ns()}"
     worker = start(0, 0, job)
     assert worker.stdout

@@ -1,4 +1,4 @@
-"""Short time slices are requested, and inherited by the threads that are started later."""
+"""Short time slices are requested, and threads that are started later inherit them."""
 
 import platform
 import subprocess
@@ -27,7 +27,7 @@ def linux() -> tuple:
     return tuple(int(part) for part in platform.release().split(".")[:2])
 
 
-def test_a_thread_has_short_slices():
+def test_threads_started_later_have_short_slices():
     said = subprocess.run([sys.executable, "-c", ASK], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30)
     taken, nanoseconds = said.stdout.split()
     if linux() < (6, 12) or nanoseconds == "None":
@@ -35,7 +35,7 @@ def test_a_thread_has_short_slices():
     assert (taken, nanoseconds) == ("True", "100000")
 
 
-def test_the_priority_and_a_policy_that_the_user_chose_are_kept():
+def test_nice_value_and_policy_chosen_by_the_user_are_kept():
     nice = "import os\nos.nice(5)" + ASK + "print(os.nice(0))"
     said = subprocess.run(
         [sys.executable, "-c", nice], cwd=ROOT, check=True, capture_output=True, text=True, timeout=30
@@ -49,6 +49,6 @@ def test_the_priority_and_a_policy_that_the_user_chose_are_kept():
     assert (said.stdout.split()[0], said.stdout.split()[-1]) == ("False", "True")
 
 
-def test_nothing_is_requested_on_an_unknown_architecture(monkeypatch: pytest.MonkeyPatch):
+def test_no_short_slices_on_an_unknown_architecture(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert not time_slice.request_short_slices()

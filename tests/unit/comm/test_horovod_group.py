@@ -1,4 +1,4 @@
-"""What of the exchange needs no other ranks: who this worker is, and whose fault an error is."""
+"""The parts of World that need no other ranks: its ranks, and the detection of errors caused by other ranks."""
 
 from types import SimpleNamespace
 
@@ -8,7 +8,7 @@ from mxnet.base import MXNetError
 from lstm_dist.comm.horovod_group import World, is_peer_failure
 
 
-def test_a_worker_of_the_second_host_knows_its_places():
+def test_world_takes_its_ranks_from_horovod():
     facts = {"rank": 5, "size": 8, "local_rank": 1, "local_size": 4, "nccl_built": 0, "cuda_built": False}
     world = World(SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()}), None)
     assert (world.rank, world.size, world.local_rank) == (5, 8, 1)
@@ -27,12 +27,12 @@ def test_a_worker_of_the_second_host_knows_its_places():
         "[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 30000ms for recv operation to complete",
     ],
 )
-def test_the_loss_of_a_peer_is_told_from_a_mistake_of_ones_own(text: str):
+def test_error_caused_by_a_lost_peer_is_a_peer_failure(text: str):
     assert is_peer_failure(MXNetError(text))
 
 
 @pytest.mark.parametrize(
     "error", [None, MXNetError("Check failed: shape"), BrokenPipeError(32, "Broken pipe"), OSError("Read timeout")]
 )
-def test_a_mistake_of_ones_own_is_not_the_loss_of_a_peer(error: Exception):
+def test_error_of_this_rank_is_not_a_peer_failure(error: Exception):
     assert not is_peer_failure(error)

@@ -1,4 +1,4 @@
-"""The D2L chapter's 0..29 example, and the shards of every world size put together again."""
+"""Batches of the D2L chapter's 0..29 example, and the shards of every world size against the global batch."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from lstm_dist.errors import UserError
 THIRTY = np.arange(30, dtype=np.int32)
 
 
-def test_consecutive_gives_the_chapters_windows():
+def test_consecutive_windows_are_those_of_the_chapter():
     windows = list(ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1))
     starts = [(0, 15), (3, 18), (6, 21), (9, 24)]
     assert len(windows) == len(starts)
@@ -19,7 +19,7 @@ def test_consecutive_gives_the_chapters_windows():
         np.testing.assert_array_equal(window.targets, expected + 1)
 
 
-def test_random_gives_the_chapters_windows_in_some_order():
+def test_random_windows_are_those_of_the_chapter_shuffled():
     # The chapter's printed example: 9 examples of 3 characters, 8 of them in 4 batches of 2.
     windows = list(RandomBatches(THIRTY, streams=2, seq_len=3).epoch(1))
     assert [w.inputs.shape for w in windows] == [(2, 3)] * 4
@@ -30,7 +30,7 @@ def test_random_gives_the_chapters_windows_in_some_order():
     assert list(rows[:, 0]) != sorted(rows[:, 0])
 
 
-def test_random_order_changes_with_the_epoch_and_the_seed_only():
+def test_random_order_depends_on_epoch_and_seed_only():
     def order(epoch: int, seed: int) -> list:
         batches = RandomBatches(np.arange(400), streams=4, seq_len=5, seed=seed)
         return [w.inputs[:, 0].tolist() for w in batches.epoch(epoch)]
@@ -43,7 +43,7 @@ def test_random_order_changes_with_the_epoch_and_the_seed_only():
 @pytest.mark.parametrize("kind", [ConsecutiveBatches, RandomBatches])
 @pytest.mark.parametrize("streams", [1, 5, 8])
 @pytest.mark.parametrize("extra", range(7))
-def test_the_shards_of_any_world_make_up_the_global_batch(kind, streams, extra):
+def test_shards_of_any_world_size_form_the_global_batch(kind, streams, extra):
     tokens = np.arange(streams * 17 + extra, dtype=np.int32)
     whole = kind(tokens, streams, 3)
     for size in range(1, streams + 1):
@@ -67,7 +67,7 @@ def test_consecutive_windows_continue_each_stream():
 @pytest.mark.parametrize(
     ("kind", "needed"), [(ConsecutiveBatches, 32 * 36), (RandomBatches, 32 * 35 + 1)], ids=["consecutive", "random"]
 )
-def test_the_shortest_text_that_will_do(kind, needed):
+def test_shortest_text_gives_one_step_and_a_shorter_one_is_refused(kind, needed):
     assert kind(np.zeros(needed, np.int32), 32, 35).steps_per_epoch == 1
     with pytest.raises(
         UserError, match=rf"--corpus: too short, 32 streams of 35 .* need {needed:,} and it has {needed - 1:,}: "
@@ -75,7 +75,7 @@ def test_the_shortest_text_that_will_do(kind, needed):
         kind(np.zeros(needed - 1, np.int32), 32, 35)
 
 
-def test_more_workers_than_streams_is_refused():
+def test_more_workers_than_streams_are_refused():
     assert [shard(3, r, 3) for r in range(3)] == [slice(0, 1), slice(1, 2), slice(2, 3)]
     with pytest.raises(UserError, match="--global-batch-size 3: fewer streams than the 4 workers"):
         shard(3, 0, 4)

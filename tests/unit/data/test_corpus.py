@@ -1,4 +1,4 @@
-"""A text is read correctly from any archive, and a file that is not a text gets one clear line."""
+"""The vocabulary, reading of texts and archives, and the one-line error for each kind of invalid file."""
 
 import gzip
 import io
@@ -60,7 +60,7 @@ def write(path: Path, data: bytes) -> Path:
 # Vocabulary
 
 
-def test_a_vocabulary_is_sorted_whatever_the_order_of_the_text():
+def test_vocabulary_is_sorted_for_any_order_of_the_text():
     first, second = Vocabulary("乙甲 丙甲a𠀀"), Vocabulary("𠀀a丙乙甲 甲")
     assert first.characters == " a丙乙甲𠀀"
     assert list(first.characters) == sorted(set("乙甲 丙甲a𠀀"))
@@ -81,7 +81,7 @@ def test_decoding_inverts_encoding():
     assert vocabulary.encode("").tolist() == []
 
 
-def test_a_missing_character_is_named_with_its_code_point():
+def test_missing_characters_are_reported_with_code_points():
     vocabulary = Vocabulary("甲乙")
     with pytest.raises(UserError, match=r"of 2 characters lacks '丙' \(U\+4E19\), '𠀀' \(U\+20000\): use") as caught:
         vocabulary.encode("甲丙丙𠀀乙")
@@ -92,7 +92,7 @@ def test_a_missing_character_is_named_with_its_code_point():
     assert vocabulary.missing("乙甲") == ""
 
 
-# What is read
+# Valid files
 
 
 def test_line_ends_become_one_space_each(tmp_path: Path):
@@ -103,19 +103,19 @@ def test_line_ends_become_one_space_each(tmp_path: Path):
         assert corpus.vocabulary.decode(corpus.tokens) == corpus.text
 
 
-def test_a_byte_order_mark_is_skipped(tmp_path: Path):
+def test_byte_order_mark_is_skipped(tmp_path: Path):
     corpus = load_corpus(write(tmp_path / "bom.txt", "天地".encode("utf-8-sig")), 0, MANY)
     assert corpus.text == "天地"
     assert corpus.total_chars == 2
 
 
-def test_the_cut_is_in_characters_and_is_reported(tmp_path: Path):
+def test_text_is_cut_in_characters_and_the_cut_is_reported(tmp_path: Path):
     text = "".join(chr(0x4E00 + k % 1000) for k in range(64_925))
     path = write(tmp_path / "lyrics.txt", text.encode())
     corpus = load_corpus(path, 20_000, MANY)
     assert corpus.text == text[:20_000]
     assert corpus.describe() == "first 20,000 of 64,925 characters of lyrics.txt, 1,000 distinct"
-    assert len(load_corpus(path, 300, MANY).vocabulary) == 300  # of the cut, not of the file
+    assert len(load_corpus(path, 300, MANY).vocabulary) == 300  # of the cut text, not of the whole file
     for keep_all in (0, 64_925, 10**30):
         whole = load_corpus(path, keep_all, MANY)
         assert whole.text == text
@@ -131,7 +131,7 @@ def test_first_lines_come_from_the_cut_text(tmp_path: Path):
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
-def test_a_zip_is_read_as_its_text_file(tmp_path: Path, method: int):
+def test_zip_is_read_as_its_text_file(tmp_path: Path, method: int):
     plain = load_corpus(write(tmp_path / "song.txt", TEXT.encode()), 0, MANY)
     files = {"folder/": "", "folder/歌.txt": TEXT, "__MACOSX/folder/._歌.txt": "junk", "cover.jpg": "no text"}
     corpus = load_corpus(write(tmp_path / "song.txt.zip", zipped(files, method)), 0, MANY)
@@ -140,24 +140,24 @@ def test_a_zip_is_read_as_its_text_file(tmp_path: Path, method: int):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["song.txt", "song.txt.zip"]  # nothing is unpacked
 
 
-def test_a_gz_is_read_as_its_text(tmp_path: Path):
-    data = gzip.compress(TEXT.encode()[:100]) + gzip.compress(TEXT.encode()[100:])  # two members are one file
+def test_gz_is_read_as_its_text(tmp_path: Path):
+    data = gzip.compress(TEXT.encode()[:100]) + gzip.compress(TEXT.encode()[100:])  # two gzip members form one file
     corpus = load_corpus(write(tmp_path / "song.txt.gz", data), 0, MANY)
     assert corpus.text == TEXT.replace("\n", " ")
     assert corpus.describe() == f"all {len(TEXT)} characters of song.txt.gz, 8 distinct"
 
 
-def test_different_texts_have_different_digests(tmp_path: Path):
+def test_digest_depends_on_the_cut_text_only(tmp_path: Path):
     path = write(tmp_path / "song.txt", TEXT.encode())
     assert load_corpus(path, 0, MANY).digest != load_corpus(path, len(TEXT) - 1, MANY).digest
     assert load_corpus(path, 30, MANY).digest == load_corpus(write(tmp_path / "b", TEXT.encode()), 30, MANY).digest
 
 
-# What is refused
+# Invalid files
 
 
 def refusal(path: Path, max_bytes: int = MANY) -> str:
-    """The one line that `path` gets."""
+    """Load an invalid file, and return its error message, which must be one line."""
     with pytest.raises(UserError) as caught:
         load_corpus(path, 0, max_bytes)
     message = str(caught.value)
@@ -168,8 +168,8 @@ def refusal(path: Path, max_bytes: int = MANY) -> str:
 
 def encrypted() -> bytes:
     data = bytearray(zipped({"a.txt": TEXT}))
-    data[6] |= 1  # the flag in the local header
-    data[data.index(b"PK\1\2") + 8] |= 1  # and in the directory
+    data[6] |= 1  # the encryption flag in the local header
+    data[data.index(b"PK\1\2") + 8] |= 1  # and in the central directory
     return bytes(data)
 
 
@@ -248,19 +248,19 @@ BAD: Dict[str, "tuple[str, Callable[[], bytes], str]"] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_text_gets_one_clear_line(tmp_path: Path, case: str):
+def test_invalid_text_is_reported_in_one_line(tmp_path: Path, case: str):
     name, make, expected = BAD[case]
     assert expected in refusal(write(tmp_path / name, make()))
 
 
-def test_a_path_that_is_not_a_file_gets_one_clear_line(tmp_path: Path):
+def test_path_that_is_not_a_file_is_reported_in_one_line(tmp_path: Path):
     assert refusal(tmp_path / "nowhere.txt").endswith("nowhere.txt: no such file")
     assert "Is a directory" in refusal(tmp_path)
     assert "Not a directory" in refusal(write(tmp_path / "a.txt", b"x") / "b.txt")
     assert "name too long" in refusal(tmp_path / ("a" * 3000))
 
 
-def test_only_blanks_before_the_cut_are_not_a_text(tmp_path: Path):
+def test_text_with_only_blanks_before_the_cut_is_refused(tmp_path: Path):
     path = write(tmp_path / "a.txt", b" " * 50 + TEXT.encode())
     assert load_corpus(path, 51, MANY).text.strip() == TEXT[0]
     with pytest.raises(UserError, match="contains no text"):
@@ -268,7 +268,7 @@ def test_only_blanks_before_the_cut_are_not_a_text(tmp_path: Path):
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zip_of_bytes], ids=["txt", "gz", "zip"])
-def test_the_limit_of_bytes_is_exact(tmp_path: Path, pack: Callable[[bytes], bytes]):
+def test_limit_of_bytes_is_exact(tmp_path: Path, pack: Callable[[bytes], bytes]):
     path = write(tmp_path / f"a.{({gzip.compress: 'gz', zip_of_bytes: 'zip'}).get(pack, 'txt')}", pack(TEXT.encode()))
     size = len(TEXT.encode())
     for enough in (size, size + 1, 10**30):
@@ -277,7 +277,7 @@ def test_the_limit_of_bytes_is_exact(tmp_path: Path, pack: Callable[[bytes], byt
 
 
 @pytest.mark.parametrize("name", ["bomb.zip", "bomb.gz"])
-def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path, name: str):
+def test_archive_bomb_is_refused_with_little_memory_and_time(tmp_path: Path, name: str):
     data = b"\0" * (64 * 2**20)
     buffer = io.BytesIO()
     if name.endswith("zip"):
@@ -300,7 +300,7 @@ def test_a_bomb_costs_neither_memory_nor_time(tmp_path: Path, name: str):
 
 
 @pytest.mark.parametrize("method", [*METHODS, "gz"])
-def test_every_damage_is_refused_without_a_traceback(tmp_path: Path, method: str):
+def test_damaged_archive_is_refused_or_read_correctly(tmp_path: Path, method: str):
     text = "天地 " * 30
     data = gzip.compress(text.encode()) if method == "gz" else zipped({"歌.txt": text}, METHODS[method])
     path = tmp_path / ("a.gz" if method == "gz" else "a.zip")
@@ -313,14 +313,14 @@ def test_every_damage_is_refused_without_a_traceback(tmp_path: Path, method: str
             assert load_corpus(path, 0, MANY).text == text
         except UserError as error:
             refused.append(str(error))
-    assert len(refused) > len(data)  # every truncation, and most flips
+    assert len(refused) > len(data)  # every truncation, and most of the flipped bits
     assert not any("\n" in message for message in refused)
 
 
 # The packaged corpus
 
 
-def test_the_packaged_corpus_is_large_and_free():
+def test_packaged_corpus_is_large_and_has_a_free_licence():
     whole = load_corpus(None, 0, 2**28)
     first = load_corpus(None, 20_000, 2**28)
     assert whole.total_chars >= 24_000

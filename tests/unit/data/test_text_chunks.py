@@ -1,4 +1,4 @@
-"""Wherever a text is cut, its chunks have its characters, each once; invalid UTF-8 is reported with its offset."""
+"""The chunks of a text contain each character once for any cuts; invalid UTF-8 is reported with its offset."""
 
 from pathlib import Path
 from typing import List
@@ -11,12 +11,12 @@ from lstm_dist.data.corpus import load_corpus
 from lstm_dist.data.text_chunks import LOOKAHEAD, Chunk, TextFile, chunks, decode, find_text_files
 from lstm_dist.errors import UserError
 
-# Of one byte, two, three and four; and line ends, of which one may be cut in two.
+# Characters of one, two, three and four bytes, and line ends, of which \r\n may be cut in two.
 TEXTS = st.text(st.sampled_from("aé中😀\r\n\ufeff"), max_size=12)
 
 
 def pieces(raw: bytes, cuts: List[int]) -> str:
-    """The characters of the chunks between the cuts, each decoded from what it may see."""
+    """Return the characters of the chunks between the cuts, each decoded from its own bytes and the lookahead."""
     edges = sorted({0, len(raw), *cuts})
     file = TextFile(Path("text"), len(raw))
     return "".join(decode(Chunk(file, a, b), raw[a : b + LOOKAHEAD]) for a, b in zip(edges, edges[1:]))
@@ -27,25 +27,25 @@ def plain(text: str) -> str:
 
 
 @given(TEXTS)
-def test_at_every_single_cut(text: str):
+def test_text_is_preserved_at_every_single_cut(text: str):
     raw = text.encode()
     for cut in range(len(raw) + 1):
         assert pieces(raw, [cut]) == plain(text)
 
 
 @given(TEXTS, st.lists(st.integers(0, 48), max_size=8))
-def test_at_many_cuts_at_once(text: str, cuts: List[int]):
+def test_text_is_preserved_at_several_cuts(text: str, cuts: List[int]):
     raw = text.encode()
     assert pieces(raw, [cut for cut in cuts if cut < len(raw)]) == plain(text)
 
 
 @given(TEXTS)
-def test_byte_by_byte(text: str):
+def test_text_is_preserved_in_chunks_of_one_byte(text: str):
     raw = text.encode()
     assert pieces(raw, list(range(len(raw)))) == plain(text)
 
 
-def test_the_characters_are_those_that_training_reads(tmp_path: Path):
+def test_chunks_contain_the_text_that_training_reads(tmp_path: Path):
     raw = "\ufeff我们走\r\n你们看\r他们唱\n\n".encode()
     (tmp_path / "a.txt").write_bytes(raw)
     assert pieces(raw, [5, 6, 7, 13]) == load_corpus(tmp_path / "a.txt", 0, 10**6).text
@@ -63,7 +63,7 @@ def test_the_characters_are_those_that_training_reads(tmp_path: Path):
         (b"abc\xed\xa0\x80d", 3),
     ],
 )
-def test_invalid_utf8_is_reported_with_its_offset_wherever_it_is_cut(raw: bytes, byte: int):
+def test_invalid_utf8_is_reported_with_its_offset_at_any_cut(raw: bytes, byte: int):
     for cut in range(len(raw) + 1):
         with pytest.raises(UserError, match=rf"^TEXT text: not UTF-8, the first bad byte is 0x\w\w at offset {byte}: "):
             pieces(raw, [cut])
@@ -81,7 +81,7 @@ def test_chunks_cover_every_byte_of_all_files_once():
         assert found == [(file.path.name, byte) for file in files for byte in range(file.size)]
 
 
-def test_texts_that_cannot_be_read_in_chunks_are_refused(tmp_path: Path):
+def test_archives_missing_files_and_folders_are_refused(tmp_path: Path):
     (tmp_path / "a.zip").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"a\.zip: is an archive, which cannot be read in chunks: unpack it first"):
         find_text_files([tmp_path / "a.zip"])

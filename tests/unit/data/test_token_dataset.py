@@ -1,4 +1,4 @@
-"""A prepared corpus is complete or refused, and contains the text that it was made from."""
+"""Prepared corpora: contents, refusal of damaged or incomplete ones, replacement, and choice of the vocabulary."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ TEXT = "天地人和，天时地利。"
 
 
 def make(out: Path, overwrite: bool = False, text: str = TEXT) -> Path:
-    """A prepared corpus, as jobs/prepare.py makes it."""
+    """Write a prepared corpus as jobs/prepare.py does, and return its folder."""
     staging, vocabulary = StagingDir(out, overwrite), Vocabulary(text)
     tokens = npy_header(np.dtype("<u1"), len(text)) + vocabulary.encode(text).astype("<u1").tobytes()
     (staging.folder / TOKENS).write_bytes(tokens)
@@ -31,7 +31,7 @@ def make(out: Path, overwrite: bool = False, text: str = TEXT) -> Path:
     return out
 
 
-def test_a_prepared_corpus_is_read_as_its_text(tmp_path: Path):
+def test_prepared_corpus_contains_its_text(tmp_path: Path):
     corpus = load(make(tmp_path / "out"), 0, 10**6)
     assert (corpus.text, corpus.total_chars, corpus.first_lines) == (TEXT, 10, ["天地人和，"])
     assert corpus.vocabulary == Vocabulary(TEXT)
@@ -52,7 +52,7 @@ def test_equal_corpora_have_equal_digests(tmp_path: Path):
 @pytest.mark.parametrize(
     ("vocab_size", "name"), [(2, "|u1"), (256, "|u1"), (257, "<u2"), (65_536, "<u2"), (65_537, "<u4")]
 )
-def test_tokens_are_as_small_as_they_can_be(vocab_size: int, name: str):
+def test_tokens_have_the_smallest_type_for_the_vocabulary(vocab_size: int, name: str):
     assert np.dtype(token_type(vocab_size)).str == name
 
 
@@ -78,20 +78,20 @@ def damage(path: Path, act: Callable[[bytes], bytes]) -> None:
         (MANIFEST, lambda data: data.replace(b'"format": 1', b'"format": 2'), "has format 2, this program reads 1"),
     ],
 )
-def test_damage_is_refused(tmp_path: Path, name: str, act: Callable[[bytes], bytes], message: str):
+def test_damaged_corpus_is_refused(tmp_path: Path, name: str, act: Callable[[bytes], bytes], message: str):
     damage(make(tmp_path / "out") / name, act)
     with pytest.raises(UserError, match=f"^--corpus {tmp_path / 'out'}: .*{message}"):
         open_corpus(tmp_path / "out", 0)
 
 
 @pytest.mark.parametrize("name", [TOKENS, VOCABULARY, MANIFEST])
-def test_a_missing_file_is_refused(tmp_path: Path, name: str):
+def test_corpus_with_a_missing_file_is_refused(tmp_path: Path, name: str):
     (make(tmp_path / "out") / name).unlink()
     with pytest.raises(UserError, match=f"^--corpus {tmp_path / 'out'}: "):
         open_corpus(tmp_path / "out", 0)
 
 
-def test_an_incomplete_corpus_is_refused_and_prepared_again(tmp_path: Path):
+def test_incomplete_corpus_is_refused_and_can_be_prepared_again(tmp_path: Path):
     program = "import sys; from pathlib import Path; from lstm_dist.data.token_dataset import StagingDir; "
     program += "staging = StagingDir(Path(sys.argv[1]), False); print(flush=True); input()"
     command = [sys.executable, "-c", program, str(tmp_path / "out")]
@@ -108,7 +108,7 @@ def test_an_incomplete_corpus_is_refused_and_prepared_again(tmp_path: Path):
     assert load(make(tmp_path / "out"), 0, 10**6).text == TEXT
 
 
-def test_an_existing_corpus_is_kept_without_overwrite(tmp_path: Path):
+def test_existing_corpus_is_kept_without_overwrite(tmp_path: Path):
     make(tmp_path / "out")
     with pytest.raises(UserError, match="already contains a prepared corpus: give --overwrite, or another"):
         StagingDir(tmp_path / "out", overwrite=False)
@@ -133,7 +133,7 @@ def test_other_folders_beside_the_corpus_are_kept(tmp_path: Path):
     assert (tmp_path / "out.partial" / "mine").exists()
 
 
-def test_the_previous_corpus_is_restored_after_an_interrupted_replacement(tmp_path: Path):
+def test_previous_corpus_is_restored_after_interrupted_replacement(tmp_path: Path):
     make(tmp_path / "out")
     (tmp_path / "out.partial").mkdir()
     (tmp_path / "out").rename(tmp_path / "out.partial" / "before")
@@ -144,7 +144,7 @@ def test_the_previous_corpus_is_restored_after_an_interrupted_replacement(tmp_pa
     assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
 
 
-def test_what_another_job_has_created_is_not_replaced(tmp_path: Path):
+def test_folder_created_by_another_job_is_not_replaced(tmp_path: Path):
     staging = StagingDir(tmp_path / "out", overwrite=False)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
@@ -155,7 +155,7 @@ def test_what_another_job_has_created_is_not_replaced(tmp_path: Path):
 
 
 @pytest.mark.parametrize("out", ["/", "."])
-def test_an_invalid_folder_name_is_refused(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_invalid_folder_name_is_refused(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "precious").touch()
     with pytest.raises(UserError, match="^--out "):
@@ -163,7 +163,7 @@ def test_an_invalid_folder_name_is_refused(out: str, tmp_path: Path, monkeypatch
     assert [path.name for path in tmp_path.iterdir()] == ["precious"]
 
 
-def test_an_unreadable_folder_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -194,18 +194,18 @@ def counts_of(text: str) -> np.ndarray:
         (9, 0, UNKNOWN),
     ],
 )
-def test_which_characters_are_kept(min_count: int, max_vocab: int, kept: str):
+def test_vocabulary_keeps_the_most_frequent_characters(min_count: int, max_vocab: int, kept: str):
     found = choose_vocabulary(counts_of("aaabbccde"), min_count, max_vocab)
     assert found.characters == kept
     assert found.unknown == (kept.index(UNKNOWN) if UNKNOWN in kept else None)
 
 
-def test_the_unknown_character_of_a_text_is_kept():
+def test_unknown_character_that_occurs_in_the_text_is_kept():
     assert choose_vocabulary(counts_of("ab" + UNKNOWN), 1, 0).characters == "ab" + UNKNOWN
     assert choose_vocabulary(counts_of("aab" + UNKNOWN * 9), 2, 0).characters == "a" + UNKNOWN
 
 
-def test_code_points_of_narrow_and_wide_texts():
+def test_code_points_are_exact_for_narrow_and_wide_texts():
     texts: List[str] = ["", "a中\ud7ff\ue000\uffff", "a😀中\U0010ffff"]
     for text in texts:
         assert code_points(text).tolist() == [ord(c) for c in text]

@@ -1,4 +1,4 @@
-"""Tokens in a file are read by position, and tokens outside the vocabulary are refused."""
+"""Reading of tokens from a file by position, and refusal of files that are damaged or cannot be read."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def file_of(folder: Path, vocab_size: int = 300) -> TokenFile:
 
 
 @pytest.mark.parametrize("vocab_size", [300, 70_000])
-def test_any_slice_of_a_file_is_that_of_an_array(tmp_path: Path, vocab_size: int):
+def test_slices_of_a_file_equal_those_of_an_array(tmp_path: Path, vocab_size: int):
     file = file_of(tmp_path, vocab_size)
     for part in (
         slice(0, 10),
@@ -45,7 +45,7 @@ def test_any_slice_of_a_file_is_that_of_an_array(tmp_path: Path, vocab_size: int
 
 
 @pytest.mark.parametrize("kind", [ConsecutiveBatches, RandomBatches])
-def test_windows_of_a_file_are_those_of_an_array(tmp_path: Path, kind: type):
+def test_windows_of_a_file_equal_those_of_an_array(tmp_path: Path, kind: type):
     here, there = kind(HELD[:777], 5, 7, 1, 2), kind(file_of(tmp_path)[:777], 5, 7, 1, 2)
     windows = list(zip(here.epoch(1), there.epoch(1)))
     assert len(windows) == here.steps_per_epoch == there.steps_per_epoch
@@ -54,7 +54,7 @@ def test_windows_of_a_file_are_those_of_an_array(tmp_path: Path, kind: type):
         np.testing.assert_array_equal(mine.targets, its.targets)
 
 
-def test_a_token_outside_the_vocabulary_is_refused_where_it_is_read(tmp_path: Path):
+def test_token_outside_the_vocabulary_is_refused_when_it_is_read(tmp_path: Path):
     file = file_of(tmp_path)
     with (tmp_path / TOKENS).open("r+b") as other:
         other.seek(-2, 2)
@@ -66,7 +66,7 @@ def test_a_token_outside_the_vocabulary_is_refused_where_it_is_read(tmp_path: Pa
         file.read_sequences(np.array([0, 995]), 5)
 
 
-def test_a_file_that_becomes_shorter_is_refused_and_no_bus_error(tmp_path: Path):
+def test_truncated_file_is_refused_without_a_bus_error(tmp_path: Path):
     file = file_of(tmp_path)
     with (tmp_path / TOKENS).open("r+b") as other:
         other.truncate(1500)
@@ -75,7 +75,7 @@ def test_a_file_that_becomes_shorter_is_refused_and_no_bus_error(tmp_path: Path)
         np.asarray(file)
 
 
-def test_a_read_error_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_read_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object) -> int:
         raise OSError(5, "Input/output error")
 

@@ -1,4 +1,4 @@
-"""The checks of launch/doctor.py on given facts, and its report."""
+"""The checks of launch/doctor.py with simulated facts, and its report."""
 
 import json
 import re
@@ -30,7 +30,7 @@ def results(check: Callable[..., None], *given: Any) -> List[CheckResult]:
     return report.results
 
 
-def test_threads_that_share_cores() -> None:
+def test_more_threads_than_cores_are_reported() -> None:
     (alone,) = results(workers.check_cores, [facts(rank) for rank in range(2)])
     (shared,) = results(workers.check_cores, [facts(rank) for rank in range(3)])
     (bound,) = results(workers.check_cores, [facts(rank, cores=[rank]) for rank in range(2)])
@@ -40,7 +40,7 @@ def test_threads_that_share_cores() -> None:
     assert "OMP_NUM_THREADS=1" in shared.remedy
 
 
-def test_a_binding_that_leaves_one_core_to_many_threads() -> None:
+def test_binding_of_several_threads_to_one_core_is_reported() -> None:
     (result,) = results(workers.check_cores, [facts(0, cores=[0]), facts(1, cores=[1, 2, 3])])
     assert "binds the 2 threads of rank 0 to 1" in result.text
     assert "--bind-to none" in result.remedy
@@ -51,10 +51,10 @@ def devices(*gpus_of_workers: Sequence[Gpu]) -> List[CheckResult]:
     return results(workers.check_devices, world)
 
 
-def test_devices_by_local_rank() -> None:
+def test_gpu_shared_by_two_workers_is_reported() -> None:
     both = [A100, RTX3090]
     assert [result.status for result in devices(both, both)] == ["ok", "ok"]
-    assert [result.status for result in devices([A100], [A100])] == ["ok", "ok"]  # each has one of its own
+    assert [result.status for result in devices([A100], [A100])] == ["ok", "ok"]  # each worker has a GPU of its own
     *_, shared = devices(both, both, both)
     assert shared.status == "warn"
     assert "which rank 0 uses as well" in shared.text
@@ -68,18 +68,18 @@ def test_gpus_without_machine_code_are_refused_by_name(gpu: Gpu) -> None:
     assert "--device cpu" in result.remedy
 
 
-def test_hosts_with_different_versions() -> None:
+def test_hosts_with_different_versions_are_reported() -> None:
     (result,) = results(workers.check_versions, [facts(0), facts(1, host="n2", versions="mxnet 1.8.0")])
     assert result.status == "FAIL"
     assert "rank 1 on n2 has mxnet 1.8.0" in result.text
 
 
-def test_facts_survive_the_exchange() -> None:
+def test_facts_are_unchanged_by_json() -> None:
     mine = facts(1, cores=[0, 2], with_cuda=True, gpus=[A100, RTX3090])
     assert RankFacts.from_json(json.loads(json.dumps(mine.to_json()))) == mine
 
 
-def test_two_mpis_in_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_two_mpi_libraries_in_one_process_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.write_text(
         "7f00-7f01 r-xp 00000000 08:01 1 /opt/ompi/lib/libmpi.so.40.30.4\n"
@@ -101,7 +101,7 @@ def test_required_versions_are_those_of_setup_py() -> None:
     assert f'python_requires=">=3.{first},<3.{last + 1}"' in text
 
 
-def test_without_this_package_no_version_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_version_is_required_if_the_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installation, "_PACKAGE", "lstm-dist-nowhere")
     assert installation.pinned_version("numpy") == ""
     assert results(installation.check_python)[0].status == "FAIL"
@@ -117,7 +117,7 @@ def world(rank: int, size: int) -> Any:
     )
 
 
-def test_rank_and_size_agree() -> None:
+def test_disagreement_of_ranks_and_sizes_is_reported() -> None:
     def found(hvd: Any, mpi: Any) -> CheckResult:
         return results(workers.check_world, Launch("srun", 1, 4, 1, 2), hvd, mpi)[0]
 
@@ -134,7 +134,7 @@ def test_rank_and_size_agree() -> None:
     ("errors", "warnings", "summary"),
     [(0, 0, "no errors, no warnings"), (1, 0, "1 error, 0 warnings"), (2, 1, "2 errors, 1 warning")],
 )
-def test_the_report_ends_with_a_summary(errors: int, warnings: int, summary: str) -> None:
+def test_report_ends_with_a_summary(errors: int, warnings: int, summary: str) -> None:
     report = CheckReport()
     report.ok("python", "3.11.7")
     for _ in range(errors):

@@ -1,4 +1,4 @@
-"""Fits of costs: exact without noise, never negative, and refused if the measurements are invalid or insufficient."""
+"""Fits of costs: exact without noise, never negative, and refused if measurements are invalid or insufficient."""
 
 import math
 
@@ -16,13 +16,13 @@ def test_costs_of_very_different_magnitude_are_fitted_exactly():
     assert costs == {"call": pytest.approx(1e-4, rel=1e-9), "byte": pytest.approx(3e-10, rel=1e-9)}
 
 
-def test_the_known_part_is_subtracted():
+def test_known_base_cost_is_subtracted():
     assert fit_costs({"byte": [1, 2]}, [5.0, 7.0], base=3.0) == {"byte": pytest.approx(2.0)}
 
 
-def test_errors_are_relative():
-    """One cost, measured as 1 and as 2 per piece: both measurements count the same, whatever their number of pieces."""
-    assert fit_costs({"piece": [1, 1000]}, [1.0, 2000.0])["piece"] == pytest.approx(1.2)  # sum (c / c_i - 1)^2 is least
+def test_fit_minimizes_relative_errors():
+    """Measurements of 1 and of 2 per piece have equal weight, although they differ in the number of pieces."""
+    assert fit_costs({"piece": [1, 1000]}, [1.0, 2000.0])["piece"] == pytest.approx(1.2)  # least sum (c / c_i - 1)^2
 
 
 def test_costs_are_not_negative():

@@ -1,4 +1,4 @@
-"""Memory layout, loss and gradients of a window, and what does not fit."""
+"""Memory layout of the parameters, loss and gradients of a window, and refusal of weights that do not fit."""
 
 import math
 
@@ -15,7 +15,7 @@ V, H = 7, 5
 
 
 @pytest.mark.parametrize("layers", [1, 3])
-def test_fused_memory_and_the_documents_names_are_the_same_numbers(layers):
+def test_named_parameters_round_trip_through_fused_memory(layers):
     flat = FlatBuffer(V, H, mx.cpu(), layers=layers)
     named = {
         name: np.random.default_rng(k).normal(size=shape).astype(np.float32)
@@ -32,7 +32,7 @@ def test_fused_memory_and_the_documents_names_are_the_same_numbers(layers):
     np.testing.assert_array_equal(flat.views["W_h"].shape, (H, 4 * H))
 
 
-def test_an_untrained_model_is_as_surprised_as_a_uniform_one():
+def test_untrained_loss_is_that_of_a_uniform_prediction():
     model = CharLSTM(V, H, mx.cpu())
     model.load(initial_parameters(V, H, 0), "test")
     text = np.random.default_rng(0).integers(0, V, (3, 5))
@@ -52,7 +52,7 @@ def test_gradients_are_overwritten_not_added():
     assert grads[0].any()
 
 
-def test_windows_of_two_shapes_alternate():
+def test_alternating_window_shapes_do_not_change_the_loss():
     model = CharLSTM(V, H, mx.cpu())
     model.load(initial_parameters(V, H, 0), "test")
     text = np.random.default_rng(0).integers(0, V, (3, 5))
@@ -65,7 +65,7 @@ def test_windows_of_two_shapes_alternate():
     assert three > two
 
 
-def test_an_impossible_target_costs_much_but_stays_finite():
+def test_loss_of_an_improbable_target_is_finite():
     model = CharLSTM(V, H, mx.cpu())
     named = initial_parameters(V, H, 0)
     named["b_y"][1] = 500.0
@@ -83,7 +83,7 @@ def test_an_impossible_target_costs_much_but_stays_finite():
         (lambda p: p.update(W_xi=p["W_xi"].T), r"parameter W_xi has shape \(5, 7\), this model needs \(7, 5\)"),
     ],
 )
-def test_weights_that_do_not_fit_are_named(change, message):
+def test_weights_that_do_not_fit_are_refused_by_name(change, message):
     named = initial_parameters(V, H, 0)
     change(named)
     with pytest.raises(UserError, match=message):

@@ -1,4 +1,7 @@
-"""Three witnesses of the hand-written backward pass. Every axis has its own length, so no transposition passes."""
+"""The hand-written backward pass against finite differences, autograd and gluon.
+
+All axes have different lengths, so that a wrong transposition fails.
+"""
 
 import itertools
 
@@ -19,7 +22,10 @@ B, T, H, V = 3, 4, 5, 7
 
 
 def make_case(seed=0, steps=T, streams=B, layers=1):
-    """Parameters far from their initial smallness, so that the gates are not in their linear range."""
+    """Return random parameters, inputs, targets and states.
+
+    The parameters are much larger than initial ones, so that the gates are not in their linear range.
+    """
     rng = np.random.default_rng(seed)
     parameters = {name: rng.normal(0, 0.7, shape) for name, shape in parameter_shapes(V, H, layers).items()}
     text = rng.integers(0, V, (streams, steps + 1))
@@ -28,7 +34,7 @@ def make_case(seed=0, steps=T, streams=B, layers=1):
 
 
 def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
-    """The product's own lines, run operator by operator in float64."""
+    """Run the product's own graph operator by operator, in float64; return its outputs and the gradients."""
     layers = h.shape[1] // H
     flat = FlatBuffer(V, H, mx.cpu(), dtype, layers=layers)
     flat.from_named(parameters)
@@ -44,9 +50,9 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     return outputs, gradients.to_named()
 
 
-# From 16 streams on products are swapped.
+# From 16 streams on, the operands of matrix products are swapped.
 @pytest.mark.parametrize(("steps", "streams", "layers"), [(1, B, 1), (T, B, 1), (T, 17, 1), (1, B, 2), (T, B, 3)])
-def test_finite_differences_of_a_float64_reference(steps, streams, layers):
+def test_gradients_match_finite_differences_of_a_float64_reference(steps, streams, layers):
     case = make_case(1, steps, streams, layers)
     loss, h, c = window_loss(*case)
     outputs, gradients = evaluate(*case)
@@ -58,7 +64,7 @@ def test_finite_differences_of_a_float64_reference(steps, streams, layers):
 
 
 def textbook_loss(parameters, inputs, targets, h, c):
-    """The document's own formulation: one-hot products, a Python list of steps, gluon's loss."""
+    """Return the loss in the D2L chapter's formulation: one-hot products, a Python list of steps, gluon's loss."""
     W_xi, W_hi, b_i, W_xf, W_hf, b_f, W_xo, W_ho, b_o, W_xc, W_hc, b_c, W_hy, b_y = parameters
     outputs = []
     for x in nd.array(inputs.T):
@@ -73,7 +79,7 @@ def textbook_loss(parameters, inputs, targets, h, c):
     return gluon.loss.SoftmaxCrossEntropyLoss()(nd.concat(*outputs, dim=0), labels).sum()
 
 
-def test_autograd_over_a_textbook_forward():
+def test_gradients_match_autograd_of_the_chapters_forward_pass():
     named, inputs, targets, h, c = make_case(2)
     model = CharLSTM(V, H, mx.cpu())
     model.load({k: v.astype(np.float32) for k, v in named.items()}, "test")
@@ -92,7 +98,10 @@ def test_autograd_over_a_textbook_forward():
 
 
 def gluon_twin(named, layers):
-    """gluon.rnn.LSTM and a Dense layer with our weights; gluon's gates are i, f, g, o and it has two bias vectors."""
+    """Return gluon.rnn.LSTM and a Dense layer with our weights.
+
+    gluon's gates are i, f, g, o, and it has two bias vectors, of which the second is set to zero.
+    """
     layer, head = gluon.rnn.LSTM(H, layers, input_size=V), gluon.nn.Dense(V, in_units=H, flatten=False)
     layer.initialize()
     head.initialize()
@@ -109,14 +118,14 @@ def gluon_twin(named, layers):
 
 
 def parameters_of(layer, layers):
-    """Kind and suffix of our names, and gluon's parameter."""
+    """Yield kind and suffix of our parameter names, with gluon's parameter."""
     kinds = {"W_x": "i2h_weight", "W_h": "h2h_weight", "b_": "i2h_bias"}
     for number, (kind, name) in itertools.product(range(layers), kinds.items()):
         yield kind, f"_{number + 1}" if number else "", getattr(layer, f"l{number}_{name}")
 
 
 def from_gluon(layer, head, layers):
-    """gluon's gradients under the document's names."""
+    """Return gluon's gradients under the D2L chapter's names."""
     gradients = {"W_hy": head.weight.grad().asnumpy().T, "b_y": head.bias.grad().asnumpy()}
     for kind, suffix, parameter in parameters_of(layer, layers):
         for gate, part in zip(("i", "f", "c", "o"), np.split(parameter.grad().asnumpy(), 4)):
@@ -125,7 +134,7 @@ def from_gluon(layer, head, layers):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_gluon_with_copied_weights_over_three_windows_of_carried_state(layers):
+def test_three_windows_with_carried_state_match_gluon(layers):
     named = make_case(3, layers=layers)[0]
     model = CharLSTM(V, H, mx.cpu(), layers)
     model.load({k: v.astype(np.float32) for k, v in named.items()}, "test")
@@ -143,14 +152,14 @@ def test_gluon_with_copied_weights_over_three_windows_of_carried_state(layers):
             twin_loss = twin_loss.sum()
         twin_loss.backward()
         np.testing.assert_allclose(loss.asscalar(), twin_loss.asscalar(), rtol=1e-5)
-        for ours, twins in zip(state, twin_state):  # which have a layer behind the other, and not side by side
+        for ours, twins in zip(state, twin_state):  # gluon stacks the layers, ours are concatenated
             np.testing.assert_allclose(ours.asnumpy(), np.hstack(twins.asnumpy()), rtol=1e-4, atol=1e-6)
         gradients = model.gradients.to_named()
         for name, expected in from_gluon(layer, head, layers).items():
             np.testing.assert_allclose(gradients[name], expected, rtol=1e-3, atol=1e-4, err_msg=name)
 
 
-def test_a_character_that_repeats_in_the_window_adds_up():
+def test_gradients_of_a_repeated_character_are_summed():
     named, _, targets, h, c = make_case(5)
     inputs = np.full((B, T), 2)
     _, gradients = evaluate(named, inputs, targets, h, c)

@@ -1,4 +1,4 @@
-"""Names and shapes of the parameters, what they need, and their start."""
+"""Names and shapes of the parameters, their memory requirement and their initial values."""
 
 import math
 
@@ -16,7 +16,7 @@ from lstm_dist.model.parameters import (
 V, H = 7, 5
 
 
-def test_the_documents_names_and_shapes():
+def test_names_and_shapes_are_those_of_the_chapter():
     assert dict(parameter_shapes(1465, 256)) == {
         "W_xi": (1465, 256), "W_hi": (256, 256), "b_i": (256,),
         "W_xf": (1465, 256), "W_hf": (256, 256), "b_f": (256,),
@@ -27,7 +27,7 @@ def test_the_documents_names_and_shapes():
     assert len(parameter_shapes(V, H)) == 14
 
 
-def test_layers_above_come_behind_the_documents_names_and_begin_as_they_do():
+def test_upper_layers_follow_the_chapters_parameters():
     one, three = parameter_shapes(V, H), parameter_shapes(V, H, layers=3)
     assert [*three][:14] == [*one]
     assert len(three) == 14 + 2 * 12
@@ -44,7 +44,7 @@ def test_layers_above_come_behind_the_documents_names_and_begin_as_they_do():
     assert number_of_parameters(V, H, 3) == number_of_parameters(V, H) + 2 * (8 * H * H + 4 * H)
 
 
-def test_the_memory_that_is_needed_is_more_than_all_parameters_twice():
+def test_memory_needed_counts_parameters_twice_and_the_window():
     parameters = sum(math.prod(shape) for shape in parameter_shapes(V, H).values())
     assert number_of_parameters(V, H) == parameters
     assert memory_needed(V, H, 1, 0, 35) == 4 * 2 * parameters
@@ -52,7 +52,7 @@ def test_the_memory_that_is_needed_is_more_than_all_parameters_twice():
     assert memory_needed(V, H, 2, 3, 2) - memory_needed(V, H, 2, 0, 2) == 4 * 6 * (28 * H + 2 * V)
 
 
-def test_initial_parameters_depend_on_the_seed_alone():
+def test_initial_parameters_depend_on_the_seed():
     first, again, other = (initial_parameters(V, H, seed) for seed in (3, 3, 4))
     for name, value in first.items():
         np.testing.assert_array_equal(value, again[name])
