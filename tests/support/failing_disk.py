@@ -1,4 +1,4 @@
-"""Checkpoints committed while one operation on a file fails."""
+"""Commits of checkpoints during which one file operation fails."""
 
 import builtins
 import os
@@ -25,11 +25,11 @@ def newest_step(store: CheckpointDir) -> int:
 
 
 class CrashError(BaseException):
-    """The process is gone: no handler of ours may run after it."""
+    """Simulates the sudden end of the process, after which no handler of the program may run."""
 
 
 class Disk:
-    """Counts the operations on files that a commit makes, and lets one of them fail."""
+    """Records the file operations of a commit, and makes one of them fail."""
 
     WATCHED = ("open", "fsync", "replace", "unlink", "close")
 
@@ -57,7 +57,7 @@ class Disk:
 
 
 class Writer:
-    """A file of which a write may fail halfway."""
+    """A file in which a write may fail halfway."""
 
     def __init__(self, disk: Disk, file: object) -> None:
         self._disk, self._file = disk, file
@@ -84,7 +84,7 @@ class Writer:
 def commit_with_fault(
     store: CheckpointDir, fails_at: int, error: BaseException, after: bool, step: int = 4
 ) -> List[str]:
-    """Commit `step` while operation number `fails_at` fails; the operations that were tried."""
+    """Commit `step` while operation number `fails_at` fails, and return the attempted operations."""
     with pytest.MonkeyPatch.context() as patch:
         disk = Disk(patch)
         disk.fails_at, disk.error, disk.after = fails_at, error, after

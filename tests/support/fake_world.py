@@ -1,4 +1,4 @@
-"""A world without other processes, and a log that remembers."""
+"""A group without other processes, and a run log that keeps its records."""
 
 from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
 
@@ -11,7 +11,7 @@ from lstm_dist.train.step_timer import StepTimes
 
 
 class FakeWorld(Group):
-    """One rank of a group of any size, whose other ranks have the same values as this one, or given ones.
+    """One rank of a group of any size; the other ranks have the same values as this one, or given ones.
 
     Attributes:
         answers: the objects of all ranks, by the name of the collective that gathers them.
@@ -58,14 +58,14 @@ class FakeWorld(Group):
 
 
 class SilentStartup:
-    """A startup of which nobody is informed."""
+    """A startup that is not reported."""
 
     def enter(self, phase: str) -> None:
         pass
 
 
 class Record(RunLog):
-    """Keeps what it is given."""
+    """A run log that keeps what it is given."""
 
     def __init__(self) -> None:
         self.losses: List[float] = []

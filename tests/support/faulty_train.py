@@ -1,7 +1,7 @@
 """jobs/train.py with a fault on one rank at one step: `faulty_train.py KIND:RANK:STEP:FILE [train flags]`.
 
-FILE gets the moment of the fault, so that a test can tell how long the others took to notice; where it is there
-already, there is no fault, so that a job which is started again goes through.
+The time of the fault is written to FILE, so that a test can measure how long the other ranks took to notice it. If FILE
+exists already, there is no fault, so that a restarted job finishes.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ FAULTS = {
     "leave": lambda _: os._exit(0),
     "hang": lambda _: time.sleep(600),
     "freeze": lambda _: os.kill(os.getpid(), signal.SIGSTOP),
-    "lock": lambda _: ctypes.PyDLL(None).sleep(600),  # Python's lock stays held
+    "lock": lambda _: ctypes.PyDLL(None).sleep(600),  # the GIL stays held
     "nan": poison,
     "drift": drift,
     "signal": lambda _: os.kill(os.getpid(), signal.SIGUSR1),
@@ -68,7 +68,7 @@ def with_fault(train_step):
 
 
 sys.argv[0] = str(Path(__file__).parents[2] / "jobs" / "train.py")
-with one_line_errors():  # as in that program, where MXNet is loaded last
+with one_line_errors():  # as in jobs/train.py, where MXNet is loaded last
     startup = Startup.begin(os.environ)
     affinity = prepare_process()
     from lstm_dist.train import trainer

@@ -10,7 +10,7 @@ H100 = Gpu(0, "NVIDIA H100 80GB HBM3", (9, 0), "0000:10:00.0")
 
 GTX680 = Gpu(0, "GeForce GTX 680", (3, 0), "0000:10:00.0")
 
-# Handles are not indices in it: a caller that passes an index where a handle belongs gets an error.
+# Its handles differ from its indices, so that a caller that passes an index instead of a handle gets an error.
 DRIVER = r"""
 #include <stdio.h>
 #include <string.h>

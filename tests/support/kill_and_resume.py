@@ -1,4 +1,4 @@
-"""A run that is killed at some step and resumed, beside one that is not."""
+"""A comparison of a run that is killed and resumed with one that is not interrupted."""
 
 import random
 from pathlib import Path
@@ -14,14 +14,14 @@ FLAGS = (*TINY, f"--epochs={EPOCHS}", "--log-every=3", "--sample-length=20", "--
 
 
 def train(launcher: Sequence[str], run_dir: Path, *flags: str, program: Sequence[str] = TRAIN, status: int = 0) -> str:
-    """What a run says that ends with `status`, or with any error where that is negative."""
+    """Run a training that must end with `status`, or with any error if it is negative, and return its output."""
     done = run([*launcher, *program, *flags, f"--run-dir={run_dir}"], env=ENVIRONMENT)
     assert done.returncode == status or (status < 0 and done.returncode != 0), done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 def kill_and_resume(launcher: Sequence[str], tmp_path: Path, size: int, *more: str, steps: int = 29) -> None:
-    """A run of so many steps an epoch, killed somewhere, beside one that is not."""
+    """Kill a run of `steps` steps per epoch at a random step, resume it, and compare it with an uninterrupted one."""
     flags = (*FLAGS, *more)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(launcher, whole, *flags)

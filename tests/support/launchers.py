@@ -1,13 +1,13 @@
-"""The launchers that a job runs under, each with its own way of saying how many ranks."""
+"""The launchers that a job runs under, with their command lines for a number of ranks."""
 
 import os
 from typing import Any
 
 import pytest
 
-# Root is refused by mpirun unless it insists; and the ranks of a test may well be more than the machine's cores.
+# A test may have more ranks than the machine has cores; and mpirun refuses root unless it is allowed explicitly.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
-# As lstm_dist/cluster/horovodrun.py does: horovodrun starts sooner.
+# As in lstm_dist/cluster/horovodrun.py: horovodrun starts faster with it.
 ENVIRONMENT["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
 if os.geteuid() == 0:
     ENVIRONMENT.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
@@ -26,7 +26,7 @@ LAUNCHERS["mpirun"] = mpirun
 
 
 def under(*names: str) -> Any:
-    """The decorator of a test that runs under some of the launchers."""
+    """Return a decorator that runs a test under each of the named launchers."""
     return pytest.mark.parametrize("launcher", [LAUNCHERS[name] for name in names], ids=names)
 
 

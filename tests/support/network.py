@@ -1,7 +1,8 @@
-"""Hosts of our own on one machine: namespaces with an address, a name, a loopback, an sshd and a /run each.
+"""Simulated hosts on one machine: namespaces, each with its own address, host name, loopback, sshd and /run.
 
-They are behind a bridge in a namespace of its own, so that nothing of it is seen from outside, and everything goes when
-its first processes end. The file system is one for all, as on a cluster, but for what a test mounts in a host.
+A bridge in a further namespace connects them, so that the network is invisible from outside, and everything is removed
+when the first processes of the namespaces end. The hosts share the file system, as on a cluster, except for what a test
+mounts in a host.
 """
 
 import os
@@ -23,14 +24,14 @@ PATIENCE = 20.0
 
 
 def output(*argv: str) -> str:
-    """What a command says that has to succeed."""
+    """Run a command that must succeed, and return its stdout."""
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
 def require_tools(*more: str) -> None:
-    """Skip, saying why, where hosts cannot be made."""
+    """Skip the test with the reason if hosts cannot be created."""
     missing = [tool for tool in (*TOOLS, *more) if shutil.which(tool, path=f"{os.environ['PATH']}:/usr/sbin") is None]
     if missing:
         pytest.skip(f"hosts of our own need {', '.join(missing)}: install iproute2, openssh-server, slurm-wlm, munge")
@@ -40,15 +41,15 @@ def require_tools(*more: str) -> None:
 
 
 def wait_until(holds: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
-    """Until a function of nothing is true."""
+    """Wait until `holds` returns true, and fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        assert time.monotonic() < deadline, f"timed out after {seconds:g} s: {what}"
         time.sleep(0.05)
 
 
 class Space:
-    """A set of namespaces, alive as long as its first process."""
+    """A set of namespaces, which exists as long as its first process."""
 
     def __init__(self, script: str, ready: Path) -> None:
         kinds = ("--net", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -62,7 +63,7 @@ class Space:
         (self.pid,) = map(int, children.read_text().split())
 
     def inside(self, *argv: str, cwd: Path = ROOT) -> List[str]:
-        """The command line that runs another one in here."""
+        """Return the command line that runs a command in these namespaces."""
         kinds = ("--net", "--uts", "--mount", "--pid")
         return [str(shutil.which("nsenter")), "--target", str(self.pid), *kinds, f"--wdns={cwd}", *argv]
 
@@ -70,7 +71,7 @@ class Space:
         return output(*self.inside(*argv))
 
     def wire(self, *argv: str) -> None:
-        """Run a command on the network in here, with the process numbers outside."""
+        """Run a command in this network namespace only, with the process ids of the outside."""
         output("nsenter", "--target", str(self.pid), "--net", *argv)
 
     def close(self) -> None:
@@ -79,12 +80,12 @@ class Space:
 
 
 class Cable(NamedTuple):
-    """What a host's cable does to what it sends.
+    """The properties of a host's cable, in the direction from the host.
 
     Attributes:
-        rate: as tc writes it: 100mbit, 1gbit.
+        rate: in tc's notation: 100mbit, 1gbit.
         latency: seconds from one end to the other.
-        piece: bytes that TCP hands over at a time.
+        piece: the largest number of bytes that TCP hands over at a time.
     """
 
     rate: str
@@ -93,18 +94,18 @@ class Cable(NamedTuple):
 
     @property
     def mbit(self) -> float:
-        """The rate in Mbit/s."""
+        """Return the rate in Mbit/s."""
         number, unit = float(self.rate[:-4]), self.rate[-4:]
         return number * {"gbit": 1000, "mbit": 1}[unit]
 
     @property
     def shape(self) -> Sequence[str]:
-        """The words of tc that keep to the rate: a burst is one piece, and there is room for what TCP sends ahead."""
+        """Return tc's arguments that limit the rate: a burst is one piece, and the queue holds what TCP sends ahead."""
         return "tbf", "rate", self.rate, "burst", str(self.piece + 2_000), "limit", str(2**24)
 
 
 class Wires:
-    """The switch and the cables of a network in which these are slow."""
+    """The switch and the cables of a network with slow cables."""
 
     def __init__(self, cable: Cable, names: Sequence[str], switch: Space) -> None:
         argv = ["nsenter", "--target", str(switch.pid), "--net", sys.executable, str(WIRES)]
@@ -136,7 +137,7 @@ class Host(Space):
         super().__init__(script, folder / f"{self.name}.ready")
 
     def join(self, switch: Space, cable: Optional[Cable]) -> None:
-        """Plug its cable in, and let others in."""
+        """Connect the host to the network, and start its sshd."""
         name, mine = f"cable{self.number}", ("netns", str(self.pid))
         if cable:
             switch.wire("ip", "link", "set", name, *mine, "name", "eth0")
@@ -154,7 +155,7 @@ class Network:
     """Some hosts, node1 to node<count>.
 
     Attributes:
-        local: a folder of which each host has its own.
+        local: a path at which each host has a folder of its own.
     """
 
     def __init__(self, folder: Path, count: int, cable: Optional[Cable] = None) -> None:
@@ -175,7 +176,7 @@ class Network:
             raise
 
     def _write_ssh(self, count: int) -> None:
-        """Keys, who is known by which, and names: also such as a test wants to be refused."""
+        """Write keys, known hosts and host names, including some that must be refused in a test."""
         folder, ssh = self.folder, self.folder / "ssh"
         ssh.mkdir()
         known, hosts = [], ["127.0.0.1 localhost"]
@@ -201,7 +202,7 @@ class Network:
         )
 
     def set_link(self, number: int, state: str) -> None:
-        """Pull the cable of a host, "down", or plug it in again, "up"."""
+        """Unplug the cable of a host, "down", or plug it in again, "up"."""
         self._switch.wire("ip", "link", "set", f"cable{number}", state)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Whether two runs ended alike."""
+"""Comparisons of the results of two runs."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support.programs import newest
 
 
 def rows(run_dir: Path) -> List[Dict]:
-    """metrics.jsonl but for the times, its losses to what they are sums of float32 for, and samples.jsonl."""
+    """Return the rows of metrics.jsonl, without times and to 12 digits (sums of float32), and of samples.jsonl."""
     metrics = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     for row in metrics:
         del row["seconds"], row["chars_per_sec"]
@@ -26,7 +26,7 @@ def same_bits(ours: Path, theirs: Path) -> None:
 
 
 def same_trajectory(ours: Path, theirs: Path) -> None:
-    """Equal but for the order in which other numbers of workers sum."""
+    """Check that runs of different numbers of workers differ only by the order of their sums."""
     a, b = (load_checkpoint(newest(run_dir), "").parameters for run_dir in (ours, theirs))
     for name, value in a.items():
         assert np.abs(value - b[name]).max() < 1e-4 * np.abs(value).max(), name
@@ -34,6 +34,6 @@ def same_trajectory(ours: Path, theirs: Path) -> None:
 
 
 def under_way(run_dir):
-    """Whether a run has written two epochs."""
+    """Return whether a run has written two epochs."""
     metrics = run_dir / "metrics.jsonl"
     return metrics.exists() and metrics.read_text().count("\n") > 1

@@ -1,4 +1,4 @@
-"""Start a real program, see what it says and how it ends, and make sure that nothing of it is left."""
+"""Run a real program, return its output and exit status, and check that it leaves no process."""
 
 import contextlib
 import os
@@ -16,13 +16,13 @@ from lstm_dist.run.checkpoint_dir import step_of
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("python", str(ROOT / "jobs" / "train.py"))
 SAMPLE = ("python", str(ROOT / "jobs" / "sample.py"))
-# Options that make a run cost little more than its imports.
+# Flags of a run that takes little longer than its imports.
 TINY = ("--hidden-size=8", "--global-batch-size=4", "--seq-len=5", "--max-chars=600", "--epochs=2")
 
 FAULTY = ROOT / "tests" / "support" / "faulty_train.py"
 
 MARK = "LSTM_DIST_TEST_PROGRAM"
-_GRACE = 10.0  # seconds that a launcher has to take its workers along
+_GRACE = 10.0  # seconds for a launcher to end its workers
 
 
 def run(
@@ -37,20 +37,20 @@ def run(
     """Run a program to its end.
 
     Args:
-        argv: "python" in it is the interpreter of the tests, and its folder is the first on PATH.
+        argv: "python" in it stands for the interpreter of the tests, whose folder is the first on PATH.
         timeout: seconds until the program and everything that it started are killed.
-        cwd: where it runs.
-        env: variables on top of this process's own; None takes one away.
-        interrupt_when: press Ctrl-C as soon as this holds.
-        interrupt: how, given the program's process id: SIGINT to its process group is what a terminal does.
-        then: what is done at its end, before anybody looks for what it has left.
+        cwd: its working directory.
+        env: variables added to this process's own; None removes one.
+        interrupt_when: interrupt the program as soon as this holds.
+        interrupt: how, given the program's process id; by default like Ctrl-C in a terminal: SIGINT to its group.
+        then: called at its end, before the check for processes that it left.
 
     Returns:
-        Its status, stdout and stderr.
+        Its exit status, stdout and stderr.
 
     Raises:
-        TimeoutError: with the ends of both outputs.
-        AssertionError: when the program has ended and a process that it started has not, `_GRACE` seconds later.
+        TimeoutError: after `timeout` seconds, with the ends of stdout and stderr.
+        AssertionError: if a process that it started still runs `_GRACE` seconds after the program ended.
     """
     mark, environ = uuid.uuid4().hex, environment(env)
     command = [sys.executable if word == "python" else word for word in argv]
@@ -63,7 +63,7 @@ def run(
     try:
         stdout, stderr = process.communicate(timeout=timeout)
     except BaseException as error:
-        # A launcher that is asked politely takes its workers along; they are in sessions of their own.
+        # On SIGTERM, a launcher ends its workers as well, which are in sessions of their own.
         _kill([process.pid], signal.SIGTERM)
         wait_for_end(mark, 3)
         _kill(started_by(mark), signal.SIGKILL)
@@ -81,30 +81,30 @@ def run(
 
 
 def faulty(kind: str, rank: int, step: int, file: Path) -> List[str]:
-    """jobs/train.py with a fault, see faults/faulty_train.py."""
+    """Return the command line of jobs/train.py with a fault; see faulty_train.py."""
     return ["python", str(FAULTY), f"{kind}:{rank}:{step}:{file}"]
 
 
 def newest(run_dir: Path) -> Path:
-    """The last checkpoint of a run."""
+    """Return the last checkpoint of a run."""
     return max((run_dir / "checkpoints").glob("step-*.safetensors"), key=step_of)
 
 
 def epochs(run_dir: Path) -> int:
-    """How many a run has told of."""
+    """Return the number of epochs that a run has logged."""
     metrics = run_dir / "metrics.jsonl"
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
 def environment(extra: Optional[Mapping[str, Optional[str]]] = None) -> Dict[str, str]:
-    """This process's environment with the interpreter's folder first on PATH and `extra` on top."""
+    """Return this process's environment with the interpreter's folder first on PATH, updated with `extra`."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     merged = {**os.environ, "PATH": path, **(extra or {})}
     return {name: value for name, value in merged.items() if value is not None}
 
 
 def started_by(mark: str) -> List[int]:
-    """The living processes that inherited a program's mark, in whatever group or session they are by now."""
+    """Return the live processes that inherited a program's mark, whatever their process group or session."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and entry.name != str(os.getpid()):

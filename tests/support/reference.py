@@ -1,6 +1,6 @@
-"""The LSTM once more, in float64 numpy, slow and obvious: the witness that shares no line with the product.
+"""A reference LSTM in float64 numpy, slow and simple, that shares no code with the program.
 
-Written from the document's formulas with its 14 parameters and one-hot inputs; gradients come from central differences.
+It follows the formulas of the D2L chapter, with 14 parameters and one-hot inputs; gradients are central differences.
 """
 
 from typing import Dict, Tuple
@@ -15,7 +15,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 def window_loss(
     p: Dict[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, h: np.ndarray, c: np.ndarray
 ) -> Tuple[float, np.ndarray, np.ndarray]:
-    """Summed cross-entropy of one (B, T) window from state (h, c), and the state after it; of any number of layers."""
+    """Return the summed cross-entropy of one (B, T) window from state (h, c), and the next state, for any layers."""
     loss, layers = 0.0, sum(name.startswith("W_hi") for name in p)
     hs, cs = np.split(h, layers, axis=1), np.split(c, layers, axis=1)
     for t in range(inputs.shape[1]):
@@ -37,7 +37,7 @@ def window_loss(
 def finite_differences(
     p: Dict[str, np.ndarray], inputs: np.ndarray, targets: np.ndarray, h: np.ndarray, c: np.ndarray, eps: float = 1e-5
 ) -> Dict[str, np.ndarray]:
-    """dL/dp for every element of every parameter, by central differences; the error is of order eps squared."""
+    """Return dL/dp for every element of every parameter by central differences; the error is of order eps squared."""
     gradients = {}
     for name, value in p.items():
         gradient = np.zeros_like(value)

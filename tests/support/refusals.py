@@ -1,6 +1,6 @@
-"""Command lines that are refused, run inside the process of the tests, which saves the start of a program for each.
+"""Run command lines that are refused inside the process of the tests, which saves the start of a program for each.
 
-Every program has a test that starts it with a mistake, so that its exit status and its stderr are tested too.
+Every program also has a test that starts it with invalid input, so that its exit status and stderr are tested.
 """
 
 import os
@@ -24,7 +24,7 @@ class Refusal(NamedTuple):
 
 
 def refusal(main: Callable[[List[str]], object], argv: Sequence[object], capsys: pytest.CaptureFixture) -> Refusal:
-    """Call a program's `main`, without MPI and Horovod; one line on stderr ends it."""
+    """Call a program's `main` without MPI and Horovod, and return how it failed, with one line on stderr."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(World, "open", FakeWorld)

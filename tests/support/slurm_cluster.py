@@ -1,4 +1,4 @@
-"""A Slurm cluster of our own on the hosts of a network: munged, slurmctld, and a slurmd on each."""
+"""A Slurm cluster on the simulated hosts of a network: munged, slurmctld, and a slurmd on each host."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tests.support.network import Network, wait_until
 from tests.support.programs import ROOT, environment
 
 SBATCH = str(ROOT / "slurm" / "train.sbatch")
-# cred_expire: so long does a requeued job wait for the credentials of its former life to become void.
+# cred_expire: the seconds that a requeued job waits until the credentials of its previous run expire.
 CONFIG = """
 ClusterName=ours
 SlurmctldHost=node1(10.77.0.1)
@@ -49,7 +49,7 @@ PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
 
 
 class Ended(NamedTuple):
-    """A job that is over: Slurm's word for how, its exit status, and what it has written."""
+    """A job that has ended: its state in Slurm's terms, its exit status and its output."""
 
     state: str
     status: int
@@ -96,19 +96,19 @@ class Cluster:
         self._daemons.append(daemon)
 
     def slurm(self, *argv: str) -> str:
-        """What one of Slurm's commands says on the head node; nothing where it fails."""
+        """Return the stdout of a Slurm command on the head node; empty if it fails."""
         command = self.head.inside("env", f"SLURM_CONF={self.folder}/slurm.conf", *argv)
         return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
 
     def idle(self) -> int:
-        """How many nodes wait for work."""
+        """Return the number of idle nodes."""
         return int(self.slurm("sinfo", "-h", "-p", "batch", "-t", "idle", "-o", "%D") or 0)
 
     def submit(self, *words: str, env: Optional[Dict[str, str]] = None) -> str:
         """Submit slurm/train.sbatch; `words` are sbatch's flags, then "--", then those of jobs/train.py.
 
         Returns:
-            The job's number.
+            The job's id.
         """
         cut = words.index("--")
         command = self.head.inside(
@@ -119,22 +119,22 @@ class Cluster:
         return done.stdout.strip()
 
     def variables(self, env: Optional[Dict[str, str]] = None) -> Dict[str, str]:
-        """The environment of who submits: this cluster's Slurm, and this repository."""
+        """Return the environment for submitting a job: this cluster's Slurm, and this repository."""
         ours = {"SLURM_CONF": f"{self.folder}/slurm.conf", "LSTM_DIST": str(ROOT), "LSTM_DIST_ENV": sys.prefix}
         return {**environment(env), **ours, **(env or {})}
 
     def fact(self, job: str, name: str) -> str:
-        """What Slurm says of a job under this name."""
+        """Return a field of a job from scontrol; empty if there is none."""
         match = re.search(rf"\b{name}=(\S*)", self.slurm("scontrol", "show", "job", "-o", job))
         return match[1] if match else ""
 
     def log(self, job: str) -> str:
-        """What a job has written so far."""
+        """Return the output of a job so far."""
         found = list((self.submit_dir / "logs").glob(f"*-{job}.out"))
         return found[0].read_text() if found else ""
 
     def end(self, job: str, seconds: float = 120) -> Ended:
-        """Wait until a job is over for good."""
+        """Wait until a job has ended and will not be requeued, and return how it ended."""
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")
         deadline = time.monotonic() + seconds
         while self.fact(job, "JobState") not in over:
@@ -151,7 +151,7 @@ class Cluster:
 
 
 class Reference(NamedTuple):
-    """The flags of a run of some ten seconds, and what it ends with alone and as two workers that nobody disturbs."""
+    """The flags of a run of about ten seconds, and its results with one and with two workers, without interruption."""
 
     flags: Tuple[str, ...]
     alone: Path

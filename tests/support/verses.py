@@ -1,4 +1,4 @@
-"""A Chinese text of our own for the tests."""
+"""A Chinese text written for the tests."""
 
 from typing import List
 
@@ -21,7 +21,7 @@ ENDS = (
 
 
 def verses(count: int = 150) -> List[str]:
-    """Lines of some 22 characters; the first hold 分开, 不分开 and 战争中部队, no two are alike."""
+    """Return lines of about 22 characters, all different; the first contain 分开, 不分开 and 战争中部队."""
     return [
         f"{OPENINGS[k % len(OPENINGS)]} {MIDDLES[k % len(MIDDLES)]} {ENDS[(k + k // 48) % len(ENDS)]}"
         for k in range(count)

@@ -1,4 +1,4 @@
-"""What the files may import and hold: read from their syntax trees, none is run."""
+"""Which imports and calls the source files may contain, checked on their syntax trees without running them."""
 
 import ast
 from pathlib import Path
@@ -10,20 +10,20 @@ ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = sorted((ROOT / "lstm_dist").glob("**/*.py"))
 PROGRAMS = [*sorted((ROOT / "jobs").glob("*.py")), *sorted((ROOT / "launch").glob("*.py"))]
 TREES: Dict[Path, ast.Module] = {p: ast.parse(p.read_text(encoding="utf-8"), str(p)) for p in [*LIBRARY, *PROGRAMS]}
-# From the lowest floor to the highest; a package imports from itself and from those below. Those of one floor do not
+# Levels from lowest to highest. A package imports from itself and from lower levels; packages of one level do not
 # import each other.
 FLOORS = (
     {"errors", "cli", "options", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"}, {"train"},
     {"experiments"}, {"scaling", "sweep", "bench", "diagnosis"}, {"programs"},
 )  # fmt: skip
-ALONE = {"errors", "cli", "options", "files", "rng"}  # modules beside the packages
+ALONE = {"errors", "cli", "options", "files", "rng"}  # modules outside the packages
 PURE = (
     "data.batching", "data.corpus", "data.text_chunks", "data.token_dataset", "model.lstm", "model.parameters", "rng",
     "model.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",
     "cluster.core_monitor", "scaling.speedup_laws", "scaling.allreduce_model", "scaling.prediction",
     "experiments.stats",
 )  # fmt: skip
-# It checks an environment in which anything may be broken: it imports each package by name and catches every error.
+# This module checks an environment in which anything may be broken, so it imports by name and catches every error.
 CHECKS = ROOT / "lstm_dist" / "diagnosis" / "installation.py"
 WITH_HOROVOD = {"horovod_group.py"}
 WITH_MPI = {"horovod_group.py", "mpi_group.py", "mpi_file.py"}
@@ -31,18 +31,18 @@ COMMUNICATION = {"horovod", "mpi4py", "lstm_dist.comm.horovod_group", "lstm_dist
 
 
 def module(path: Path) -> str:
-    """The dotted name of a file of the library."""
+    """Return the dotted name of a file of the library."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
 
 
 def floor(name: str) -> int:
-    """The floor of a module of the library, by its dotted name."""
+    """Return the level of a module of the library, given its dotted name."""
     part = name.split(".")[1]
     return next(number for number, parts in enumerate(FLOORS) if part in parts)
 
 
 def imports(path: Path) -> Set[str]:
-    """Full names of all that a file imports, wherever in it: `from a import b` is both a and a.b."""
+    """Return the full names of all imports anywhere in a file; `from a import b` gives both a and a.b."""
     found = set()
     for node in ast.walk(TREES[path]):
         if isinstance(node, ast.Import):
@@ -58,7 +58,7 @@ def imports(path: Path) -> Set[str]:
 
 
 def name_of(node: ast.AST) -> str:
-    """The dotted name that an expression is, if it is one."""
+    """Return the dotted name that an expression consists of; empty for any other expression."""
     if isinstance(node, ast.Attribute):
         return f"{name_of(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
@@ -91,8 +91,8 @@ def test_the_files_are_found():
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=module)
-def test_imports_go_down(path: Path):
-    """From one package to another only downwards, so that there is no circle of packages."""
+def test_packages_import_only_from_lower_levels(path: Path):
+    """Packages import only from lower levels, so that there are no cycles between packages."""
     if path == ROOT / "lstm_dist" / "__init__.py":
         return
     mine = module(path).split(".")[1]
@@ -102,14 +102,14 @@ def test_imports_go_down(path: Path):
 
 
 @pytest.mark.parametrize("path", [p for p in LIBRARY if p.name == "__init__.py"], ids=module)
-def test_packages_load_nothing(path: Path):
-    """scale.py runs on login nodes where MXNet cannot be loaded."""
+def test_package_init_files_are_empty(path: Path):
+    """Importing a package loads nothing, because scale.py runs on login nodes where MXNet cannot be loaded."""
     if path.parent.name != "lstm_dist":
         assert path.read_text(encoding="utf-8") == ""
 
 
 @pytest.mark.parametrize("path", TREES, ids=lambda path: path.name)
-def test_only_one_package_talks_to_horovod_and_mpi(path: Path):
+def test_only_comm_modules_import_horovod_and_mpi(path: Path):
     if path.name not in WITH_HOROVOD:
         assert not depends_on(imports(path), "horovod")
     if path.name not in WITH_MPI:
@@ -117,7 +117,7 @@ def test_only_one_package_talks_to_horovod_and_mpi(path: Path):
 
 
 @pytest.mark.parametrize("name", PURE)
-def test_what_is_pure_cannot_reach_the_exchange(name: str):
+def test_pure_modules_do_not_import_communication(name: str):
     reached, todo = set(), [f"lstm_dist.{name}"]
     while todo:
         current = todo.pop()
@@ -131,18 +131,18 @@ def test_what_is_pure_cannot_reach_the_exchange(name: str):
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: path.name)
-def test_the_library_knows_no_program(path: Path):
+def test_the_library_imports_no_program_or_test(path: Path):
     for folder in ("jobs", "launch", "tests"):
         assert not depends_on(imports(path), folder)
 
 
-def test_no_import_goes_round_in_a_circle():
+def test_imports_have_no_cycle():
     names = {module(path): path for path in LIBRARY if path.name != "__init__.py"}
     graph = {name: sorted(imports(path) & set(names)) for name, path in names.items()}
     done: List[str] = []
 
     def visit(name: str, above: Tuple[str, ...]) -> None:
-        assert name not in above, f"circle: {' -> '.join((*above, name))}"
+        assert name not in above, f"import cycle: {' -> '.join((*above, name))}"
         if name not in done:
             for other in graph[name]:
                 visit(other, (*above, name))
@@ -153,7 +153,7 @@ def test_no_import_goes_round_in_a_circle():
     assert done.index("lstm_dist.errors") < done.index("lstm_dist.data.corpus") < done.index("lstm_dist.run.checkpoint")
 
 
-def test_nothing_executes_data():
+def test_no_call_executes_data_as_code():
     for path in TREES:
         for library in ("pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"):
             assert not depends_on(imports(path), library), path.name
@@ -166,14 +166,14 @@ def test_nothing_executes_data():
             assert keyword.arg not in ("shell", "allow_pickle"), where
 
 
-def test_the_broadcast_that_can_crash_is_not_used():
-    """Horovod 0.28 reads the operation's name after it may be freed; see World.broadcast_."""
+def test_broadcast_of_horovod_is_not_used():
+    """Horovod 0.28's broadcast can crash: it may read its name after it was freed; see World.broadcast_."""
     used = {name_of(call.func) for path, call in calls() if path.name == "horovod_group.py"}
     assert {"self._hvd.allreduce_", "self._hvd.allgather"} <= used
     assert not [name for name in used if name.startswith(("self._hvd.broadcast", "self._hvd.alltoall"))]
 
 
-def test_nothing_fails_in_silence():
+def test_no_broad_except_clause_hides_an_error():
     for path, tree in TREES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler):
@@ -197,7 +197,7 @@ PINNED = ("jobs/train.py", "jobs/sample.py", "jobs/evaluate.py", "lstm_dist/scal
 
 @pytest.mark.parametrize("name", PINNED)
 def test_a_process_is_pinned_before_numpy_and_mxnet_start_threads(name: str):
-    """Nothing that the file imports at its top, directly or indirectly, loads a library that starts threads."""
+    """No import at the top of the file, direct or indirect, loads a library that starts threads."""
     reached: Set[str] = set()
     todo, files = [ROOT / name, ROOT / "lstm_dist" / "__init__.py"], {module(path): path for path in LIBRARY}
     while todo:
@@ -213,14 +213,14 @@ def test_a_process_is_pinned_before_numpy_and_mxnet_start_threads(name: str):
         assert not depends_on(reached, library)
 
 
-LONGEST = 300  # lines of a module, but for those named here with the reason
+LONGEST = 300  # lines of a module, except for those listed below with the reason
 LONGER = {
-    "lstm_dist/train/config.py": 350,  # one field, one flag and one line of help after another
+    "lstm_dist/train/config.py": 350,  # a list of fields, each with its flag and its line of help
 }
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=module)
-def test_a_module_has_one_subject(path: Path):
+def test_modules_do_not_exceed_the_line_limit(path: Path):
     limit = LONGER.get(str(path.relative_to(ROOT)), LONGEST)
     assert len(path.read_text(encoding="utf-8").splitlines()) <= limit
 

@@ -1,4 +1,4 @@
-"""A checkpoint is what was written or refused, and a damaged one gets one line."""
+"""The checkpoint format: contents survive a round trip, and invalid files are refused in one line."""
 
 import json
 import struct
@@ -27,7 +27,7 @@ def parameters(seed: int = 0) -> Dict[str, np.ndarray]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Of a checkpoint that is there already."""
+    """Write a valid checkpoint and return its path."""
     path = tmp_path / "a.safetensors"
     path.write_bytes(pack(parameters(), VOCABULARY, state(), config={"epochs": 2, "corpus": "歌\udcff.txt"}))
     return path
@@ -45,7 +45,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_what_is_read_is_what_was_written(path: Path):
+def test_contents_survive_a_round_trip(path: Path):
     loaded = load_checkpoint(path, "--init")
     assert loaded.vocabulary == VOCABULARY
     assert set(loaded.parameters) == set(parameter_shapes(V, H))
@@ -56,18 +56,18 @@ def test_what_is_read_is_what_was_written(path: Path):
     assert loaded.facts == {"config": {"epochs": 2, "corpus": "歌\udcff.txt"}}
 
 
-def test_other_programs_can_read_it(path: Path):
+def test_safetensors_reads_the_metadata(path: Path):
     with safe_open(str(path), framework="numpy") as file:
         metadata = file.metadata()
     assert metadata["vocabulary"] == VOCABULARY.characters
     assert json.loads(metadata["config"]) == {"epochs": 2, "corpus": "歌\udcff.txt"}
 
 
-def test_numpy_alone_can_read_it(path: Path):
+def test_safetensors_reads_the_arrays_with_numpy(path: Path):
     assert set(load_file(str(path))) == {*parameter_shapes(V, H), *STATE}
 
 
-def test_every_truncation_is_refused(path: Path):
+def test_truncated_or_extended_file_is_refused(path: Path):
     data = path.read_bytes()
     for length in [*range(0, len(data), 7), len(data) - 1]:
         path.write_bytes(data[:length])
@@ -76,7 +76,7 @@ def test_every_truncation_is_refused(path: Path):
     assert "is not an intact .safetensors file (" in refusal(path)
 
 
-def test_a_flipped_bit_anywhere_is_refused(path: Path):
+def test_flipped_bit_in_any_byte_is_refused(path: Path):
     data = path.read_bytes()
     unpack(data, "x")
     for k in range(len(data)):
@@ -84,14 +84,14 @@ def test_a_flipped_bit_anywhere_is_refused(path: Path):
             unpack(data[:k] + bytes([data[k] ^ 1 << k % 8]) + data[k + 1 :], "x")
 
 
-def test_without_its_hash_it_is_only_good_for_its_weights(path: Path):
+def test_file_without_hash_yields_only_its_weights(path: Path):
     path.write_bytes(save(parameters(), {"vocabulary": VOCABULARY.characters, "progress": "{"}))
     assert load_checkpoint(path, "--init").facts == {}
     with pytest.raises(UserError, match="it has no hash"):
         unpack(path.read_bytes(), "x")
 
 
-def test_a_later_format_is_named(monkeypatch: pytest.MonkeyPatch):
+def test_newer_format_version_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     data = pack(parameters(), VOCABULARY)
     monkeypatch.undo()
@@ -99,23 +99,24 @@ def test_a_later_format_is_named(monkeypatch: pytest.MonkeyPatch):
         unpack(data, "x")
 
 
-def test_a_configuration_cannot_pose_as_the_hash():
+def test_hash_pattern_in_the_config_is_not_taken_for_the_hash():
     zeros = '"sha256":"' + "0" * 64 + '"'
     assert unpack(pack(parameters(), VOCABULARY, config={"prefix": zeros}), "x").facts["config"]["prefix"] == zeros
 
 
-def test_a_vocabulary_that_is_out_of_order_would_number_the_characters_differently(path: Path):
+def test_unsorted_vocabulary_is_refused(path: Path):
+    """An unsorted vocabulary is refused, because it would number the characters differently."""
     path.write_bytes(save(parameters(), {"vocabulary": VOCABULARY.characters[::-1]}))
     assert "the vocabulary in it is not sorted" in refusal(path)
 
 
-def test_a_file_of_another_program_may_have_no_vocabulary(path: Path):
+def test_file_of_another_program_may_lack_a_vocabulary(path: Path):
     for metadata in (None, {"format": "np"}):
         path.write_bytes(save(parameters(), metadata))
         assert load_checkpoint(path, "--init").vocabulary is None
 
 
-def test_what_is_no_checkpoint_gets_one_line(tmp_path: Path):
+def test_invalid_checkpoint_is_reported_in_one_line(tmp_path: Path):
     path = tmp_path / "a.safetensors"
     assert refusal(path).endswith("no such file")
     assert refusal(tmp_path).endswith("is a folder: name one of its .safetensors files")

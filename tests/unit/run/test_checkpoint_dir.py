@@ -1,4 +1,4 @@
-"""A checkpoint is whole or absent: whatever breaks off while one is written, and wherever."""
+"""Checkpoints are written atomically: a failure at any file operation leaves an intact checkpoint."""
 
 import os
 from pathlib import Path
@@ -23,14 +23,14 @@ def test_the_newest_three_are_kept(store: CheckpointDir):
     assert newest_step(store) == 100
 
 
-def test_steps_are_numbers_and_not_words(store: CheckpointDir):
+def test_checkpoints_are_sorted_numerically_by_step(store: CheckpointDir):
     for step in (999_999_997, 999_999_998, 999_999_999, 1_000_000_000):
         store.commit(step, data(step))
     assert newest_step(store) == 1_000_000_000
     assert len(store.paths()) == 3
 
 
-def test_what_cannot_be_read_is_not_in_the_way(store: CheckpointDir):
+def test_unreadable_checkpoint_is_skipped(store: CheckpointDir):
     store.commit(1, data(1))
     (store.folder / "step-000000002.safetensors").mkdir()
     found = store.newest()
@@ -39,23 +39,24 @@ def test_what_cannot_be_read_is_not_in_the_way(store: CheckpointDir):
     assert (store.folder / "step-000000002.safetensors").is_dir()
 
 
-def test_what_no_memory_could_hold_is_not_read(store: CheckpointDir):
+def test_file_too_large_for_the_memory_is_not_read(store: CheckpointDir):
     store.commit(1, data(1))
     with (store.folder / "step-000000002.safetensors").open("wb") as file:
-        file.truncate(2**42)  # of which the disk keeps nothing
+        file.truncate(2**42)  # a sparse file, which takes no space on the disk
     found = store.newest()
     assert found.checkpoint.facts["step"] == 1
     assert "step-000000002.safetensors: cannot be read (larger than half of this machine's memory)" in found.refused[0]
 
 
-def test_the_same_step_again_replaces_it(store: CheckpointDir):
+def test_commit_of_the_same_step_replaces_the_checkpoint(store: CheckpointDir):
     store.commit(5, data(5))
     store.commit(5, data(6))
     assert newest_step(store) == 6
     assert len(store.paths()) == 1
 
 
-def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(store: CheckpointDir):
+def test_damaged_checkpoints_are_reported_and_set_aside(store: CheckpointDir):
+    """Damaged checkpoints are reported and set aside, and the newest intact one is returned."""
     for step in (1, 2, 3):
         store.commit(step, data(step))
     third, second, _ = store.paths()
@@ -70,26 +71,28 @@ def test_what_is_damaged_is_named_and_set_aside_and_the_one_before_is_taken(stor
     assert newest_step(store) == 1
 
 
-def test_none_left_is_an_error_that_lists_them(store: CheckpointDir):
+def test_no_intact_checkpoint_left_is_an_error(store: CheckpointDir):
+    """Without an intact checkpoint, the error lists the damaged ones, also if they were set aside before."""
     with pytest.raises(UserError, match="there is no checkpoint in") as nothing:
         store.newest()
     assert nothing.value.status == ExitStatus.NO_INPUT
     store.commit(1, data(1))
     store.paths()[0].write_bytes(b"\x80\x04pickle")
-    for _ in range(2):  # also when they have been set aside before
+    for _ in range(2):  # the second time, it was set aside before
         with pytest.raises(UserError, match=r"no intact checkpoint is left .*step-000000001") as bad:
             store.newest()
         assert bad.value.status == ExitStatus.BAD_DATA
 
 
-def test_none_that_can_be_read_is_not_the_same_as_none_left(store: CheckpointDir):
+def test_only_unreadable_checkpoints_is_a_separate_error(store: CheckpointDir):
+    """Unreadable checkpoints are reported with another error and exit status than damaged ones."""
     (store.folder / "step-000000002.safetensors").mkdir()
     with pytest.raises(UserError, match=r"no checkpoint can be read: .*000002.safetensors: .*Is a directory") as error:
         store.newest()
     assert error.value.status == ExitStatus.NO_INPUT
 
 
-def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: CheckpointDir):
+def test_three_intact_ones_are_kept_besides_unreadable_ones(store: CheckpointDir):
     for step in (8, 9):
         (store.folder / f"step-{step:09d}.safetensors").mkdir()
     for step in (1, 2, 3, 4):
@@ -97,7 +100,7 @@ def test_three_whole_ones_are_kept_beside_newer_ones_that_cannot_be_read(store: 
     assert [p.name for p in store.paths() if p.is_file()] == [f"step-{k:09d}.safetensors" for k in (4, 3, 2)]
 
 
-def test_a_link_that_somebody_planted_is_not_written_through(store: CheckpointDir, tmp_path: Path):
+def test_planted_symlink_is_not_followed(store: CheckpointDir, tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (store.folder / "step-000000001.safetensors.partial").symlink_to(victim)
@@ -108,7 +111,7 @@ def test_a_link_that_somebody_planted_is_not_written_through(store: CheckpointDi
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("error", FAULTS)
-def test_a_fault_at_any_operation_loses_nothing_that_was_committed(tmp_path: Path, error: BaseException, after: bool):
+def test_failure_at_any_operation_loses_no_committed_checkpoint(tmp_path: Path, error: BaseException, after: bool):
     count = len(commit_with_fault(with_three(tmp_path / "count"), -1, error, after))
     assert count > 8
     for number in range(count):
@@ -120,18 +123,18 @@ def test_a_fault_at_any_operation_loses_nothing_that_was_committed(tmp_path: Pat
         if isinstance(error, OSError):
             assert not acknowledged or log[number] in ("unlink", "close"), (number, log)
         store.clean()
-        store.commit(5, data(5))  # what was left is in nobody's way
+        store.commit(5, data(5))  # leftover files do not prevent the next commit
         assert newest_step(store) == 5
         assert len(store.paths()) == 3
 
 
-def test_the_name_comes_after_the_bytes_are_on_the_disk_and_the_folder_after_the_name(store: CheckpointDir):
+def test_file_is_synced_before_the_rename_and_the_folder_after_it(store: CheckpointDir):
     operations = commit_with_fault(store, -1, CrashError(), False)
     log = [name for name in operations if name in ("write", "fsync", "read", "replace")]
     assert log == ["write", "fsync", "read", "replace", "fsync"]
 
 
-def test_older_ones_go_only_when_the_new_one_is_committed(store: CheckpointDir):
+def test_old_checkpoints_are_removed_after_the_commit_of_the_new_one(store: CheckpointDir):
     for step in (0, 1, 2):
         store.commit(step, data(step))
     removed: List[str] = []
@@ -143,7 +146,7 @@ def test_older_ones_go_only_when_the_new_one_is_committed(store: CheckpointDir):
     assert [name for name in removed if not name.endswith(".partial")] == ["synced", "step-000000000.safetensors"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(store: CheckpointDir, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_is_reported_in_one_line_and_leaves_no_file(store: CheckpointDir, monkeypatch: pytest.MonkeyPatch):
     store.commit(1, data(1))
 
     def full(_: int) -> None:

@@ -15,7 +15,7 @@ from lstm_dist.run.run_log import RootLog
 def test_a_new_directory_is_named_after_the_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = [new_run_dir() for _ in range(20)]
-    assert len(set(made)) == 20, "two runs that begin in the same second are two runs"
+    assert len(set(made)) == 20, "runs that start in the same second have different names"
     for path in made:
         assert path.is_dir()
         assert re.fullmatch(r"runs/\d{8}-\d{6}(-\d+)?", path.as_posix())
@@ -30,7 +30,7 @@ def test_a_directory_belongs_to_one_job_at_a_time(tmp_path: Path):
         assert caught.value.status == ExitStatus.CANNOT_CREATE
         with pytest.raises(UserError, match="another job is writing there"):
             RootLog(tmp_path / "run", overwrite=True)
-    assert not is_claimed(tmp_path / "run")  # the lock ends with its holder
+    assert not is_claimed(tmp_path / "run")  # the lock is released when its holder ends
     claim(tmp_path / "run").close()
 
 
@@ -55,7 +55,7 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest
         with pytest.raises(UserError, match=f"it belongs to another user, uid {owner}"):
             claim(tmp_path / "run")
     else:
-        claim(tmp_path / "run").close()  # root's is everybody's
+        claim(tmp_path / "run").close()  # a folder of root is accepted
         os.chown(tmp_path / "run", 54321, -1)
         with pytest.raises(UserError, match="it belongs to another user, uid 54321: give a folder of your own"):
             claim(tmp_path / "run")

@@ -1,4 +1,4 @@
-"""What a run leaves, what a person sees, and that nothing is lost that was not meant to be replaced."""
+"""The files and the console output of a run, and which existing files a new run may replace."""
 
 import contextlib
 import fcntl
@@ -40,7 +40,7 @@ def records(path: Path) -> List[dict]:
 
 @pytest.fixture
 def held(tmp_path: Path) -> Path:
-    """A directory that holds a run, and things that are not the run's."""
+    """Return a directory with the files of a run, and with files that do not belong to it."""
     run_dir = tmp_path / "run"
     (run_dir / "checkpoints" / "mine").mkdir(parents=True)
     for name in (
@@ -63,10 +63,10 @@ def root_log(run_dir: Path, overwrite: bool = False, epochs: int = 100) -> Itera
     log.finish()
 
 
-# The directory
+# The run directory
 
 
-def test_a_run_is_not_overwritten_unasked(held: Path):
+def test_existing_run_is_kept_without_the_overwrite_flag(held: Path):
     before = contents(held)
     with pytest.raises(UserError, match=f"--run-dir {re.escape(str(held))}: already holds a run; .* --overwrite"):
         RootLog(held, overwrite=False)
@@ -76,7 +76,7 @@ def test_a_run_is_not_overwritten_unasked(held: Path):
 @pytest.mark.parametrize(
     "name", [*RUN_FILES, "checkpoints/step-000000009.safetensors", "checkpoints/old.safetensors.partial"]
 )
-def test_any_one_file_of_a_run_is_a_run(tmp_path: Path, name: str):
+def test_any_file_of_a_run_counts_as_a_run(tmp_path: Path, name: str):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / name).write_text("old")
     with pytest.raises(UserError, match="already holds a run"):
@@ -84,7 +84,7 @@ def test_any_one_file_of_a_run_is_a_run(tmp_path: Path, name: str):
     assert contents(tmp_path) == {name: b"old"}
 
 
-def test_overwriting_takes_the_run_and_nothing_else(held: Path):
+def test_overwrite_removes_only_the_files_of_the_run(held: Path):
     with root_log(held, overwrite=True):
         after = contents(held)
     assert set(after) == {
@@ -95,7 +95,7 @@ def test_overwriting_takes_the_run_and_nothing_else(held: Path):
     assert not any(data.startswith(b"old") for data in after.values())
 
 
-def test_a_new_or_foreign_directory_needs_no_permission(tmp_path: Path):
+def test_new_or_foreign_directory_needs_no_overwrite_flag(tmp_path: Path):
     (tmp_path / "notes.md").write_text("mine")
     for run_dir in (tmp_path, tmp_path / "a" / "b"):
         with root_log(run_dir):
@@ -105,7 +105,7 @@ def test_a_new_or_foreign_directory_needs_no_permission(tmp_path: Path):
 
 @pytest.mark.parametrize("obstacle", ["a folder", "a file for checkpoints", "a file", "a file above"])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_cannot_be_replaced_costs_nothing(held: Path, obstacle: str, overwrite: bool):
+def test_unusable_run_dir_is_reported_and_left_unchanged(held: Path, obstacle: str, overwrite: bool):
     run_dir = held
     if obstacle == "a folder":
         (held / "log.txt").unlink()
@@ -123,7 +123,7 @@ def test_what_cannot_be_replaced_costs_nothing(held: Path, obstacle: str, overwr
     assert contents(held) == before
 
 
-def test_what_a_crashed_machine_left_behind_the_last_row_is_written_again(tmp_path: Path):
+def test_garbage_after_the_last_row_is_removed_on_resume(tmp_path: Path):
     with root_log(tmp_path / "run") as log:
         log.epoch(metrics(2), show=False)
     path = tmp_path / "run" / "metrics.jsonl"
@@ -135,20 +135,20 @@ def test_what_a_crashed_machine_left_behind_the_last_row_is_written_again(tmp_pa
         log.finish()
 
 
-def test_a_run_is_nobody_elses_to_read(tmp_path: Path):
+def test_run_directory_is_private(tmp_path: Path):
     with root_log(tmp_path / "run"):
         for name in ("", "checkpoints", "errors"):
             assert (tmp_path / "run" / name).stat().st_mode & 0o777 == 0o700
 
 
-def test_a_resumed_run_goes_on_without_a_gap_or_a_repeated_row(tmp_path: Path):
+def test_resumed_run_has_no_missing_or_repeated_rows(tmp_path: Path):
     with root_log(tmp_path) as log:
         for epoch in (2, 3):
             log.epoch(metrics(epoch), show=False)
             log.sample(epoch, "分", "分开")
         log.say("the first part")
     with (tmp_path / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 4, "st')  # where a kill broke it off
+        file.write('{"epoch": 4, "st')  # truncated by a kill
     (tmp_path / "errors" / "rank1.json").write_text("{}")
     log = RootLog(tmp_path, resumed_epochs=2)
     assert not (tmp_path / "errors" / "rank1.json").exists()
@@ -162,10 +162,10 @@ def test_a_resumed_run_goes_on_without_a_gap_or_a_repeated_row(tmp_path: Path):
     assert "the first part" in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
-# Output that dies
+# Console output that fails
 
 
-def test_output_that_nobody_reads_does_not_hold_the_run_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_unread_output_does_not_block_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(console, "_READER_PATIENCE", 0.2)
     reader, writer = os.pipe()
     with open(writer, "w", encoding="utf-8") as stream:
@@ -179,7 +179,7 @@ def test_output_that_nobody_reads_does_not_hold_the_run_up(tmp_path: Path, monke
     assert lines.count("the output is no longer read: all further lines are in this file only") == 1
 
 
-def test_a_terminal_that_was_closed_is_written_to_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_closed_terminal_is_not_written_to_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ours, theirs = os.openpty()
     with open(theirs, "w", encoding="utf-8") as stdout, root_log(tmp_path / "run") as log:
         monkeypatch.setattr(log, "_console", stdout)
@@ -195,7 +195,7 @@ def test_a_terminal_that_was_closed_is_written_to_no_more(tmp_path: Path, monkey
     ]
 
 
-def test_output_to_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_full_disk_under_stdout_is_reported_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with open("/dev/full", "w", encoding="utf-8") as full, root_log(tmp_path / "run") as log:
         monkeypatch.setattr(log, "_console", full)
         with pytest.raises(UserError, match=r"standard output: cannot be written \(No space left") as caught:
@@ -204,7 +204,7 @@ def test_output_to_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.undo()
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path):
+def test_full_disk_under_the_metrics_is_reported_in_one_line(tmp_path: Path):
     with root_log(tmp_path) as log:
         kept, log._metrics = log._metrics, open("/dev/full", "w", encoding="utf-8", buffering=1)  # noqa: SIM115
         with pytest.raises(
@@ -220,11 +220,11 @@ def test_a_full_disk_is_one_line(tmp_path: Path):
 # The files
 
 
-def test_every_epoch_is_a_line_of_json(tmp_path: Path):
+def test_every_epoch_is_one_line_of_json(tmp_path: Path):
     with root_log(tmp_path) as log:
         log.epoch(metrics(2), show=True)
         log.epoch(metrics(3), show=False)
-        assert len(records(tmp_path / "metrics.jsonl")) == 3  # at once, not at the end
+        assert len(records(tmp_path / "metrics.jsonl")) == 3  # written immediately, not at the end
     lines = records(tmp_path / "metrics.jsonl")
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert (
@@ -234,7 +234,7 @@ def test_every_epoch_is_a_line_of_json(tmp_path: Path):
     assert lines[2] == metrics(3)._asdict()
 
 
-def test_configuration_and_run_card_are_kept(tmp_path: Path, capfd: pytest.CaptureFixture):
+def test_config_json_and_run_json_are_written(tmp_path: Path, capfd: pytest.CaptureFixture):
     log = RootLog(tmp_path, overwrite=False)
     log.start({"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}, {"workers": 2}, epochs=1, chars_per_epoch=10)
     assert json.loads((tmp_path / "config.json").read_bytes()) == {"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}
@@ -247,7 +247,7 @@ def test_configuration_and_run_card_are_kept(tmp_path: Path, capfd: pytest.Captu
     assert capfd.readouterr().out.startswith("corpus: 歌\\udcff.txt\n")
 
 
-def test_perplexity_is_drawn(tmp_path: Path):
+def test_perplexity_plot_is_a_png_image(tmp_path: Path):
     for history in ([metrics(1)], [metrics(k, 2000.0 / k) for k in range(1, 200)], [metrics(1, 1.0), metrics(2, 1e38)]):
         draw_perplexity(history, tmp_path / "perplexity.png")
         data = (tmp_path / "perplexity.png").read_bytes()
@@ -257,17 +257,17 @@ def test_perplexity_is_drawn(tmp_path: Path):
         assert height > 400
 
 
-def test_everything_is_closed_at_the_end(tmp_path: Path):
+def test_all_files_are_closed_at_the_end(tmp_path: Path):
     before = set(os.listdir("/proc/self/fd"))
     with root_log(tmp_path):
         assert len(set(os.listdir("/proc/self/fd")) - before) == 4
     assert set(os.listdir("/proc/self/fd")) <= before
 
 
-# What a person sees
+# Console output
 
 
-def test_a_file_gets_lines_and_no_progress_bar(tmp_path: Path, capfd: pytest.CaptureFixture):
+def test_redirected_output_has_no_progress_bar(tmp_path: Path, capfd: pytest.CaptureFixture):
     with root_log(tmp_path) as log:
         log.advance(1000)
         log.epoch(metrics(40), show=True)
@@ -282,7 +282,7 @@ def test_a_file_gets_lines_and_no_progress_bar(tmp_path: Path, capfd: pytest.Cap
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == shown
 
 
-def test_a_terminal_does_not_have_to_obey_a_sample(tmp_path: Path, capfd: pytest.CaptureFixture):
+def test_control_characters_of_a_sample_are_escaped(tmp_path: Path, capfd: pytest.CaptureFixture):
     text = "分\x1b[2J\a\r\n\t\0\x7f\x9b\u202e\u2028\u3000开\\"
     with root_log(tmp_path) as log:
         log.sample(7, "分", text)
@@ -299,7 +299,7 @@ def drain(number: int) -> str:
     return data.decode()
 
 
-def test_a_named_terminal_gets_the_bar_and_the_lines(
+def test_terminal_of_the_environment_variable_gets_bar_and_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ):
     ours, theirs = os.openpty()
@@ -321,7 +321,7 @@ def test_a_named_terminal_gets_the_bar_and_the_lines(
 
 
 @pytest.mark.parametrize("kind", ["a file", "nothing", "a folder"])
-def test_what_is_no_terminal_is_left_alone(
+def test_path_that_is_not_a_terminal_is_not_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, kind: str
 ):
     target = tmp_path / "terminal"
@@ -337,7 +337,7 @@ def test_what_is_no_terminal_is_left_alone(
     assert target.exists() == (kind != "nothing")
 
 
-def test_the_other_ranks_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
+def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture):
     monkeypatch.chdir(tmp_path)
     log = RunLog()
     log.start({}, {}, 1, 1)
@@ -350,11 +350,11 @@ def test_the_other_ranks_are_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
-# For TensorBoard
+# TensorBoard events
 
 
 def events_of(folder: Path) -> List[Any]:
-    """What its event files hold, read as TensorBoard reads them, in the order of the files."""
+    """Return the events in a folder, parsed in the format that TensorBoard reads, in the order of the files."""
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
@@ -367,7 +367,7 @@ def events_of(folder: Path) -> List[Any]:
     return found
 
 
-def test_epochs_and_samples_are_events_where_they_are_asked_for(tmp_path: Path):
+def test_epochs_and_samples_are_written_as_events_on_request(tmp_path: Path):
     log = RootLog(tmp_path / "run", with_events=True)
     log.start({}, {}, 2, 10)
     log.epoch(metrics(1), show=False)
@@ -382,11 +382,11 @@ def test_epochs_and_samples_are_events_where_they_are_asked_for(tmp_path: Path):
     assert any("sample/天" in value.tag for event in found for value in event.summary.value)
     assert not (tmp_path / "run" / "events").stat().st_mode & 0o077
     again = RootLog(tmp_path / "run", overwrite=True, with_events=True)
-    assert len(events_of(tmp_path / "run" / "events")) == 2, "the old ones are gone"
+    assert len(events_of(tmp_path / "run" / "events")) == 2, "the events of the overwritten run must be removed"
     again.finish()
 
 
-def test_without_the_writer_nothing_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_missing_event_writer_leaves_the_run_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with root_log(tmp_path):
         pass
     before = sorted(tmp_path.rglob("*"))

@@ -1,4 +1,4 @@
-"""The first cause is found among the complaints of those who only lost another rank."""
+"""Status files, and the first cause of a failure among ranks that only report the loss of another rank."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def run_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_disk_that_takes_nothing_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_writes_of_the_status_are_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -34,7 +34,7 @@ def test_a_disk_that_takes_nothing_ends_nothing(tmp_path: Path, monkeypatch: pyt
     write_status(tmp_path / "absent", "running", step=3)
 
 
-def test_the_earliest_that_is_not_the_loss_of_another(run_dir: Path, monkeypatch: pytest.MonkeyPatch):
+def test_first_failure_is_the_earliest_other_than_a_lost_peer(run_dir: Path, monkeypatch: pytest.MonkeyPatch):
     assert first_failure(run_dir) is None
     for moment, rank, code, message in (
         (1.0, 0, ExitStatus.PEER_LOST, "shut down"),
@@ -48,7 +48,7 @@ def test_the_earliest_that_is_not_the_loss_of_another(run_dir: Path, monkeypatch
     assert (cause.rank, cause.status, cause.step) == (2, 74, 40)
     assert cause.describe() == f"rank 2 on {cause.host}, after step 40: the disk is full"
     (run_dir / "errors" / "rank1.json").unlink()
-    (run_dir / "errors" / "rank2.json").write_text('{"status": 7')  # broken off
+    (run_dir / "errors" / "rank2.json").write_text('{"status": 7')  # truncated
     lost = first_failure(run_dir)
     assert lost is not None
     assert lost.status == ExitStatus.PEER_LOST
@@ -64,12 +64,12 @@ def test_a_rank_keeps_its_first_cause(run_dir: Path):
     assert cause.message == "first"
 
 
-def test_a_directory_that_is_not_there_changes_nothing_about_the_end(tmp_path: Path):
+def test_missing_directory_is_ignored(tmp_path: Path):
     record_failure(tmp_path / "absent", 0, 1, 70, "A", "first")
     assert read_status(tmp_path) == {}
 
 
-def test_status_is_replaced_whole(run_dir: Path):
+def test_status_is_replaced_and_leaves_no_other_file(run_dir: Path):
     write_status(run_dir, "running", step=1)
     write_status(run_dir, "stopped", step=2, reason="歌\udcff")
     assert json.loads((run_dir / "status.json").read_bytes())["state"] == "stopped"
@@ -77,7 +77,7 @@ def test_status_is_replaced_whole(run_dir: Path):
     assert [p.name for p in run_dir.iterdir() if p.is_file()] == ["status.json"]
 
 
-def test_who_ended_without_a_word_is_named(run_dir: Path):
+def test_ranks_without_an_error_record_are_named(run_dir: Path):
     assert describe_failure(run_dir) == ""
     write_status(run_dir, "running", step=30)
     assert describe_failure(run_dir) == "a rank exited without reporting an error (at step 30 or later)"

@@ -1,4 +1,4 @@
-"""A signal, a file and a deadline only leave a word, wherever they come."""
+"""Stop requests: a signal, a file or a deadline only sets a reason, whatever the program is doing."""
 
 import os
 import signal
@@ -13,19 +13,19 @@ from lstm_dist.run.stop_request import SIGNALS, StopRequest
 
 
 class PressedWhileFreed:
-    """An object that is being freed when the signal comes, as arrays often are: Python ignores what is raised."""
+    """Sends a signal while it is freed, as often happens to arrays; Python ignores exceptions raised there."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
     def __del__(self) -> None:
         os.kill(os.getpid(), self.number)
-        for _ in range(10):  # the handler runs between two instructions
+        for _ in range(10):  # the handler runs between two bytecode instructions
             pass
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_leaves_its_name(number: int):
+def test_signal_sets_its_name_as_the_reason(number: int):
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert not stop.is_requested()
@@ -35,7 +35,7 @@ def test_a_signal_leaves_its_name(number: int):
     assert signal.getsignal(number) is before
 
 
-def test_under_nohup_the_end_of_the_terminal_is_none_of_the_run():
+def test_hangup_is_ignored_under_nohup():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopRequest() as stop:
@@ -45,7 +45,7 @@ def test_under_nohup_the_end_of_the_terminal_is_none_of_the_run():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_the_first_of_many_is_the_reason():
+def test_first_of_many_signals_is_the_reason():
     with StopRequest() as stop:
         for _ in range(20):
             os.kill(os.getpid(), signal.SIGUSR1)
@@ -54,7 +54,7 @@ def test_the_first_of_many_is_the_reason():
         assert stop.reason == "SIGUSR1"
 
 
-def test_a_file_is_looked_for_twice_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_stop_file_is_checked_at_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     looks = []
     original: Callable = Path.exists
     monkeypatch.setattr(Path, "exists", lambda self: looks.append(self) or original(self))
@@ -71,7 +71,7 @@ def test_a_file_is_looked_for_twice_a_second(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.iterdir())
 
 
-def test_the_time_is_up(tmp_path: Path):
+def test_deadline_requests_a_stop(tmp_path: Path):
     stop = StopRequest()
     stop.watch(tmp_path, time.monotonic() + 0.05)
     assert not stop.is_requested()

@@ -1,4 +1,4 @@
-"""A worker that is stuck ends itself in time and says where it was; one that moves is left alone."""
+"""The watchdog ends a stuck worker in time and reports where it was; it does not end one within its limit."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ with Watchdog(1.0) as watchdog:
 
 
 def watched(tmp_path: Path, kind: str) -> Tuple[int, float, str, list]:
-    """Status, seconds from the last beat to the end, stderr, and the word that it left."""
+    """Return the exit status, the seconds from the last beat to the end, stderr, and what the watchdog reported."""
     word = tmp_path / "word"
     done = run([sys.executable, "-c", PROGRAM, kind, str(word)], timeout=30)
     seconds = time.time() - float(done.stdout)
@@ -47,17 +47,17 @@ def watched(tmp_path: Path, kind: str) -> Tuple[int, float, str, list]:
 @pytest.mark.parametrize(
     ("kind", "code", "words"), [("hang", 70, "is stuck in its own code"), ("wait", 76, "is waiting for")]
 )
-def test_no_beat_is_the_end(tmp_path: Path, kind: str, code: int, words: str):
+def test_worker_without_beats_is_ended(tmp_path: Path, kind: str, code: int, words: str):
     status, seconds, stderr, (message, left) = watched(tmp_path, kind)
     assert status == code
     assert 1.0 <= seconds < 2.3
     assert left == code
     assert message.startswith("no step for 1 s (--stall-timeout 1): it ")
     assert words in message
-    assert "most recent call first" in stderr  # where every thread was
+    assert "most recent call first" in stderr  # the stack of every thread
 
 
-def test_a_held_lock_is_the_end(tmp_path: Path):
+def test_worker_that_holds_the_gil_is_ended(tmp_path: Path):
     status, seconds, stderr, _ = watched(tmp_path, "lock")
     assert status == 1
     assert 1.0 <= seconds < 2.5
@@ -65,6 +65,6 @@ def test_a_held_lock_is_the_end(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["nothing", "samples", "off"])
-def test_what_moves_is_left_alone(tmp_path: Path, kind: str):
+def test_worker_within_its_limit_is_not_ended(tmp_path: Path, kind: str):
     status, _, stderr, left = watched(tmp_path, kind)
     assert (status, stderr, left) == (0, "", [])

@@ -111,7 +111,7 @@ def markdown_tables(text: str) -> Iterator[List[List[str]]]:
         yield [[re.sub(r"\\([^n])", r"\1", html.unescape(field.strip())) for field in row] for row in rows]
 
 
-def test_speedups_and_intervals(whole: Report):
+def test_speedups_and_intervals_are_those_of_the_known_law(whole: Report):
     for mode in ("weak", "strong"):
         for workers in (1, 2, 4):
             row = whole.row("scaling.csv", mode=mode, workers=workers, state="finished")
@@ -120,7 +120,7 @@ def test_speedups_and_intervals(whole: Report):
             assert float(row["efficiency_percent"]) == pytest.approx(100 * LAW.speedup(workers) / workers)
             assert row["jobs"] == "3"
             assert float(row["chars_per_sec_low"]) < SINGLE * LAW.speedup(workers) < float(row["chars_per_sec_high"])
-    # Student's t for three repetitions, 4.303, and half of that with Welch's four degrees of freedom, 2.776 sqrt(2)
+    # Student's t of three repetitions is 4.303; that of a ratio, with Welch's four degrees of freedom, 2.776 sqrt(2).
     width = 4.302653 * 0.0202027 / 3**0.5
     row = whole.row("scaling.csv", mode="weak", workers=2, state="finished")
     assert float(row["chars_per_sec_high"]) / float(row["chars_per_sec"]) == pytest.approx(1 + width, rel=2e-3)
@@ -138,7 +138,7 @@ def test_laws_are_fitted_without_oversubscribed_groups(whole: Report):
         assert float(rows[f"Amdahl, {mode}"][2].text) > 5
 
 
-def test_times_of_the_parts_and_the_slowest_rank(whole: Report):
+def test_times_csv_has_the_times_of_the_parts_and_the_slowest_rank(whole: Report):
     compute = whole.row("times.csv", mode="weak", workers=4, part="compute")
     assert float(compute["least_ms"]) == pytest.approx(51)
     assert float(compute["median_ms"]) == pytest.approx((51 + 51.2) / 2)  # rank 0 was late once
@@ -152,7 +152,7 @@ def test_times_of_the_parts_and_the_slowest_rank(whole: Report):
     assert [float(field.values[0]) for field in row[3:9]] == pytest.approx([100 * part / total for part in expected])
 
 
-def test_the_fitted_link_and_the_predicted_steps(whole: Report):
+def test_link_and_predictions_follow_the_known_constants(whole: Report):
     for row, call in zip(table(whole.page, "The link"), ("0.1000", "0.0000")):
         assert [field.text for field in row[1:7]] == ["2, 4 workers", call, "0.0050", "0.0200", "1.000", "1,000"]
     fitted = whole.row("network.csv", path="horovod-mpi", workers=4, bytes=2048)
@@ -174,7 +174,7 @@ def test_the_fitted_link_and_the_predicted_steps(whole: Report):
     assert strong == ["8", "16", "32"]  # no more workers than streams
 
 
-def test_two_efficiencies_and_their_product(whole: Report):
+def test_total_efficiency_is_the_product_of_both(whole: Report):
     first, second, missed, last = whole.rows("perplexity.csv")
     assert [float(first[name]) for name in ("statistical_percent", "hardware_percent", "both_percent")] == [
         100,
@@ -237,14 +237,14 @@ def test_oversubscribed_groups_are_marked_and_not_used(whole: Report):
     assert not [r for r in whole.rows("network.csv") if r["workers"] == "8" and r["residual_percent"]]
 
 
-def test_the_summary_says_what_limits_the_job(whole: Report):
+def test_the_summary_names_what_limits_the_job(whole: Report):
     summary = whole.markdown.split("\n\n")[1].replace("\N{NO-BREAK SPACE}", " ")
     weak = "Weak scaling, 32 streams per worker: 2 workers are 1.87 times as fast as one (efficiency 93 %), "
     again = "4 workers 3.15 times (79 %), "
     largest = "limited by useful compute ({} % of a step), then "
     assert summary.startswith("One worker takes 49.1 ms per step, 98 % of it compute")
     assert f"{weak}{largest.format(90)}extra compute due to shared memory and cores (4 %)" in summary
-    # strong, four workers: of 19.78 ms a step 12 are compute for 8 streams each, and 3.5 are beyond that
+    # Strong, four workers: of 19.78 ms per step, 12 ms are compute for 8 streams each, and 3.5 ms are extra compute.
     assert f"{again}{largest.format(61)}compute that does not shrink with the streams (18 %)" in summary
     assert "under strong scaling, more streams per worker, or fewer workers per host" in summary
     assert "without this loss the efficiency of 4 workers would be 96 %" in summary  # 79 % / (1 - 17.7 %)
@@ -255,7 +255,7 @@ def test_the_page_is_self_contained(whole: Report):
     linked = [a.get("href") or a.get("src") or a.get("xlink:href") or "#" for _, a in whole.page.tags]
     assert all(target.startswith("#") for target in linked)
     assert not re.search(r"url\((?!#)|@import", whole.html)
-    assert not re.search(r"#0102\w\w", whole.html)  # every colour of a drawing is a variable of the page
+    assert not re.search(r"#0102\w\w", whole.html)  # every colour of a drawing is a CSS variable of the page
     ids = [a["id"] for _, a in whole.page.tags if "id" in a]
     assert len(ids) == len(set(ids)) > 100
     pictures = [a for _, a in whole.page.tags if a.get("role") == "img"]
@@ -286,7 +286,7 @@ def test_missing_measurements_are_reported(tmp_path: Path):
     assert not (tmp_path / "a b" / "network.csv").exists()
     row = found.row("scaling.csv", workers=2)
     assert (row["jobs"], row["chars_per_sec_low"]) == ("1", "")  # one measurement has no interval
-    assert "communication: " in found.html  # which no link divides into latency and bandwidth
+    assert "communication: " in found.html  # without a link, it is not divided into latency and bandwidth
 
 
 def test_one_worker_is_the_same_job_in_both_modes(tmp_path: Path):
@@ -301,19 +301,19 @@ def test_the_number_of_layers_is_reported(tmp_path: Path):
     assert "LSTM of 2 layers of 256 hidden units" in made(tmp_path).markdown
 
 
-def test_only_failed_jobs(tmp_path: Path):
+def test_a_report_of_failed_jobs_has_no_conclusions(tmp_path: Path):
     found = made(save(tmp_path, point("weak-n001-r1", "weak", 1, 32, 1, state="failed", status=70, message="no")))
     assert found.row("scaling.csv", state="failed")["message"] == "no"
     assert "No conclusions about scaling" in found.markdown
 
 
-def test_only_the_network(tmp_path: Path):
+def test_a_report_of_the_network_alone_is_written(tmp_path: Path):
     found = made(save(tmp_path, *(network("mpi", workers) for workers in (1, 2))))
     assert "2 workers" in table(found.page, "The link")[0][1].text
     assert "Weak scaling was not measured" in found.markdown
 
 
-def test_measurements_that_do_not_determine_a_link(tmp_path: Path):
+def test_measurements_that_do_not_determine_a_link_are_reported(tmp_path: Path):
     found = made(save(tmp_path, network("mpi", 2, sizes=[{"bytes": 64, "seconds": [1e-5]}])))
     assert table(found.page, "The link")[0][1].text.startswith("no link: ")
 
@@ -326,7 +326,7 @@ def refused(folder: Path, *flags: str) -> UserError:
     return caught.value
 
 
-def test_a_folder_without_an_experiment(tmp_path: Path):
+def test_a_folder_without_an_experiment_is_refused(tmp_path: Path):
     assert str(refused(tmp_path / "none")) == f"{tmp_path}/none: no such folder; give the --out of jobs/scale.py"
     assert str(refused(tmp_path)) == f"{tmp_path}: has no experiment.json; give the --out of jobs/scale.py"
     assert "has no results yet" in str(refused(save(tmp_path)))
@@ -361,7 +361,7 @@ def test_a_cut_off_file_is_named(tmp_path: Path):
     assert "finished, but without times" in str(refused(tmp_path))
 
 
-def test_a_job_that_has_no_row_yet_is_counted(tmp_path: Path):
+def test_a_job_without_a_row_is_listed(tmp_path: Path):
     save(tmp_path, scaling_point("weak", 1, 1))
     (tmp_path / "points" / "weak-n002-r1").mkdir()
     assert "without a result: weak-n002-r1" in made(tmp_path).markdown
@@ -376,7 +376,7 @@ def test_rows_of_different_origin_are_not_mixed(tmp_path: Path, name: str):
     assert f"**{said}: these results may not be comparable**" in made(tmp_path, "--allow-mixed").markdown
 
 
-def test_a_folder_that_cannot_be_written(tmp_path: Path):
+def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path):
     (save(tmp_path, scaling_point("weak", 1, 1)) / "report.md").mkdir()
     with pytest.raises(UserError, match=r"report\.md: cannot be written \(Is a directory\)") as caught:
         report.main([str(tmp_path)])

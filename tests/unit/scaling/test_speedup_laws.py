@@ -71,7 +71,7 @@ def test_equal_values_have_an_interval_of_zero_width():
     assert one_sided.low < one_sided.value < one_sided.high
 
 
-def test_the_reference_is_exactly_1_and_an_equal_measurement_has_an_interval():
+def test_ratio_to_itself_is_1_but_an_equal_copy_has_an_interval():
     reference = [1.0, 1.2, 1.1]
     assert ratio(reference, reference) == (1.0, 1.0, 1.0)
     assert ratio(reference, list(reference)).high > 1.1

@@ -68,7 +68,7 @@ def test_texts_of_different_lengths_are_not_compared():
     ("carried", "words"), [([80, 81], "makes the training perplexity 61 % higher: 80.5 against 50.0"),
                            ([49, 52], "makes no significant difference in training perplexity: 50.5 against 50.0")],
 )  # fmt: skip
-def test_the_effect_of_carrying_the_state_through_random_sampling(carried: List[float], words: str):
+def test_the_effect_of_carried_state_with_random_sampling_is_reported(carried: List[float], words: str):
     assert words in said("batches", ("random/window", [49, 51], [99, 101]), ("random/epoch", carried, [150, 151]))
 
 

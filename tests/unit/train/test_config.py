@@ -1,4 +1,4 @@
-"""Defaults < file < command line; one field is one flag; what is impossible is told in the words of the flag."""
+"""Run configuration: flags override the file, which overrides defaults; errors name the flag or the key."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ def toml(tmp_path: Path, text: str) -> str:
     return f"--config={path}"
 
 
-def test_the_defaults_are_the_documents_hyperparameters():
+def test_defaults_are_the_hyperparameters_of_the_d2l_chapter():
     settings = parse_config([])
     assert settings == RunConfig()
     assert settings.to_json() == {
@@ -67,7 +67,7 @@ def test_the_defaults_are_the_documents_hyperparameters():
     assert settings.kept_chars == 20_000
 
 
-def test_the_command_line_wins_over_the_file_and_the_file_over_the_defaults(tmp_path: Path):
+def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path: Path):
     file = toml(tmp_path, 'epochs = 7\nhidden_size = 64\nprefix = ["天"]\ncorpus = "歌.txt"\nlearning_rate = 1')
     settings = parse_config(["--epochs=9", file, "--prefix", "地", "--prefix=人和", "--max-chars", "0"])
     assert (settings.epochs, settings.hidden_size, settings.max_chars, settings.seq_len) == (9, 64, 0, 35)
@@ -116,7 +116,7 @@ EVERY_FIELD: Dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if "resume" not in name])  # those need another
+@pytest.mark.parametrize("name", [name for name in FIELDS if "resume" not in name])  # those need a second flag
 def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
     value = EVERY_FIELD[name]
     assert value != RunConfig().to_json()[name]
@@ -132,7 +132,7 @@ def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
     assert from_flag.facts() == from_file.facts()
 
 
-def test_resuming_takes_a_run_directory_and_no_other_beginning(tmp_path: Path):
+def test_resume_needs_a_run_dir_and_excludes_init_and_overwrite(tmp_path: Path):
     assert parse_config(["--resume", "--run-dir=a"]).resume
     for flags, words in (
         (["--resume"], "name the run to resume with --run-dir"),
@@ -143,7 +143,7 @@ def test_resuming_takes_a_run_directory_and_no_other_beginning(tmp_path: Path):
             parse_config(flags)
 
 
-def test_resuming_where_possible_forgets_how_the_run_began(tmp_path: Path):
+def test_auto_resume_ignores_init_and_overwrite_when_it_resumes(tmp_path: Path):
     flags = ["--auto-resume", "--run-dir=a", f"--init={tmp_path}/a", "--overwrite", "--epochs=9"]
     begins = parse_config(flags)
     assert (begins.resume, begins.overwrite, begins.init) == (False, True, tmp_path / "a")
@@ -161,13 +161,13 @@ def test_resuming_where_possible_forgets_how_the_run_began(tmp_path: Path):
     ("text", "seconds", "epochs"),
     [("60s", 60, 0), ("5m", 300, 0), ("0.5h", 1800, 0), ("1epoch", 0, 1), ("10epochs", 0, 10)],
 )
-def test_checkpoints_come_by_time_or_by_epochs(text: str, seconds: float, epochs: int):
+def test_checkpoint_interval_is_a_time_or_a_number_of_epochs(text: str, seconds: float, epochs: int):
     settings = parse_config([f"--checkpoint-every={text}"])
     assert (settings.checkpoint_seconds, settings.checkpoint_epochs) == (seconds, epochs)
 
 
 @pytest.mark.parametrize("text", ["", "0s", "-1s", "5", "1e3s", "0epochs", "epoch", "5 m", "nan", "1d", "٣s"])
-def test_what_is_no_time_is_refused(text: str):
+def test_invalid_times_are_refused(text: str):
     with pytest.raises(UserError, match="--checkpoint-every .*: should be a time or a number of epochs, such as 60s"):
         parse_config([f"--checkpoint-every={text}"])
     with pytest.raises(UserError, match="--time-limit .*: should be a time, such as 90s, 55m or 23.5h"):
@@ -180,7 +180,7 @@ def test_a_time_limit_leaves_time_to_stop():
     assert parse_config([]).deadline(5.0) == float("inf")
 
 
-def test_what_decides_the_result_cannot_change_in_a_resumed_run():
+def test_settings_that_decide_the_result_are_fixed_on_resume():
     then = parse_config(["--learning-rate=0.5"]).resolved(2, ["天"])
     free = ["--epochs=900", "--log-every=3", "--prefix=地", "--checkpoint-every=1epoch", "--device=cpu", "--corpus=b"]
     require_same_run(then, parse_config(["--learning-rate=0.5", *free]).resolved(3, ["地"]))
@@ -192,7 +192,7 @@ def test_what_decides_the_result_cannot_change_in_a_resumed_run():
     )
 
 
-def test_a_run_of_a_version_that_knew_fewer_settings_goes_on():
+def test_run_of_a_version_with_fewer_settings_can_be_resumed():
     now = parse_config([]).resolved(1, [])
     newer = ("valid_fraction", "learning_rate_schedule", "warm_up_steps", "decay_factor")
     then = {key: value for key, value in now.items() if key not in newer}
@@ -201,7 +201,7 @@ def test_a_run_of_a_version_that_knew_fewer_settings_goes_on():
         require_same_run(then, parse_config(["--warm-up-steps=9"]).resolved(1, []))
 
 
-def test_what_is_not_given_stays_as_it_was(tmp_path: Path):
+def test_settings_that_are_not_given_keep_the_values_of_the_run(tmp_path: Path):
     base = parse_config(["--learning-rate=0.5", "--batch-size-per-worker=4"]).resolved(2, ["天"])
     again = parse_config([toml(tmp_path, "epochs = 7")], base)
     assert (again.learning_rate, again.streams(3), again.epochs, again.prefix) == (0.5, 8, 7, ["天"])
@@ -218,12 +218,12 @@ def test_help_lists_every_field_with_its_help(capsys: pytest.CaptureFixture):
         described = re.sub(r"\s+", "", str(field.description))
         start = shown.index("--configFILE.tomlread")
         at = shown.index(described, start)
-        assert at - shown.rindex(flag, start, at) < 80, flag  # beside its own flag
+        assert at - shown.rindex(flag, start, at) < 80, flag  # next to its own flag
         if field.default is not None and field.default is not False:
             assert shown.startswith(f"(default{field.default})", at + len(described)), flag
 
 
-def test_the_state_is_reset_as_the_sampling_wants_unless_told():
+def test_state_reset_follows_the_sampling_unless_given():
     cases = {
         (): False,
         ("--sampling=consecutive",): False,
@@ -237,7 +237,7 @@ def test_the_state_is_reset_as_the_sampling_wants_unless_told():
         assert parse_config(argv).resets_every_window is expected, argv
 
 
-def test_streams_are_the_jobs_or_each_workers():
+def test_streams_are_given_per_job_or_per_worker():
     assert parse_config(["--global-batch-size=6"]).streams(4) == 6
     assert parse_config(["--batch-size-per-worker=6"]).streams(4) == 24
 
@@ -249,20 +249,20 @@ def test_streams_are_the_jobs_or_each_workers():
      "--log-every=1000000", "--sample-length=1", "--max-corpus-bytes=1", f"--max-corpus-bytes={10**30}",
      f"--max-chars={10**30}", "--prefix= "],
 )  # fmt: skip
-def test_the_ends_of_the_ranges_are_taken(flag: str):
+def test_limits_of_the_ranges_are_accepted(flag: str):
     name, value = flag[2:].split("=")
     taken = getattr(parse_config([flag]), name.replace("-", "_"))
     assert taken == ([value] if name == "prefix" else type(taken)(value))
 
 
-def test_a_configuration_cannot_be_changed():
+def test_configuration_is_immutable():
     with pytest.raises(dataclasses.FrozenInstanceError):
         parse_config([]).epochs = 3  # type: ignore[misc]
 
 
-# What is refused
+# Invalid input
 
-# Command lines: what is given, the flag that the line names first, and a part of what it says.
+# Command lines: the arguments, the beginning of the message, and a part of it; | separates alternatives.
 BAD_FLAGS = [
     ("--max-chars=-1", "--max-chars -1", "greater than or equal to 0"),
     ("--max-chars=2e4", "--max-chars 2e4", "valid integer"),
@@ -329,7 +329,7 @@ BAD_FLAGS = [
     ("--sampling=a\x1b[2Jb", "--sampling a", "'consecutive' or 'random'"),
 ]
 
-# Files: what they hold, what the line begins with after "--config FILE: " or else the flag, and a part of what it says.
+# Files: the content, the beginning of the message, and a part of it; {} stands for the path of the file.
 BAD_FILES = [
     ("hiden_size = 8", "--config {}", "unknown key 'hiden_size', did you mean hidden_size?"),
     ("[run]\nepochs = 3", "--config {}", "unknown key 'run', did you mean run_dir?"),
@@ -378,14 +378,14 @@ def says(message: str, parts: str) -> bool:
 
 
 @pytest.mark.parametrize(("given", "start", "part"), BAD_FLAGS, ids=[given[:40] for given, _, _ in BAD_FLAGS])
-def test_a_bad_command_line_is_told_by_its_flag(given: str, start: str, part: str):
+def test_invalid_argument_is_reported_by_its_flag(given: str, start: str, part: str):
     message = refusal(given.split(" "))
     assert message.startswith(start)
     assert says(message, part), message
 
 
 @pytest.mark.parametrize(("text", "start", "part"), BAD_FILES, ids=[text[:40] for text, _, _ in BAD_FILES])
-def test_a_bad_file_is_told_by_its_key_and_name(tmp_path: Path, text: str, start: str, part: str):
+def test_invalid_config_file_is_reported_by_key_and_path(tmp_path: Path, text: str, start: str, part: str):
     argv = toml(tmp_path, text)
     path = argv[len("--config=") :]
     message = refusal([argv])
@@ -399,7 +399,7 @@ def test_a_file_that_is_not_utf_8_is_not_toml(tmp_path: Path):
     assert refusal([f"--config={path}"]).startswith(f"--config {path}: is not TOML (")
 
 
-def test_the_file_is_not_blamed_for_the_command_line(tmp_path: Path):
+def test_invalid_flag_is_not_attributed_to_the_file(tmp_path: Path):
     argv = [toml(tmp_path, "epochs = 0\nseed = 1"), "--epochs=-5"]
     assert refusal(argv).startswith("--epochs -5: ")
     assert "(in " not in refusal(argv)
@@ -407,7 +407,7 @@ def test_the_file_is_not_blamed_for_the_command_line(tmp_path: Path):
 
 
 @pytest.mark.parametrize("flag", FLAGS)
-def test_no_flag_may_be_abbreviated_and_every_slip_is_guessed(flag: str):
+def test_abbreviated_flag_is_refused_with_a_suggestion(flag: str):
     shortened = flag[:-1]
     message = refusal([f"{shortened}=1"])
     assert message.startswith(f"{shortened}: no such flag, did you mean {flag}?")
@@ -415,7 +415,7 @@ def test_no_flag_may_be_abbreviated_and_every_slip_is_guessed(flag: str):
 
 @pytest.mark.parametrize("flag", ["global_batch_size", "batch_size_per_worker"])
 @pytest.mark.parametrize("key", ["global_batch_size", "batch_size_per_worker"])
-def test_a_batch_size_as_a_flag_wins_over_either_of_the_file(tmp_path: Path, flag: str, key: str):
+def test_batch_size_flag_overrides_either_key_of_the_file(tmp_path: Path, flag: str, key: str):
     file = tmp_path / "run.toml"
     file.write_text(f"{key} = 4\n")
     settings = parse_config([f"--config={file}", f"--{flag.replace('_', '-')}=6"])

@@ -1,4 +1,4 @@
-"""The step size, step by step."""
+"""Learning rate schedules: the rate of every step."""
 
 import pytest
 
@@ -16,5 +16,5 @@ from lstm_dist.train.lr_schedule import LearningRate
         (LearningRate(1.0, "cosine", 1, every=2, factor=0.1), [1, 1, 0.55, 0.1, 0.1]),
     ],
 )
-def test_the_step_size_of_every_step(rate: LearningRate, expected: list):
+def test_learning_rate_of_every_step(rate: LearningRate, expected: list):
     assert [rate.at(step) for step in range(len(expected))] == pytest.approx(expected, abs=1e-6)

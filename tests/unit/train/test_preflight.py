@@ -1,4 +1,4 @@
-"""What all ranks of a job have to have in common."""
+"""Checks before the first step: equal configurations, one GPU per worker, a shared run directory."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from tests.support.fake_world import FakeWorld, SilentStartup
 
 
 @pytest.mark.parametrize(("ctx", "compared"), [(mx.cpu(), True), (mx.gpu(0), False)], ids=["cpu", "gpu"])
-def test_threads_have_to_be_equal_where_they_compute(ctx: mx.Context, compared: bool):
+def test_thread_counts_are_compared_only_on_cpus(ctx: mx.Context, compared: bool):
     world = FakeWorld()
     text = SimpleNamespace(digest="digest", vocabulary=Vocabulary("天地人和"))
     require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
@@ -43,7 +43,7 @@ def gpu(host: str, which: str) -> List[str]:
     return [host, which]
 
 
-def test_two_ranks_on_one_gpu_are_told_or_refused(tmp_path: Path):
+def test_ranks_that_share_a_gpu_are_reported_or_refused(tmp_path: Path):
     job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
     apart = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n2", "A100 at 1"), gpu("n2", ""), gpu("n2", "")]
     shared = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n1", "A100 at 1")]
@@ -57,7 +57,7 @@ def test_two_ranks_on_one_gpu_are_told_or_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("slurm", [True, False])
-def test_a_directory_that_a_host_does_not_see(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: bool):
+def test_run_dir_that_a_host_cannot_see_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: bool):
     job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     if slurm:
@@ -66,11 +66,11 @@ def test_a_directory_that_a_host_does_not_see(tmp_path: Path, monkeypatch: pytes
 
     every_host = FakeWorld(is_one_host=False)
     assert inspect_run(job, run_dir, every_host) == []
-    assert not run_dir.exists()  # what was made to look is gone
+    assert not run_dir.exists()  # the folder made for the check was removed
     (tmp_path / "theirs").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "theirs")
     assert inspect_run(job, tmp_path / "link", every_host) == []
-    assert list((tmp_path / "link").iterdir()) == []  # and what was there is still there
+    assert list((tmp_path / "link").iterdir()) == []  # the existing folder is kept
     said = f"--run-dir {run_dir}: n2, n3 cannot see it: give a folder on a file system that all nodes share"
     some_hosts = FakeWorld(is_one_host=False, answers={"seen": ["", "n3", "n2", ""]})
     if slurm:

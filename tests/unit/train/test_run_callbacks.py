@@ -1,4 +1,4 @@
-"""Conclusions from a worker's own weights are drawn on all workers, or on none."""
+"""Decisions that a worker bases on its own weights are made on all workers or on none."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,9 +28,7 @@ from tests.support.fake_world import FakeWorld
         ({"weights": "other"}, "step 7: ranks differ: rank 1 .* has weights"),
     ],
 )
-def test_weights_are_compared_before_anything_is_concluded_from_them(
-    tmp_path: Path, others: Dict[str, str], words: str
-):
+def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, others: Dict[str, str], words: str):
     model = CharLSTM(4, 3, mx.cpu())
     model.parameters.flat[:] = float("nan")
     job = Job(parse_config([]), SimpleNamespace(vocabulary=Vocabulary("天地人和")), None, model, [])

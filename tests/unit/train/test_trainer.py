@@ -1,4 +1,4 @@
-"""What happens between the steps: the state's way, the order of the exchange, and where training stops."""
+"""The training loop: the state between windows, the order of averaging and clipping, checkpoints and stops."""
 
 import itertools
 import threading
@@ -25,7 +25,7 @@ PARTS = StepTimes._fields[1:]
 
 
 class Watched(CharLSTM):
-    """A CharLSTM that keeps the state that each window started and ended with."""
+    """A CharLSTM that records the state before and after each window."""
 
     def __init__(self):
         super().__init__(V, H, mx.cpu())
@@ -40,7 +40,7 @@ class Watched(CharLSTM):
 
 
 class Kept(Callbacks):
-    """Requests what it is told to, by step, and keeps what it is given."""
+    """Makes the given requests by step, and records what it is called with."""
 
     def __init__(self, by_step=None):
         self.by_step, self.steps, self.samples, self.commits, self.beats, self.model = (
@@ -80,9 +80,9 @@ def run(model, log=None, callbacks=None, **changes):
     return log
 
 
-def test_every_step_has_the_step_size_of_its_number():
+def test_every_step_uses_the_learning_rate_of_its_number():
     frozen, one = Watched(), Watched()
-    run(frozen, learning_rate=LearningRate(0.5, "step", every=1, factor=0.0))  # nothing moves after the first step
+    run(frozen, learning_rate=LearningRate(0.5, "step", every=1, factor=0.0))  # only the first step changes weights
     trainer(one, learning_rate=LearningRate(0.5)).run(until_step=1)
     np.testing.assert_array_equal(frozen.parameters.flat.asnumpy(), one.parameters.flat.asnumpy())
     progress = Progress(step=3, position=3)
@@ -112,7 +112,7 @@ def test_state_can_be_zeroed_before_every_window():
     assert all(end.any() for end in model.ends)
 
 
-def test_the_average_comes_before_the_clip_and_the_clip_before_the_step():
+def test_gradients_are_averaged_then_clipped_then_applied():
     class Doubling(FakeWorld):
         def average_(self, array, name, scale=1.0, wire_dtype="float32"):
             assert (name, wire_dtype) == ("gradients", "float32")
@@ -133,23 +133,23 @@ def test_the_average_comes_before_the_clip_and_the_clip_before_the_step():
     np.testing.assert_allclose(model.parameters.flat.asnumpy(), expected, rtol=1e-5, atol=1e-7)
 
 
-def test_what_is_shown_and_when_samples_are_written():
+def test_log_every_decides_which_epochs_are_shown_and_sampled():
     kept = Kept()
     log = run(Watched(), callbacks=kept, epochs=5)
-    assert log.shown == kept.samples == [2, 4, 5], "every log_every epochs, and the last"
+    assert log.shown == kept.samples == [2, 4, 5], "every log_every epochs, and the last one"
     assert log.chars == 5 * 4 * B * T
     assert len(log.losses) == 5
     assert log.losses[0] == pytest.approx(np.log(V), rel=0.02)
     assert log.losses == sorted(log.losses, reverse=True)
 
 
-def test_the_mean_is_over_all_characters():
+def test_mean_loss_is_over_the_characters_of_all_workers():
     log = run(Watched(), chars_per_step=2 * B * T)
-    assert log.losses[0] == pytest.approx(np.log(V) / 2, rel=0.02), "half of the characters were another worker's"
+    assert log.losses[0] == pytest.approx(np.log(V) / 2, rel=0.02), "half of the characters belong to another worker"
 
 
 @pytest.mark.parametrize("where", ["W_x", "W_h", "b", "W_hy", "b_y"])
-def test_numbers_that_are_not_finite_stop_the_run_at_that_step(where):
+def test_non_finite_weights_stop_the_run_at_that_step(where):
     model, log, kept = Watched(), Record(), Kept()
     job = trainer(model, log, kept)
     original = model.loss_and_gradients
@@ -167,7 +167,7 @@ def test_numbers_that_are_not_finite_stop_the_run_at_that_step(where):
     assert [progress.step for progress, _, _ in kept.commits] == [0]
 
 
-def test_a_loss_that_is_not_finite_is_everybodys_news_even_where_the_gradient_is():
+def test_non_finite_loss_makes_the_control_flags_nan():
     model = Watched()
     window = next(ConsecutiveBatches(TOKENS, B, T).epoch(1))
     model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_is_everybodys_news_even_where_the_gradient_is
     assert np.isnan(model.gradients.extra.asnumpy()).all()
 
 
-# Stops and checkpoints
+# Stop requests and checkpoints
 
 
 def uninterrupted(epochs=3):
@@ -186,20 +186,21 @@ def uninterrupted(epochs=3):
     return kept.commits[-1], log
 
 
-def test_it_commits_before_the_first_step_and_after_the_last():
+def test_checkpoints_before_the_first_step_and_after_the_last():
     kept = Kept()
     run(Watched(), callbacks=kept, epochs=3)
     assert [(p.step, p.epoch, p.position) for p, _, _ in kept.commits] == [(0, 0, 0), (12, 3, 0)]
 
 
-def test_it_commits_every_n_epochs():
+def test_checkpoint_every_n_epochs():
     kept = Kept()
     run(Watched(), callbacks=kept, epochs=5, checkpoint_epochs=2)
     assert [p.epoch for p, _, _ in kept.commits] == [0, 2, 4, 5]
 
 
 @pytest.mark.parametrize("requested", range(1, 11))
-def test_a_stop_comes_at_most_one_step_after_the_request_and_resumes_bit_by_bit(requested):
+def test_stopped_run_that_is_resumed_is_bit_identical(requested):
+    """A run stops at most one step after the request, and the resumed run ends with the same bits."""
     kept = Kept({requested: ControlFlags(stop=True)})
     model, first = Watched(), Record()
     job = trainer(model, first, kept, epochs=3)
@@ -220,14 +221,14 @@ def test_a_stop_comes_at_most_one_step_after_the_request_and_resumes_bit_by_bit(
 
 
 class Slow:
-    """A text whose reading does not come to its end in time."""
+    """An evaluator that is interrupted before it finishes."""
 
     def evaluate(self, *_):
         raise InterruptedError
 
 
 @pytest.mark.parametrize("requested", [4, 8])
-def test_a_stop_at_the_end_of_an_epoch_is_committed_before_the_validation_set_is_read(requested):
+def test_stop_at_the_end_of_an_epoch_is_committed_before_validation(requested):
     kept, first = Kept({requested: ControlFlags(stop=True)}), Record()
     job = trainer(Watched(), first, kept, epochs=3, eval_every=requested // 4)
     job._evaluator = Slow()
@@ -246,7 +247,7 @@ def test_a_stop_at_the_end_of_an_epoch_is_committed_before_the_validation_set_is
 
 
 @pytest.mark.parametrize("requested", range(1, 11))
-def test_a_checkpoint_in_the_middle_changes_nothing(requested):
+def test_requested_checkpoint_does_not_change_the_result(requested):
     kept = Kept({requested: ControlFlags(checkpoint=True)})
     log = run(Watched(), callbacks=kept, epochs=3)
     (_, expected, _), plain = uninterrupted()
@@ -256,7 +257,7 @@ def test_a_checkpoint_in_the_middle_changes_nothing(requested):
     assert requested <= middle.step <= requested + 1
 
 
-def test_a_replay_ends_on_the_weights_of_the_step_that_it_is_sent_to():
+def test_replay_ends_with_the_weights_of_the_requested_step():
     stopped = Kept({6: ControlFlags(stop=True)})
     trainer(Watched(), callbacks=stopped, epochs=3).run()
     target, expected, _ = stopped.commits[-1]
@@ -288,7 +289,7 @@ def test_every_step_is_reported_to_the_watchdog():
 WAITING = ["MXNDArrayWaitToRead", "MXNDArrayWaitToWrite", "MXNDArrayWaitAll", "MXNDArraySyncCopyToCPU"]
 
 
-def test_a_step_asks_for_nothing_that_waits(monkeypatch):
+def test_step_makes_no_blocking_call(monkeypatch):
     model, windows = CharLSTM(V, H, mx.cpu()), list(ConsecutiveBatches(TOKENS, B, T).epoch(1))
     state, waited = model.zero_state(B), []
 
@@ -302,11 +303,11 @@ def test_a_step_asks_for_nothing_that_waits(monkeypatch):
         state, result = train_step(model, window, state, FakeWorld(), schedule())
     assert waited == []
     result.read()
-    assert waited == ["MXNDArraySyncCopyToCPU"], "the counting has to see what it is there for"
+    assert waited == ["MXNDArraySyncCopyToCPU"], "the counter must detect a blocking call"
 
 
 class Gate(mx.operator.CustomOp):
-    """Passes its input on when the test allows it."""
+    """An operator that returns its input, but blocks until the test opens it."""
 
     opened = threading.Event()
 
@@ -321,12 +322,12 @@ class GateProperty(mx.operator.CustomOpProp):
         return Gate()
 
 
-def test_a_step_returns_before_what_it_needs_has_been_computed():
+def test_step_returns_before_its_inputs_have_been_computed():
     model, windows = CharLSTM(V, H, mx.cpu()), list(ConsecutiveBatches(TOKENS, B, T).epoch(1))
     state, _ = train_step(model, windows[0], model.zero_state(B), FakeWorld(), schedule())
     mx.nd.waitall()
     mx.nd.Custom(model.parameters.flat, op_type="lstm_dist_test_gate", out=model.parameters.flat)
-    opener = threading.Timer(30, Gate.opened.set)  # so that a step which waits fails the test and does not hang it
+    opener = threading.Timer(30, Gate.opened.set)  # so that a blocking step fails the test instead of hanging it
     opener.start()
     for window in windows[1:]:
         state, result = train_step(model, window, state, FakeWorld(), schedule())
@@ -359,7 +360,7 @@ def test_memory_does_not_grow_with_the_steps_of_an_epoch():
     assert resident_kb() - before < 500
 
 
-def test_the_first_epoch_that_comes_down_to_the_perplexity_is_the_last():
+def test_run_ends_with_the_first_epoch_at_the_target_perplexity():
     whole = run(Watched(), epochs=5)
     target = float(np.exp(whole.losses[2])) + 1e-9
     kept = Kept()
@@ -369,7 +370,7 @@ def test_the_first_epoch_that_comes_down_to_the_perplexity_is_the_last():
     assert [progress.epoch for progress, _, _ in kept.commits] == [0, 3]
 
 
-def test_profiled_steps_change_nothing():
+def test_profiling_does_not_change_the_weights():
     plain, timed = Watched(), Watched()
     run(plain)
     log = run(timed, time_every=3)
@@ -381,7 +382,7 @@ def test_profiled_steps_change_nothing():
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
+def test_delay_is_attributed_to_its_part_of_the_step(part, monkeypatch):
     def slowly(function):
         return lambda *arguments, **named: (time.sleep(0.05), function(*arguments, **named))[1]
 
@@ -401,13 +402,13 @@ def test_a_part_that_takes_its_time_is_the_one_that_shows_it(part, monkeypatch):
             "update": (model, "sgd_update_"),
         }[part]
         monkeypatch.setattr(owner, name, slowly(getattr(owner, name)))
-    job._world.size = 2 if part == "wait" else 1  # alone, nobody is waited for
+    job._world.size = 2 if part == "wait" else 1  # a single worker does not wait
     job.run()
     for _, row in log.parts:
         assert [other for other in PARTS if row[other] > 0.045] == [part]
 
 
-def test_requests_that_are_known_before_a_profiled_step_stop_it():
+def test_pending_stop_request_prevents_a_profiled_step():
     kept = Kept({2: ControlFlags(stop=True)})
     model = Watched()
     assert trainer(model, Record(), kept, time_every=3).run().was_stopped

@@ -1,4 +1,4 @@
-"""What of a training run leaves its device: MXNet's second CPU device stands in for a GPU."""
+"""Which data leaves the device in a training run; MXNet's second CPU device stands in for a GPU."""
 
 import gc
 from typing import List, Tuple
@@ -21,7 +21,7 @@ HOST, DEVICE = mx.cpu(), mx.cpu(1)
 
 
 class Recorder:
-    """Every copy from the device to the host, by its shape; how many numbers came the other way."""
+    """Records the shape of every copy from the device to the host, and counts the numbers copied to the device."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.to_host: List[Tuple[int, ...]] = []
@@ -44,14 +44,14 @@ class Recorder:
 
 
 def on_the_host() -> int:
-    """How many living arrays are there."""
+    """Return the number of live arrays on the host."""
     gc.collect()
     arrays = [thing for thing in gc.get_objects() if isinstance(thing, mx.nd.NDArray)]
     return len([array for array in arrays if array.context == HOST])
 
 
-def test_an_epoch_on_a_device_copies_four_numbers_a_step_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss, the norm and the control flags of the step before, and nothing else."""
+def test_each_step_copies_four_numbers_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step copies the loss, the norm and the control flags of the previous step to the host, and nothing else."""
     ends, before = [], on_the_host()
     for ctx in (DEVICE, HOST):
         with pytest.MonkeyPatch.context() as patch:
@@ -62,19 +62,19 @@ def test_an_epoch_on_a_device_copies_four_numbers_a_step_to_the_host(monkeypatch
             Trainer(model, batches, FakeWorld(), schedule(epochs=2), Record(), Callbacks()).run()
         steps = 2 * batches.steps_per_epoch
         assert recorder.to_host == ([(2 + FLAGS,)] * steps if ctx == DEVICE else [])
-        # There go the characters of a window, its targets, and what sorts them, and never a weight.
+        # Copied to the device: the characters of a window, its targets, and the arrays that sort them; never a weight.
         assert recorder.to_device <= steps * (2 * B * T + 2 * B * T + V + 1)
-        assert (on_the_host() == before) == (ctx == DEVICE), "what the model keeps is where it computes"
+        assert (on_the_host() == before) == (ctx == DEVICE), "the arrays of the model must be on its device"
         ends.append(model.parameters.flat.asnumpy())
     np.testing.assert_array_equal(*ends)
     recorder, array = Recorder(monkeypatch), mx.nd.zeros(3, ctx=DEVICE)
     array.as_in_context(HOST)
-    assert recorder.to_host == [(3,)], "the recorder has to see what it is there for"
+    assert recorder.to_host == [(3,)], "the recorder must detect a copy"
 
 
-def test_gradients_that_horovod_cannot_reach_go_through_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_on_a_device_without_cuda_are_averaged_via_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     class Two:
-        """A Horovod without CUDA, and another rank that has the same numbers."""
+        """A Horovod without CUDA, with a second rank that has the same values."""
 
         Average, Sum = "average", "sum"
 
