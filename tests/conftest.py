@@ -1,4 +1,4 @@
-"""What every test relies on: one thread a worker, a text that is ours, and one small trained run."""
+"""Set one thread per worker, and provide the fixtures of all tests: a small corpus and a small trained run."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ from tests.support.verses import verses
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts a command in the background with SIGINT ignored, and children inherit that; some tests send SIGINT.
+# A shell starts a background command with SIGINT ignored, and its children inherit that. Some tests send SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some 3,000 characters, UTF-8, LF line ends."""
+    """Return a text of about 3,000 characters in UTF-8, with LF line ends."""
     path = tmp_path_factory.mktemp("corpus") / "song.txt"
     path.write_bytes(("\n".join(verses()) + "\n").encode())
     return path
@@ -27,7 +27,7 @@ def song_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained(song_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A run of three epochs, samples after the second and the third; nobody may change its directory."""
+    """Return a run of three epochs with samples after the second and the third; tests must not change its directory."""
     run_dir = tmp_path_factory.mktemp("trained") / "run"
     result = run([*TRAIN, f"--corpus={song_file}", f"--run-dir={run_dir}", *TRAINED_FLAGS])
     assert result.returncode == 0, result.stderr

@@ -1,10 +1,10 @@
-"""Predictions compared with measurements: hosts behind links of a known rate and latency, run by hand.
+"""Compare predicted with measured step times of hosts behind links of a known rate and latency; run by hand.
 
-    .venv/bin/python -m tests.links                 four links, two to four hosts: some twenty minutes on two cores
-    .venv/bin/python -m tests.links --only=1gbit    those of this rate
+    .venv/bin/python -m tests.links                 four links, two to four hosts: about twenty minutes on two cores
+    .venv/bin/python -m tests.links --only=1gbit    the links of this rate
 
-Each link is measured with jobs/scale.py and analysed as jobs/report.py does. The latency is that of plain MPI, which
-negotiates nothing before it sends. The status is 1 if any relative error is above LIMIT.
+Each link is measured with jobs/scale.py and analysed as jobs/report.py does. The latency is that of plain MPI, because
+plain MPI sends without negotiating first. The exit status is 1 if any relative error is above LIMIT.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from tests.support.programs import ROOT, run
 
 RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
 LIMIT = 0.15
-# Enough warm-up that TCP has reached the rate of a fast link with a high latency before the first counted epoch.
+# Enough warm-up for TCP to reach the rate of a fast link with a high latency before the first counted epoch.
 POINT = ("--mode=weak", "--repeat=1", "--streams=8", "--steps=30", "--epochs=3", "--time-every=3")
 MODEL = ("--", "--hidden-size=64")
 
@@ -38,7 +38,7 @@ class Quantity(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Relative error."""
+        """Return the relative error of the value found."""
         return self.found / self.expected - 1
 
 
@@ -47,7 +47,7 @@ def measure(network: Network, out: Path, network_flags: Sequence[str], *point_fl
     count = len(network.hosts)
     common = [f"--workers={','.join(map(str, range(1, count + 1)))}", f"--out={out}", "--controller=gloo"]
     common += ["-H", ",".join(f"{host.name}:1" for host in network.hosts), "--interface=eth0", *POINT]
-    # Ranks of several hosts share this machine's two cores, and a rank that waits must not keep another from computing.
+    # Ranks of several hosts share this machine's two cores, so a waiting rank must not keep another from computing.
     variables = {**ENVIRONMENT, "OMPI_MCA_mpi_yield_when_idle": "1", "PYTHON": None}
     for what, flags in (("network", network_flags), ("training", point_flags)):
         command = [sys.executable, str(ROOT / "jobs" / "scale.py"), what, *common, *flags, *MODEL]
@@ -75,7 +75,7 @@ def judge(cable: Cable, found: Findings) -> List[Quantity]:
 
 
 def trials(rate: str) -> Iterator[List[Quantity]]:
-    """All links of this rate, or of any."""
+    """Measure all links of this rate, or of every rate if it is empty."""
     cables = [Cable(*each) for each in itertools.product([rate] if rate else RATES, LATENCIES)]
     for cable in tqdm(cables, desc="links", unit="link"):
         with tempfile.TemporaryDirectory(prefix="links") as place:

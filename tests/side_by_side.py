@@ -1,10 +1,10 @@
-"""Jobs that share the cores of this machine, against each of them alone; run by hand as root, it takes 20 minutes.
+"""Compare jobs that share this machine's cores with each job alone; run by hand as root, in 20 minutes.
 
     .venv/bin/python -m tests.side_by_side                     every pair of Gloo, MPI and Slurm with 1, 2 and 4 workers
     .venv/bin/python -m tests.side_by_side --jobs mpi:2,mpi:2  one pair
 
-A row is a pair: the seconds of each job alone and beside the other, and their ratio. Two jobs that share fairly take
-twice the time. The status is 1 if a ratio is above LIMIT.
+Each row of the output is a pair: the seconds of each job alone and side by side with the other, and their ratio. Two
+jobs that share the cores fairly take twice the time. The exit status is 1 if a ratio is above LIMIT.
 """
 
 import argparse
@@ -32,7 +32,7 @@ TASKS_PER_NODE = 2
 
 
 class Job(NamedTuple):
-    """A job: `kind` of KINDS, and its number of workers."""
+    """A job: its kind, one of KINDS, and its number of workers."""
 
     kind: str
     workers: int
@@ -42,20 +42,20 @@ class Job(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Job":
-        """Read "mpi:2"."""
+        """Parse a job such as "mpi:2"."""
         kind, _, workers = text.partition(":")
         assert kind in KINDS, text
         return cls(kind, int(workers))
 
 
 class Machine:
-    """Starts jobs on this machine, and those of Slurm on a cluster of namespaces of it."""
+    """Runs jobs on this machine; Slurm jobs run on a cluster of network namespaces on it."""
 
     def __init__(self, cluster: Cluster, folder: Path, epochs: int = EPOCHS) -> None:
         self._cluster, self._folder, self._epochs, self._count = cluster, folder, epochs, 0
 
     def seconds(self, jobs: Sequence[Job]) -> List[float]:
-        """Run jobs at the same time; returns the wall-clock seconds of each."""
+        """Run jobs at the same time, and return the wall-clock seconds of each."""
         with ThreadPoolExecutor(len(jobs)) as pool:
             return list(pool.map(self._run, jobs, self._run_dirs(len(jobs))))
 
@@ -79,7 +79,7 @@ class Machine:
 
 @contextmanager
 def machine() -> Iterator[Machine]:
-    """This machine with a Slurm cluster of two nodes on it."""
+    """Yield this machine with a Slurm cluster on it."""
     with tempfile.TemporaryDirectory(prefix="side_by_side") as place:
         folder = Path(place)
         for part in ("network", "slurm", "runs"):

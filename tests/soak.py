@@ -1,10 +1,11 @@
-"""Bad luck by the thousand, run by hand: kills, damage, nonsense and full disks, counted.
+"""Inject failures by the thousand and count wrong outcomes; run by hand.
 
-    .venv/bin/python -m tests.soak                           everything, about an hour on two cores
-    .venv/bin/python -m tests.soak --only=damage --share=0.1   one experiment, a tenth of it
+    .venv/bin/python -m tests.soak                             all experiments, about an hour on two cores
+    .venv/bin/python -m tests.soak --only=damage --share=0.1   one experiment, a tenth of its trials
 
-A line says how often something was tried and how often it went wrong; the status is 1 if anything did. A control is the
-same with the protection taken away: where that does not go wrong, the experiment sees nothing, which is wrong too.
+The failures are killed processes, damaged checkpoints, invalid settings and failing disks. Each line reports the number
+of trials and of wrong outcomes; the exit status is 1 if any outcome is wrong. A control repeats an experiment without
+the protection under test. If a control has no wrong outcome, the experiment detects nothing, which counts as wrong.
 """
 
 import argparse
@@ -50,7 +51,7 @@ GONE_WITHIN = 12.0  # seconds from a fault to the end of every process
 
 
 class Trial(NamedTuple):
-    """What an experiment is given: an empty folder, a text, how much of it is wanted, and its luck."""
+    """The inputs of an experiment: an empty folder, a corpus, the share of the trials to run, and a random seed."""
 
     folder: Path
     corpus: Path
@@ -58,12 +59,12 @@ class Trial(NamedTuple):
     seed: int
 
     def times(self, count: int) -> int:
-        """The share of `count`."""
+        """Return the share of `count`, at least 2."""
         return max(2, round(count * self.share))
 
     def luck(self) -> random.Random:
-        """The same for the same seed."""
-        return random.Random(self.seed)  # noqa: S311 - bad luck, not a secret
+        """Return a random generator with the seed of this trial."""
+        return random.Random(self.seed)  # noqa: S311 - chooses failures, not a secret
 
 
 class Result(NamedTuple):
@@ -74,7 +75,7 @@ class Result(NamedTuple):
 
 
 class Started:
-    """A program, and whatever it starts."""
+    """A running program, and the processes that it starts."""
 
     def __init__(self, argv: Sequence[str], folder: Path) -> None:
         self.mark = uuid.uuid4().hex
@@ -91,11 +92,11 @@ class Started:
             os.kill(pid, signal.SIGKILL)
 
     def others(self) -> List[int]:
-        """The living processes that it has started."""
+        """Return the living processes that it has started."""
         return [pid for pid in programs.started_by(self.mark) if pid != self.process.pid]
 
     def left(self) -> int:
-        """How many processes are there GONE_WITHIN later; they are killed."""
+        """Return the number of processes that are still alive after GONE_WITHIN seconds, and kill them."""
         left = programs.wait_for_end(self.mark, GONE_WITHIN)
         for pid in left:
             self.kill(pid)
@@ -104,7 +105,7 @@ class Started:
 
 
 class Chain:
-    """One run that is killed again and again, goes on every time, and has to end as if nothing had been."""
+    """One run that is killed and resumed repeatedly, and has to end bit-identical to an uninterrupted run."""
 
     def __init__(self, folder: Path, command: Sequence[str], flags: Sequence[str], luck: random.Random) -> None:
         folder.mkdir()
@@ -114,19 +115,19 @@ class Chain:
         self.lives = self.lost = self.left = 0
 
     def start(self) -> Started:
-        """Its next life."""
+        """Start the run, or resume it if it has a checkpoint."""
         self.lives += 1
         how = ["--resume"] if CheckpointDir(self.run_dir / "checkpoints").paths() else [*self.flags, "--overwrite"]
         return Started([*self.command, *how, f"--run-dir={self.run_dir}"], self.folder)
 
     def committed(self) -> List[int]:
-        """The steps that a line says were committed."""
+        """Return the steps whose commit the log reports."""
         with contextlib.suppress(OSError):
             return [int(step) for step in re.findall(r"committed step-(\d+)", (self.run_dir / "log.txt").read_text())]
         return []
 
     def judge(self) -> None:
-        """After a death: the last step that a line says was committed is there, whole."""
+        """Count a lost commit unless the newest checkpoint is intact and not older than the last commit in the log."""
         said, paths = self.committed(), CheckpointDir(self.run_dir / "checkpoints").paths()
         if not said and not paths:
             return
@@ -137,7 +138,7 @@ class Chain:
             self.lost += 1
 
     def ends_as_if_nothing_had_been(self) -> bool:
-        """Train both this and an uninterrupted run to the end of the epoch."""
+        """Train this and an uninterrupted run to the end of the epoch; return whether they are bit-identical."""
         facts = unpack(newest(self.run_dir).read_bytes(), "")
         end = f"--epochs={facts.facts['progress']['epoch'] + 1}"
         whole = self.folder / "whole"
@@ -152,13 +153,13 @@ class Chain:
         return True
 
     def result(self, text: str, well: bool) -> Result:
-        """What became of it, after `text`."""
+        """Return the line of the report that begins with `text`, and the number of wrong outcomes."""
         end = f"the end {'' if well else 'NOT '}bit-identical to the uninterrupted run"
         return Result(f"{text}, {self.left} processes left, {end}", self.lost + self.left + (not well))
 
 
 def kill_once(chain: Chain) -> None:
-    """One life: to a moment during its start, its training or its saving, and no further."""
+    """Start the run, and kill one of its processes while it starts, trains or saves."""
     known, job = len(chain.committed()), chain.start()
     if chain.luck.random() < 0.1:
         time.sleep(chain.luck.uniform(0, 2))
@@ -172,7 +173,7 @@ def kill_once(chain: Chain) -> None:
 
 
 def kills(trial: Trial) -> Iterator[Result]:
-    """kill -9 while a run trains and saves all the time, alone and with two ranks."""
+    """Send kill -9 to a run that trains and saves continuously, with one worker and with two."""
     flags = [*FLAGS, "--checkpoint-every=0.01s", f"--corpus={trial.corpus}"]
     commands = {"alone": TRAIN, "two": [*mpirun(2), *TRAIN]}
     chains = [Chain(trial.folder / name, command, flags, trial.luck()) for name, command in commands.items()]
@@ -192,7 +193,7 @@ def kills(trial: Trial) -> Iterator[Result]:
 
 
 def punish(chain: Chain, seconds: float, tell: Callable[[float], None]) -> Dict[str, int]:
-    """Kill a random process of a supervised job every few seconds, and start the job by hand when that is over."""
+    """Kill a random process of a supervised job every few seconds, and start the job again whenever it has ended."""
     counts = {"kills": 0, "starts": 0, "launchers": 0, "gave up": 0}
     deadline, job = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
@@ -222,7 +223,7 @@ def punish(chain: Chain, seconds: float, tell: Callable[[float], None]) -> Dict[
 
 
 def punishment(trial: Trial) -> Iterator[Result]:
-    """Half an hour of kills of ranks and launchers under launch/supervise.py --max-restarts, over both controllers."""
+    """Kill ranks and launchers for half an hour under launch/supervise.py --max-restarts, over both controllers."""
     flags = [*FLAGS, "--checkpoint-every=0.5s", "--stall-timeout=30", f"--corpus={trial.corpus}"]
     seconds = trial.times(1800)
     chains = [
@@ -242,7 +243,7 @@ def punishment(trial: Trial) -> Iterator[Result]:
 
 
 def a_checkpoint(trial: Trial) -> bytes:
-    """A real one."""
+    """Return the bytes of a checkpoint that jobs/train.py wrote."""
     run_dir = trial.folder / "run"
     done = programs.run([*TRAIN, *TINY, f"--corpus={trial.corpus}", f"--run-dir={run_dir}"], env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
@@ -250,12 +251,12 @@ def a_checkpoint(trial: Trial) -> bytes:
 
 
 def noise(rng: random.Random, length: int) -> bytes:
-    """Random.randbytes, which Python 3.8 lacks."""
+    """Return `length` random bytes, as random.Random.randbytes does, which Python 3.8 lacks."""
     return rng.getrandbits(8 * length).to_bytes(length, "little")
 
 
 def damaged(data: bytes, rng: random.Random) -> bytes:
-    """The same but for something that disks, networks and people do."""
+    """Return the data with one kind of damage that disks, networks or users cause."""
     at, length = rng.randrange(len(data)), rng.choice([1, 4, 512, 4096])
     return rng.choice(
         [
@@ -273,7 +274,7 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def accepted(data: bytes, count: int, rng: random.Random) -> int:
-    """How many of `count` damaged ones are taken for whole."""
+    """Return how many of `count` damaged checkpoints are accepted as intact."""
     taken = 0
     for _ in tqdm(range(count), desc="damage", unit="file"):
         broken = damaged(data, rng)
@@ -284,7 +285,7 @@ def accepted(data: bytes, count: int, rng: random.Random) -> int:
 
 
 def damage(trial: Trial) -> Iterator[Result]:
-    """Damaged checkpoints."""
+    """Read damaged checkpoints, of which none may be accepted."""
     data, count = a_checkpoint(trial), trial.times(10_000)
     wrong = accepted(data, count, trial.luck())
     yield Result(f"{count:,} damaged checkpoints: {wrong} accepted", wrong)
@@ -301,7 +302,7 @@ WORDS = (
 
 
 def nonsense(rng: random.Random, folder: Path) -> List[str]:
-    """A command line that somebody, or nobody, could have meant."""
+    """Return a random command line, with plausible and implausible values, and in half of the cases a TOML file."""
     argv = []
     for name in rng.sample(sorted(FIELDS), rng.randrange(1, 4)):
         flag = "--" + name.replace("_", rng.choice("--_"))
@@ -317,7 +318,7 @@ def nonsense(rng: random.Random, folder: Path) -> List[str]:
 
 
 def fares(argv: Sequence[str]) -> str:
-    """What a command line comes to: accepted, refused, or the exception that the user would see."""
+    """Return the outcome of a command line: accepted, refused, or the exception that the user would see."""
     try:
         settings = parse_config(argv)
         settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.checkpoint_epochs
@@ -333,7 +334,7 @@ def fares(argv: Sequence[str]) -> str:
 
 
 def configs(trial: Trial) -> Iterator[Result]:
-    """Command lines and files of settings that make no sense, up to the first weights."""
+    """Parse and set up random command lines and configuration files, up to the first weights."""
     rng, count, ends = trial.luck(), trial.times(10_000), []
     usual = ["--hidden-size=8", "--global-batch-size=4", "--seq-len=5", "--max-chars=600", f"--corpus={trial.corpus}"]
     for _ in tqdm(range(count), desc="configs", unit="command"):
@@ -352,7 +353,7 @@ def configs(trial: Trial) -> Iterator[Result]:
 
 
 def unrecoverable(folder: Path) -> "tuple[int, int]":
-    """Faults at every operation of a save that were tried, and those after which the newest is less than it was."""
+    """Return the number of faults tried at the file operations of a save, and of those that lost the newest step."""
     tried = wrong = 0
     for error, after in itertools.product(FAULTS, (False, True)):
         for number in range(len(commit_with_fault(with_three(folder / uuid.uuid4().hex), -1, error, after, step=3))):
@@ -367,7 +368,7 @@ def unrecoverable(folder: Path) -> "tuple[int, int]":
 
 
 def disk(trial: Trial) -> Iterator[Result]:
-    """A crash or an error before and after every operation on files that a save makes."""
+    """Inject a crash or an error before and after every file operation of a save."""
     tried, wrong = unrecoverable(trial.folder)
     yield Result(f"{tried} faults at every file operation of a save: {wrong} unrecoverable states", wrong)
     with pytest.MonkeyPatch.context() as patch:
@@ -377,7 +378,7 @@ def disk(trial: Trial) -> Iterator[Result]:
 
 
 def dead(trial: Trial) -> Iterator[Result]:
-    """From the death of a rank to the end of its job, under every launcher."""
+    """Measure the time from the kill of a rank to the end of its job, under every launcher."""
     seconds = []
     for number in tqdm(range(trial.times(50)), desc="dead", unit="job"):
         launcher, file = list(LAUNCHERS.values())[number % len(LAUNCHERS)], trial.folder / f"fault{number}"
@@ -390,7 +391,7 @@ def dead(trial: Trial) -> Iterator[Result]:
 
 
 def signals(trial: Trial) -> Iterator[Result]:
-    """From SIGTERM to the commit, at the sizes of the document, with two workers; and what a commit takes."""
+    """Measure the delay from SIGTERM to the commit, and each commit, at the D2L chapter's sizes with two workers."""
     luck, seconds, saves, ends = trial.luck(), [], [], []
     for number in tqdm(range(trial.times(20)), desc="signals", unit="job"):
         run_dir = trial.folder / str(number)
@@ -410,7 +411,7 @@ def signals(trial: Trial) -> Iterator[Result]:
 
 
 def resume(trial: Trial) -> Iterator[Result]:
-    """A kill at a random step and --resume, for one to three workers, both controllers, both samplings."""
+    """Kill runs at a random step and resume them, for one to three workers, both controllers and both samplings."""
     random.seed(trial.seed)
     places = [([], 1), *((launcher(size), size) for launcher in LAUNCHERS.values() for size in (2, 3))]
     ways = list(itertools.product(places, ("consecutive", "random")))
@@ -428,7 +429,7 @@ def resume(trial: Trial) -> Iterator[Result]:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process is one of the ranks."""
+    """Return whether a process is one of the ranks."""
     with contextlib.suppress(OSError):
         return b"jobs/train.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
     return False
@@ -438,7 +439,7 @@ EXPERIMENTS = (dead, signals, disk, damage, configs, resume, kills, punishment)
 
 
 def main() -> int:
-    """Run what was asked for; 1 if anything went wrong."""
+    """Run the selected experiments; return 1 if any outcome was wrong, else 0."""
     names = {function.__name__: function for function in EXPERIMENTS}
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=(__doc__ or "").splitlines()[0])
     help_text = " ".join(f"{name}: {function.__doc__}" for name, function in names.items())

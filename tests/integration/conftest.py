@@ -1,4 +1,4 @@
-"""What only the programs' tests rely on."""
+"""Fixtures of the tests of whole programs."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.support.programs import ROOT
 
 @pytest.fixture
 def real() -> Path:
-    """The .venv that launch/setup.sh made, and that these tests run in."""
+    """Return the .venv that launch/setup.sh made; skip the test if the tests run in another environment."""
     venv = ROOT / ".venv"
     if Path(sys.prefix).resolve() != venv.resolve() or not (venv / ".setup/ready.stamp").exists():
         pytest.skip("these tests do not run in the .venv that launch/setup.sh made")

@@ -1,4 +1,4 @@
-"""Every mistake gets one line that names its flag, a status, and costs nothing: nothing is written, nothing is lost."""
+"""Invalid input is reported in one line that names its flag, with an exit status, and changes no file."""
 
 import gzip
 import re
@@ -25,7 +25,7 @@ from tests.support.trained import Trained
 
 
 def set_up_refusal(*flags: str, rank: int = 0, size: int = 1) -> str:
-    """The line that these flags get before anything is written."""
+    """Return the error message that these flags cause during the set-up, before anything is written."""
     with pytest.raises(UserError) as caught:
         set_up(parse_config([*TINY, *flags]), FakeWorld(rank, size), SilentStartup())
     assert "\n" not in str(caught.value)
@@ -36,10 +36,10 @@ def snapshot(folder: Path) -> Dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else b"" for p in folder.rglob("*")}
 
 
-# The text
+# The corpus
 
 
-def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
+def test_short_corpus_is_reported_with_the_required_length(tmp_path: Path):
     path = tmp_path / "short.txt"
     for sampling, needed in (("consecutive", 4 * (5 + 1)), ("random", 4 * 5 + 1)):
         path.write_text("天" * (needed - 1), encoding="utf-8")
@@ -52,7 +52,7 @@ def test_too_short_a_text_is_told_how_long_it_should_be(tmp_path: Path):
         assert job.batches.steps_per_epoch == 1
 
 
-def test_max_chars_may_be_what_makes_it_too_short(song_file: Path):
+def test_max_chars_can_make_the_corpus_too_short(song_file: Path):
     assert "need 24 and it has 10: " in set_up_refusal(f"--corpus={song_file}", "--max-chars=10")
 
 
@@ -66,7 +66,7 @@ def test_more_workers_than_streams_are_refused_by_every_rank(song_file: Path, sa
     set_up(parse_config([*TINY, f"--corpus={song_file}", f"--sampling={sampling}"]), FakeWorld(3, 4), SilentStartup())
 
 
-def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Path, monkeypatch: pytest.MonkeyPatch):
+def test_model_larger_than_memory_is_refused_before_allocation(song_file: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(devices, "memory", lambda _: 2**30)
     began = time.monotonic()
     message = set_up_refusal(f"--corpus={song_file}", "--hidden-size=16384")
@@ -80,7 +80,7 @@ def test_what_memory_cannot_hold_is_refused_before_it_is_asked_for(song_file: Pa
 # The prefixes
 
 
-def test_a_prefix_has_to_occur_in_the_text_that_is_read(song_file: Path):
+def test_prefix_must_occur_in_the_characters_that_are_read(song_file: Path):
     message = set_up_refusal(f"--corpus={song_file}", "--prefix=分开", "--prefix=雨☃雨☂")
     assert message.startswith("--prefix 雨☃雨☂: '☃☂' does not occur in first 600 of 3,65")
     late = song_file.read_text(encoding="utf-8")[-1000:].replace("\n", "")
@@ -89,7 +89,7 @@ def test_a_prefix_has_to_occur_in_the_text_that_is_read(song_file: Path):
     assert f"--prefix {missing}: " in set_up_refusal(f"--corpus={song_file}", "--max-chars=50", f"--prefix={missing}")
 
 
-# Given weights
+# Initial weights
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def renamed(good: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
         (renamed, "parameter W_hy is missing"),
     ],
 )
-def test_given_weights_have_to_be_this_models(
+def test_initial_weights_must_match_the_model(
     song_file: Path, weights: Path, tmp_path: Path, change: Callable[[Dict], Dict], expected: str
 ):
     path = tmp_path / "a.safetensors"
@@ -134,7 +134,7 @@ def test_given_weights_have_to_be_this_models(
 
 
 @pytest.mark.slow
-def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weights: Path, tmp_path: Path):
+def test_initial_weights_must_be_intact_and_match_the_corpus(song_file: Path, weights: Path, tmp_path: Path):
     corpus = f"--corpus={song_file}"
     assert (
         set_up(parse_config([*TINY, corpus, f"--init={weights}"]), FakeWorld(), SilentStartup()).model.weights.size
@@ -153,7 +153,9 @@ def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weight
     path = tmp_path / "a.safetensors"
     path.write_bytes(weights.read_bytes()[:-1])
     assert set_up_refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not an intact .safetensors file (")
-    swapped = "".join(chr(0x4E00 + k) for k in range(len(load_file(str(weights))["b_y"])))  # as many, but others
+    swapped = "".join(
+        chr(0x4E00 + k) for k in range(len(load_file(str(weights))["b_y"]))
+    )  # as many characters, but different ones
     path.write_bytes(save(load_file(str(weights)), {"vocabulary": swapped}))
     assert "was trained on other characters" in set_up_refusal(corpus, f"--init={path}")
 
@@ -162,14 +164,14 @@ def test_given_weights_have_to_be_whole_and_of_this_text(song_file: Path, weight
 
 
 def bad_program(tmp_path: Path, *flags: str, status: int = 2, launcher: Sequence[str] = ()) -> str:
-    """Run in `tmp_path`; returns the one line, after the checks that all bad input has in common."""
+    """Run jobs/train.py in `tmp_path`, check what holds for all invalid input, and return the error line."""
     before = snapshot(tmp_path)
     started = time.monotonic()
     result = run([*launcher, *TRAIN, *TINY, *flags], cwd=tmp_path, env=ENVIRONMENT)
     assert time.monotonic() - started < 30
-    assert snapshot(tmp_path) == before  # nothing is written, nothing is lost
+    assert snapshot(tmp_path) == before  # no file is written, changed or removed
     assert result.returncode == status, result.stderr
-    # On a busy machine two workers may take more than 10 s to start, which is reported.
+    # On a busy machine two workers may take more than 10 s to start, and the program then reports that.
     assert [line for line in result.stdout.splitlines() if not line.startswith("still starting after ")] == []
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, result.stderr
@@ -180,7 +182,7 @@ def bad_program(tmp_path: Path, *flags: str, status: int = 2, launcher: Sequence
 
 @pytest.fixture
 def held(tmp_path: Path) -> Path:
-    """tmp_path/run, which holds a run."""
+    """Return tmp_path/run, a directory that holds a run."""
     run_dir = tmp_path / "run"
     (run_dir / "checkpoints").mkdir(parents=True)
     for name in ("config.json", "run.json", "metrics.jsonl", "samples.jsonl", "log.txt", "perplexity.png"):
@@ -190,7 +192,7 @@ def held(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_directory_that_holds_a_run_is_refused(song_file: Path, tmp_path: Path, held: Path):
+def test_directory_that_holds_a_run_is_refused(song_file: Path, tmp_path: Path, held: Path):
     line = bad_program(tmp_path, f"--corpus={song_file}", f"--run-dir={held}", status=73)
     assert line == (
         f"error: --run-dir {held}: already holds a run; use another directory, --resume to continue the run, or "
@@ -211,7 +213,7 @@ def not_utf_8(path: Path) -> None:
     path.write_bytes(b"abc\n" + "分开".encode("gb18030"))
 
 
-# Each of these asks to overwrite a run as well, and must not. {0} is a file that the function, if any, makes.
+# Each command also has --overwrite, and must not overwrite the run. {0} is a file that the function, if any, creates.
 BAD: Dict[str, "tuple[str, Optional[Callable[[Path], object]], str]"] = {
     "missing": ("--corpus={0}", None, r"--corpus {0}: no such file"),
     "gb18030": ("--corpus={0}", not_utf_8, r"--corpus {0}: not UTF-8, the first bad byte is 0xb7 at offset 4: .*"),
@@ -246,7 +248,7 @@ STATUS = {"missing": 66, "gb18030": 65, "zip": 65, "bomb": 65, "short": 65, "ini
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
+def test_invalid_input_leaves_the_run_intact_despite_overwrite(
     song_file: Path, tmp_path: Path, held: Path, case: str, capsys: pytest.CaptureFixture
 ):
     flag, make, expected = BAD[case]
@@ -264,7 +266,7 @@ def test_a_mistake_costs_nothing_even_where_a_run_may_be_overwritten(
 
 
 @pytest.mark.slow
-def test_more_workers_than_streams_end_together_with_one_line(song_file: Path, tmp_path: Path, held: Path):
+def test_more_workers_than_streams_end_with_one_error_line(song_file: Path, tmp_path: Path, held: Path):
     flags = [f"--corpus={song_file}", f"--run-dir={held}", "--overwrite", "--global-batch-size=1"]
     line = bad_program(tmp_path, *flags, launcher=mpirun(2))
     assert line.startswith(
@@ -272,7 +274,7 @@ def test_more_workers_than_streams_end_together_with_one_line(song_file: Path, t
     )
 
 
-def test_a_program_that_hangs_or_leaves_something_running_is_seen(monkeypatch: pytest.MonkeyPatch):
+def test_hung_programs_and_leftover_processes_are_detected(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tests.support.programs._GRACE", 0.5)
     with pytest.raises(TimeoutError, match="not at its end after 0.5 s"):
         run(["python", "-c", "import time; time.sleep(60)"], timeout=0.5)

@@ -1,4 +1,4 @@
-"""jobs/bench.py with a small model: every implementation runs and computes the same, and all results are written."""
+"""jobs/bench.py with a small model runs every implementation, compares the gradients and writes all results."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ def bench(*arguments: str, timeout: float = 240) -> "subprocess.CompletedProcess
 
 
 @pytest.mark.slow
-def test_implementations_in_mxnet(tmp_path: Path):
+def test_mxnet_implementations_are_timed(tmp_path: Path):
     done = bench(*SMALL, "--only", ",".join(OURS_AND_MXNET), "--json", str(tmp_path / "b.json"))
     assert done.returncode == 0, done.stderr
     for name in OURS_AND_MXNET:
@@ -46,7 +46,7 @@ def test_implementations_in_mxnet(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_guards():
+def test_guards_are_timed():
     done = bench(*SMALL, "--guards")
     assert done.returncode == 0, done.stderr
     for name in ("ours, guarded", "ours, timed"):
@@ -54,8 +54,8 @@ def test_guards():
 
 
 @pytest.mark.slow
-def test_profile():
-    # Large enough that some operators take 0.1 ms, below which the table leaves them out.
+def test_profile_prints_a_table_of_operators():
+    # Large enough for some operators to take 0.1 ms, because the table omits those that take less.
     done = bench(*SMALL, "--streams=32", "--hidden-size=256", "--profile")
     assert done.returncode == 0, done.stderr
     header = [cell.strip() for cell in done.stdout.splitlines()[1].split("|")[1:-1]]
@@ -64,7 +64,7 @@ def test_profile():
 
 @pytest.mark.slow
 @needs_torch
-def test_implementations_in_pytorch():
+def test_pytorch_implementations_are_timed():
     names = ["ours", "torch-lstm", "torch-cell", "torch-compiled"]
     done = bench(*SMALL, "--only", ",".join(names))
     assert done.returncode == 0, done.stderr
@@ -73,7 +73,7 @@ def test_implementations_in_pytorch():
 
 
 @pytest.mark.slow
-def test_scaling_to_two_workers(tmp_path: Path):
+def test_two_workers_are_timed_with_all_variants(tmp_path: Path):
     # The program itself compares the gradients of strong scaling with those of one worker.
     done = bench(*SMALL, "--workers=2", "--json", str(tmp_path / "b.json"))
     assert done.returncode == 0, done.stderr
@@ -141,13 +141,13 @@ def test_different_gradients_are_refused():
         (["--workers=5", "--streams=4"], "--workers 5: more than --streams 4"),
     ],
 )
-def test_a_mistake_is_one_line(arguments: List[str], message: str, capsys: pytest.CaptureFixture):
+def test_invalid_flag_is_reported_in_one_line(arguments: List[str], message: str, capsys: pytest.CaptureFixture):
     status, said = refusal(main, arguments, capsys)
     assert status == 2
     assert said.startswith(message)
 
 
-def test_the_program_refuses_a_mistake():
+def test_program_refuses_an_invalid_flag():
     done = bench("--turns=0")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --turns 0: should be at least 1\n")
 
@@ -161,7 +161,9 @@ def test_no_worker_outlives_the_benchmark(how: signal.Signals):
     quiet = subprocess.DEVNULL
     program = subprocess.Popen(command, env=variables, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
-        assert eventually(lambda: sum(is_stopped(pid) for pid in started_by(mark)) == 1), "no turns are taken"
+        assert eventually(
+            lambda: sum(is_stopped(pid) for pid in started_by(mark)) == 1
+        ), "the implementations do not take turns"
         os.kill(program.pid, how)
         assert program.wait(timeout=30) != 0
         assert eventually(lambda: not started_by(mark)), started_by(mark)

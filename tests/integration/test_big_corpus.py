@@ -1,4 +1,4 @@
-"""A gigabyte of text: what preparing it takes of memory, and training on it beside training on a small one."""
+"""The memory that it takes to prepare a gigabyte of text, and to train on it compared with a small corpus."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.programs import ROOT, TRAIN, run
 pytestmark = pytest.mark.slow
 GIGABYTE, MEGABYTE = 10**9, 10**6
 PREPARE = str(ROOT / "jobs" / "prepare.py")
-# Runs a program and prints, last of all, the most memory that it had at a time, in bytes.
+# Runs a program and finally prints its peak memory in bytes.
 WATCHED = """
 import os, resource, sys
 pid = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, *sys.argv[1:]])
@@ -25,7 +25,7 @@ sys.exit(os.waitstatus_to_exitcode(status) if hasattr(os, "waitstatus_to_exitcod
 
 @pytest.fixture(scope="module")
 def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a gigabyte of the packaged songs, as text, and prepared by two ranks."""
+    """Return a folder with a gigabyte of the packaged songs, prepared by two ranks, and the output of that program."""
     folder, songs = tmp_path_factory.mktemp("big"), PACKAGED.read_bytes()
     with (folder / "text.txt").open("wb") as file:
         for _ in range(GIGABYTE // len(songs) + 1):
@@ -38,14 +38,14 @@ def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_rank_needs_less_than_300_megabytes_for_a_gigabyte(big: Path):
+def test_preparing_a_gigabyte_takes_under_300_megabytes_per_rank(big: Path):
     peaks = [int(line.split()[1]) for line in (big / "said").read_text().splitlines() if line.startswith("peak ")]
     assert len(peaks) == 2
     assert max(peaks) < 300 * MEGABYTE, peaks
 
 
 def peak_of_training(corpus: Path, run_dir: Path, steps: int, *flags: str) -> int:
-    """Bytes at the peak of at least so many steps, until the time limit among the flags."""
+    """Train until the time limit among the flags, for at least `steps` steps, and return the peak memory in bytes."""
     words = [*TRAIN[1:], f"--corpus={corpus}", f"--run-dir={run_dir}", "--max-chars=0", "--hidden-size=32"]
     words += ["--global-batch-size=32", "--epochs=10000", "--log-every=10000", "--checkpoint-every=1h", *flags]
     done = run(["python", "-c", WATCHED, *words], env=ENVIRONMENT)
@@ -57,9 +57,9 @@ def peak_of_training(corpus: Path, run_dir: Path, steps: int, *flags: str) -> in
 
 
 @pytest.mark.parametrize("sampling", ["consecutive", "random"])
-def test_training_on_it_takes_hardly_more_memory_than_on_a_song(big: Path, tmp_path: Path, sampling: str):
+def test_training_on_a_gigabyte_takes_little_more_memory(big: Path, tmp_path: Path, sampling: str):
     flags: List[str] = [f"--sampling={sampling}", "--time-limit=20s"]
     small = peak_of_training(PACKAGED, tmp_path / "small", 100, *flags)
     large = peak_of_training(big / "corpus", tmp_path / "large", 100, *flags)
-    # Random sampling has the order of an epoch's windows, 4 bytes each.
+    # Random sampling stores the order of an epoch's windows, 4 bytes each.
     assert large - small < (5 if sampling == "consecutive" else 50) * MEGABYTE, (small, large)

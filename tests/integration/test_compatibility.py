@@ -1,7 +1,7 @@
 """Files written by commit 292ec5e, before the library became packages, are read by the present code.
 
 tests/data holds a run after 2 of 4 epochs, the checkpoint with which that commit resumed it to the end, and a scaling
-folder. The numbers in this file are what that commit printed.
+folder. The expected numbers in this file are those that commit printed.
 """
 
 import json
@@ -27,7 +27,7 @@ def old_run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_an_old_run_is_resumed_on_its_trajectory(old_run: Path):
+def test_old_run_is_resumed_on_the_same_trajectory(old_run: Path):
     done = run([*TRAIN, "--resume", f"--run-dir={old_run}", SONG, "--epochs=4"], env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert "resumed after step 22, in epoch 3\n" in done.stdout
@@ -43,7 +43,7 @@ def test_an_old_run_is_resumed_on_its_trajectory(old_run: Path):
     assert rows[1]["perplexity"] == pytest.approx(148.4210133725943)
 
 
-def test_an_old_run_continues_text_as_it_did(old_run: Path, capsys: pytest.CaptureFixture):
+def test_samples_of_an_old_run_are_unchanged(old_run: Path, capsys: pytest.CaptureFixture):
     for line in (old_run / "samples.jsonl").read_text(encoding="utf-8").splitlines():
         written = json.loads(line)
         if written["epoch"] == 2:
@@ -52,16 +52,16 @@ def test_an_old_run_continues_text_as_it_did(old_run: Path, capsys: pytest.Captu
 
 
 @pytest.mark.slow
-def test_an_old_run_is_evaluated_as_it_was(old_run: Path):
+def test_perplexity_of_an_old_run_is_unchanged(old_run: Path):
     done = run(["python", str(ROOT / "jobs" / "evaluate.py"), str(old_run), SONG], env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     (found,) = re.findall(r"perplexity ([0-9.]+) \|", done.stdout)
     assert float(found) == pytest.approx(139.152, rel=1e-4)
 
 
-def test_the_report_of_an_old_scaling_folder_has_all_its_jobs(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_report_of_an_old_scaling_folder_has_all_jobs(tmp_path: Path, capsys: pytest.CaptureFixture):
     folder = Path(shutil.copytree(DATA / "scaling_of_292ec5e", tmp_path / "scaling"))
     report.main([str(folder)])
     assert capsys.readouterr().out.startswith("One worker takes 5.0 ms per step, 73\N{NO-BREAK SPACE}% of it compute")
     rows = (folder / "scaling.csv").read_text(encoding="utf-8").splitlines()
-    assert len(rows) == 5, "a head, and weak and strong scaling with one and two workers"
+    assert len(rows) == 5, "a header, and weak and strong scaling with one and two workers"

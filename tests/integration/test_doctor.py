@@ -1,4 +1,4 @@
-"""launch/doctor.py on an intact environment, and with each defect that can be produced here."""
+"""launch/doctor.py in an intact environment, and with each defect that a test can produce."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from tests.support.launchers import ENVIRONMENT, horovodrun, mpirun
 from tests.support.programs import ROOT, run
 
 DOCTOR = ["python", str(ROOT / "launch/doctor.py")]
-# Where the tests themselves run under a launcher, or in a Slurm step, the doctor must not see it.
+# If the tests themselves run under a launcher or in a Slurm step, these variables must not reach the doctor.
 ALONE = {"HOROVOD_RANK": None, "OMPI_COMM_WORLD_RANK": None, "PMI_RANK": None, "SLURM_STEP_NUM_TASKS": None}
 
 
@@ -21,13 +21,13 @@ def examine(*arguments: str, launcher: Sequence[str] = (), **env: str) -> "subpr
 
 
 def marked(result: "subprocess.CompletedProcess[str]", mark: str) -> List[str]:
-    """The report's lines with a mark, without the prefix of horovodrun."""
+    """Return the lines of the report that begin with a mark, without horovodrun's prefix."""
     lines = (line.split(">:", 1)[-1] for line in result.stdout.splitlines())
     return [line for line in lines if line.startswith(mark)]
 
 
 @pytest.mark.slow
-def test_an_intact_environment_without_a_launcher() -> None:
+def test_intact_environment_without_a_launcher_has_no_errors() -> None:
     result = examine()
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
@@ -49,7 +49,7 @@ def test_an_intact_environment_without_a_launcher() -> None:
     [(horovodrun("gloo", 2), "2 workers, horovodrun, over gloo"), (mpirun(2), "2 workers, mpirun, over mpi")],
     ids=["horovodrun-gloo", "mpirun"],
 )
-def test_two_workers(launcher: List[str], world: str) -> None:
+def test_two_workers_are_reported_once(launcher: List[str], world: str) -> None:
     result = examine(launcher=launcher)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count(world) == 1  # rank 0 alone reports
@@ -57,7 +57,7 @@ def test_two_workers(launcher: List[str], world: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_expected_workers_and_controller() -> None:
+def test_unexpected_workers_and_controller_are_failures() -> None:
     result = examine("--workers", "2", "--controller", "mpi")
     assert result.returncode == 1
     assert "--workers 2: Horovod found 1" in marked(result, "FAIL")[0]
@@ -65,7 +65,7 @@ def test_the_expected_workers_and_controller() -> None:
 
 
 @pytest.mark.slow
-def test_workers_that_do_not_find_each_other() -> None:
+def test_unconnected_workers_are_a_failure() -> None:
     result = examine(OMPI_COMM_WORLD_RANK="0", OMPI_COMM_WORLD_SIZE="2")
     assert result.returncode == 1
     (line,) = marked(result, "FAIL")
@@ -83,7 +83,7 @@ def test_workers_that_do_not_find_each_other() -> None:
         ("horovod", "raise ImportError('no horovod here')", "no horovod here"),
     ],
 )
-def test_a_package_that_cannot_be_imported(tmp_path: Path, package: str, text: str, reported: str) -> None:
+def test_package_that_cannot_be_imported_is_a_failure(tmp_path: Path, package: str, text: str, reported: str) -> None:
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").write_text(text)
     result = examine(PYTHONPATH=str(tmp_path))
@@ -95,7 +95,7 @@ def test_a_package_that_cannot_be_imported(tmp_path: Path, package: str, text: s
 
 
 @pytest.mark.slow
-def test_a_numpy_that_is_too_new(tmp_path: Path) -> None:
+def test_too_new_numpy_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "numpy").mkdir()
     (tmp_path / "numpy/__init__.py").write_text("__version__ = '1.26.4'\n")
     result = examine(PYTHONPATH=str(tmp_path))
@@ -106,7 +106,7 @@ def test_a_numpy_that_is_too_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_gpu_that_is_there_and_not_used(tmp_path: Path) -> None:
+def test_unused_gpu_is_reported(tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("the stub of libcuda.so.1 needs a C compiler, and there is none")

@@ -1,4 +1,4 @@
-"""jobs/evaluate.py on a model that jobs/train.py has made: one number, whoever reads and however many at once."""
+"""jobs/evaluate.py gives the same perplexity with any number of workers and streams; validation during training."""
 
 import json
 import re
@@ -23,7 +23,7 @@ PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
 TEXT = "我们走在路上，你们看着我们。\n他们唱歌，我们走。\n" * 30
 
 
-def evaluate(*words: Any, launcher: "List[str]" = [], **how: Any) -> Any:  # noqa: B006 - nobody changes it
+def evaluate(*words: Any, launcher: "List[str]" = [], **how: Any) -> Any:  # noqa: B006 - never modified
     return run([*launcher, *EVALUATE, *map(str, words)], env=ENVIRONMENT, **how)
 
 
@@ -35,7 +35,7 @@ def numbers(stdout: str) -> List[str]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on a text of its own."""
+    """Train on TEXT, stored as text.txt next to the run, and return the run directory."""
     folder = tmp_path_factory.mktemp("model")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     words = [f"--corpus={folder}/text.txt", f"--run-dir={folder}/run", "--learning-rate=0.5", "--epochs=5"]
@@ -45,14 +45,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expected(run_dir: Path, text: str) -> float:
-    """By the witness, in float64 and in one go."""
+    """Return the perplexity that the float64 reference computes in a single window."""
     checkpoint = load_checkpoint(newest(run_dir), "test")
     assert checkpoint.vocabulary is not None
     return float(np.exp(loss_of(checkpoint.parameters, text, checkpoint.vocabulary)))
 
 
 def loss_of(parameters: Dict[str, np.ndarray], text: str, vocabulary: Optional[Vocabulary] = None) -> float:
-    """Nats a character, of a model that knows the characters of a vocabulary, or else those of the text."""
+    """Return the loss in nats per character; the default vocabulary is the characters of the text."""
     tokens = (vocabulary or Vocabulary(text)).encode(text)
     parameters = {name: value.astype(np.float64) for name, value in parameters.items()}
     zeros = np.zeros((1, layers_of(parameters) * parameters["W_hi"].shape[0]))
@@ -70,19 +70,19 @@ def loss_of(parameters: Dict[str, np.ndarray], text: str, vocabulary: Optional[V
     ],
     ids=["alone", "gloo", "mpirun"],
 )
-def test_any_number_of_workers_and_streams_says_the_same(model: Path, launcher: List[str], streams: Sequence[str]):
-    """tests/parallel/test_scoring.py has every number of workers with every number of streams."""
+def test_perplexity_is_independent_of_workers_and_streams(model: Path, launcher: List[str], streams: Sequence[str]):
+    """tests/parallel/test_scoring.py covers every number of workers with every number of streams."""
     corpus, text = model.parent / "text.txt", TEXT.replace("\n", " ")
     done = evaluate(model, f"--corpus={corpus}", *streams, launcher=launcher)
     assert done.returncode == 0, done.stderr
-    # horovodrun puts a mark before every line.
+    # horovodrun prefixes every line.
     perplexity, bits, chars, source = numbers(re.sub(r"^\[.*?\]<stdout>:", "", done.stdout, flags=re.MULTILINE))
     assert float(perplexity) == pytest.approx(expected(model, text), rel=6e-6)
     assert float(bits) == pytest.approx(np.log2(expected(model, text)), rel=6e-6)
     assert (chars, source) == (f"{len(text) - 1:,}", "text.txt")
 
 
-def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model: Path, tmp_path: Path):
+def test_unknown_characters_are_counted_and_left_out(model: Path, tmp_path: Path):
     (tmp_path / "other.txt").write_text("我们走火车，火车走我们。" * 20, encoding="utf-8")
     done = evaluate(model, f"--corpus={tmp_path}/other.txt", "--streams=2")
     assert done.returncode == 0, done.stderr
@@ -90,10 +90,10 @@ def test_characters_that_the_model_does_not_know_are_counted_and_left_out(model:
     assert float(numbers(done.stdout)[0]) == pytest.approx(expected(model, "我们走，走我们。" * 20), rel=6e-6)
 
 
-def test_a_deeper_model_is_read_as_it_was_trained(model: Path, tmp_path: Path):
+def test_deeper_model_is_evaluated_and_sampled(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     words = [f"--corpus={corpus}", f"--run-dir={tmp_path}/run", "--layers=2", "--learning-rate=0.5"]
-    # Far from zero, so that every layer has its part in what comes out.
+    # Weights far from zero, so that every layer affects the result.
     shapes, rng = parameter_shapes(len(set(TEXT.replace("\n", " "))), 8, layers=2), np.random.default_rng(3)
     weights = {name: rng.normal(0, 0.7, shape).astype(np.float32) for name, shape in shapes.items()}
     save_file(weights, str(tmp_path / "begin.safetensors"))
@@ -103,7 +103,7 @@ def test_a_deeper_model_is_read_as_it_was_trained(model: Path, tmp_path: Path):
     assert done.returncode == 0, done.stderr
     text = TEXT.replace("\n", " ")
     assert float(numbers(done.stdout)[0]) == pytest.approx(expected(tmp_path / "run", text), rel=6e-6)
-    for zeroed in ("W_x", "W_h"):  # or the number would say nothing of the second layer
+    for zeroed in ("W_x", "W_h"):  # otherwise the perplexity would not depend on the second layer
         trained = load_checkpoint(newest(tmp_path / "run"), "test").parameters
         without = {k: v * (not (k.startswith(zeroed) and k.endswith("_2"))) for k, v in trained.items()}
         assert loss_of(without, text) != pytest.approx(loss_of(trained, text), rel=1e-3)
@@ -116,7 +116,7 @@ def test_a_deeper_model_is_read_as_it_was_trained(model: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_model_with_a_sign_for_unknown_characters_reads_them_as_that(model: Path, tmp_path: Path):
+def test_unknown_characters_are_encoded_as_the_unknown_character(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     done = run([*PREPARE, str(corpus), f"--out={tmp_path}/few", "--max-vocab=6"], env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
@@ -137,7 +137,7 @@ def test_a_model_with_a_sign_for_unknown_characters_reads_them_as_that(model: Pa
 
 
 @pytest.mark.slow
-def test_what_is_held_out_is_read_after_every_epoch_and_the_best_weights_are_kept(model: Path, tmp_path: Path):
+def test_validation_set_is_evaluated_and_best_weights_are_kept(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     words = [f"--corpus={corpus}", "--valid-fraction=0.25", "--epochs=6", "--eval-every=2", "--max-chars=0"]
     for name, launcher in (("alone", []), ("three", LAUNCHERS["mpirun"](3))):
@@ -147,7 +147,7 @@ def test_what_is_held_out_is_read_after_every_epoch_and_the_best_weights_are_kep
     text = TEXT.replace("\n", " ")
     kept = len(text) - int(0.25 * len(text))
     steps = json.loads((tmp_path / "alone" / "status.json").read_text())["step"]
-    assert steps == 6 * ((kept // 4 - 1) // 5), "what is held out is not trained on"
+    assert steps == 6 * ((kept // 4 - 1) // 5), "the validation set is not trained on"
     assert [epoch for epoch, valid in ours if valid is not None] == [2, 4, 6]
     np.testing.assert_allclose([v for _, v in ours if v], [v for _, v in theirs if v], rtol=1e-5)
     assert "| validation " in (tmp_path / "alone" / "log.txt").read_text()
@@ -194,7 +194,7 @@ def row_of(line: str) -> Any:
         (["{run}", "--corpus={0}"], 66, "--corpus {0}: is not a prepared corpus"),
     ],
 )
-def test_a_mistake_is_one_line(
+def test_invalid_input_is_reported_in_one_line(
     model: Path, tmp_path: Path, words: List[str], status: int, message: str, capsys: pytest.CaptureFixture
 ):
     names = {"run": model, "text": model.parent / "text.txt"}
@@ -204,7 +204,7 @@ def test_a_mistake_is_one_line(
     assert refused.message.startswith(message.format(tmp_path, **names))
 
 
-def test_the_program_refuses_a_mistake(model: Path):
+def test_program_refuses_a_missing_flag(model: Path):
     done = evaluate(model)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: the following arguments are required: --corpus\n"
@@ -219,7 +219,7 @@ def test_the_program_refuses_a_mistake(model: Path):
         (["--learning-rate-schedule=fast"], "--learning-rate-schedule fast: should be 'constant', 'step' or 'cosine'"),
     ],
 )
-def test_a_mistake_in_a_setting_of_training_is_one_line(
+def test_invalid_training_setting_is_reported_in_one_line(
     tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""jobs/experiment.py on a small grid: an interrupted experiment continues, and its report follows from its rows."""
+"""jobs/experiment.py on a small grid continues an interrupted experiment, and reports what its rows contain."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ EXPERIMENT = ("python", str(ROOT / "jobs" / "experiment.py"))
 GRID = (
     "--vary=hidden-size=2,256", "--vary=batches=random/window,random/epoch", "--seeds=1", "--epochs=2",
 )  # fmt: skip
-# Of the chapter's values only the hidden size is expensive here, and it is varied.
+# Of the D2L chapter's hyperparameters only the hidden size is expensive here, and it is varied.
 TRAINED = ("--", "--global-batch-size=2", "--sample-length=1")
 
 
@@ -30,7 +30,7 @@ def experiment(*words: str, **how: Any) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.slow
-def test_an_interrupted_grid_continues_and_is_reported(tmp_path: Path):
+def test_interrupted_grid_continues_and_is_reported(tmp_path: Path):
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     words = [f"--out={tmp_path}/out", *GRID, *TRAINED, f"--corpus={tmp_path}/text.txt"]
     shown = experiment("--dry-run", *words)
@@ -78,7 +78,7 @@ def test_an_interrupted_grid_continues_and_is_reported(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
+def test_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
     (tmp_path / "text.txt").write_text("我们走在路上，你们看着我们。" * 30, encoding="utf-8")
     words = [f"--out={tmp_path}/out", "--vary=hidden-size=2,256", "--seeds=1", "--epochs=1"]
     words += [*TRAINED, f"--corpus={tmp_path}/text.txt", "--prefix=我"]
@@ -113,13 +113,15 @@ def test_a_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
         (["--", "--seed=1"], "--seed after --: the trials determine it: use --seeds"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture):
+def test_invalid_flag_is_reported_in_one_line(
+    tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture
+):
     status, said = refusal(main, [f"--out={tmp_path}/out", *words], capsys)
     assert status in (2, 65, 66)
     assert said.startswith(message.format(tmp_path))
     assert not (tmp_path / "out").exists()
 
 
-def test_the_program_refuses_a_mistake(tmp_path: Path):
+def test_program_refuses_an_invalid_flag(tmp_path: Path):
     done = experiment(f"--out={tmp_path}/out", "--seeds=0")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --seeds 0: should be at least 1\n")

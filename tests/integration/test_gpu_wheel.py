@@ -1,6 +1,6 @@
-"""The environment for GPUs as launch/setup.sh --gpu makes it, with a stub in the place of NVIDIA's driver.
+"""The environment for GPUs that launch/setup.sh --gpu creates, with a stub in place of NVIDIA's driver.
 
-It downloads 2 GB and compiles Horovod, so it runs when it is asked for: LSTM_DIST_TEST_GPU_WHEEL=1.
+The set-up downloads 2 GB and compiles Horovod, so these tests run only with LSTM_DIST_TEST_GPU_WHEEL=1.
 """
 
 import os
@@ -26,7 +26,8 @@ pytestmark = [
     ),
 ]
 
-# What libmxnet.so asks of the driver by name, and what device.py asks; all of them say that there is no GPU.
+# The driver functions that libmxnet.so links by name, and those that device.py calls. In the stub, all of them report
+# that there is no GPU.
 NO_DEVICE = 100
 ASKED = (
     "cuInit cuDeviceGetCount cuDeviceGet cuDevicePrimaryCtxRetain cuGetErrorString cuGraphKernelNodeGetParams "
@@ -36,12 +37,12 @@ ASKED = (
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository, set up for GPUs on a machine without a driver."""
+    """Return a copy of the repository, set up for GPUs on a machine without a driver."""
     kept = Path(os.environ["LSTM_DIST_TEST_GPU_WHEEL"])
     folder = kept if kept.is_absolute() else tmp_path_factory.mktemp("clone") / "lstm_dist"
     ignored = shutil.ignore_patterns(".venv", ".git", "runs", "logs", "*_cache", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
-    # Not with the tests' own environment on PATH, whose MPI would be taken for the machine's.
+    # Without the tests' own environment on PATH, because its MPI would be taken for the machine's.
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if not p.startswith(sys.prefix))
     done = run([str(folder / "launch/setup.sh"), "--gpu"], env={"PYTHON": None, "PATH": path}, timeout=2400)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -50,7 +51,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stub(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
-    """The environment in which the loader finds a driver that has no GPU."""
+    """Return environment variables with which the loader finds a stub driver that reports no GPU."""
     folder = tmp_path_factory.mktemp("driver")
     (folder / "cuda.c").write_text("".join(f"int {name}(void) {{ return {NO_DEVICE}; }}\n" for name in ASKED))
     compiler = ["cc", "-shared", "-fPIC", "-o", "libcuda.so.1", "cuda.c"]
@@ -58,7 +59,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
     return {**ENVIRONMENT, "LD_LIBRARY_PATH": str(folder)}
 
 
-def test_without_a_driver_one_line_says_so(clone: Path, tmp_path: Path) -> None:
+def test_missing_driver_is_reported_in_one_line(clone: Path, tmp_path: Path) -> None:
     done = run([f"{clone}/.venv/bin/python", f"{clone}/jobs/train.py", f"--run-dir={tmp_path}/run"])
     assert done.returncode == 66
     assert done.stderr.startswith(
@@ -71,7 +72,7 @@ def test_without_a_driver_one_line_says_so(clone: Path, tmp_path: Path) -> None:
     assert "start on a node with GPUs: this environment was set up for them" in done.stdout
 
 
-def test_its_libraries_are_found_and_no_gpu_answers(clone: Path, stub: Dict[str, str]) -> None:
+def test_libraries_are_found_and_no_gpu_is_visible(clone: Path, stub: Dict[str, str]) -> None:
     done = run([f"{clone}/.venv/bin/python", f"{clone}/launch/doctor.py"], env=stub)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "built with CUDA CUDNN NCCL" in done.stdout
@@ -82,7 +83,7 @@ def test_its_libraries_are_found_and_no_gpu_answers(clone: Path, stub: Dict[str,
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_on_the_cpu_it_walks_the_cpu_wheels_trajectory(
+def test_gpu_wheel_on_the_cpu_is_bit_identical_to_the_cpu_wheel(
     clone: Path, stub: Dict[str, str], song_file: Path, tmp_path: Path, workers: int
 ) -> None:
     flags = (*TINY, "--epochs=1", f"--corpus={song_file}")

@@ -1,6 +1,6 @@
-"""The real program at the document's sizes: one, two and three workers walk the same trajectory.
+"""The real program at the D2L chapter's sizes: one, two and three workers follow the same trajectory.
 
-`launch/test.sh -n 0 -s` prints the figures that README quotes.
+`launch/test.sh -n 0 -s` prints the figures that tests/README.md quotes.
 """
 
 import json
@@ -18,7 +18,7 @@ EPOCHS, STEPS = 2, 34
 
 
 def train(launcher: list, run_dir: Path, *flags: str, threads: int = 1) -> Path:
-    """Two epochs on the packaged corpus with the document's hyperparameters."""
+    """Train two epochs on the packaged corpus with the D2L chapter's hyperparameters, and return the run directory."""
     quick = [f"--epochs={EPOCHS}", "--sample-length=1", f"--run-dir={run_dir}"]
     done = run([*launcher, *TRAIN, *quick, *flags], timeout=240, env={**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)})
     assert done.returncode == 0, done.stdout + done.stderr
@@ -35,13 +35,13 @@ def weights(run_dir: Path) -> Dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module", params=["consecutive", "random"])
 def alone(request, tmp_path_factory):
-    """The run of one worker that the others are held against, and its sampling."""
+    """Return the sampling and the run directory of the reference run with one worker."""
     return request.param, train([], tmp_path_factory.mktemp("alone") / "run", f"--sampling={request.param}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_the_trajectory_does_not_depend_on_the_number_of_workers(alone, ranks, tmp_path):
+def test_trajectory_is_independent_of_the_number_of_workers(alone, ranks, tmp_path):
     sampling, reference = alone
     other = train(mpirun(ranks), tmp_path / "run", f"--sampling={sampling}")
     ours, theirs = weights(reference), weights(other)
@@ -64,7 +64,7 @@ def test_the_trajectory_does_not_depend_on_the_number_of_workers(alone, ranks, t
     [([], 1), ([], 2), (horovodrun("gloo", 2), 1), (mpirun(3), 1)],
     ids=["alone", "alone-2-threads", "gloo-2", "mpi-3"],
 )
-def test_a_repeated_run_is_bit_identical(launcher, threads, tmp_path):
+def test_repeated_run_is_bit_identical(launcher, threads, tmp_path):
     small = ("--hidden-size=32", "--max-chars=5000")
     first, second = (train(launcher, tmp_path / name, *small, threads=threads) for name in ("first", "second"))
     ours, again = weights(first), weights(second)

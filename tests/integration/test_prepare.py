@@ -1,4 +1,4 @@
-"""jobs/prepare.py: the same bytes from any number of ranks, and one error line for invalid text."""
+"""jobs/prepare.py writes the same bytes with any number of ranks, and reports invalid text in one line."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def contents(folder: Path) -> Dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> List[Path]:
-    """Three files, of which the second is empty; characters of one to four bytes, every kind of line end."""
+    """Return three files, the second empty, with characters of one to four bytes and every kind of line end."""
     folder, rng = tmp_path_factory.mktemp("texts"), np.random.default_rng(5)
     signs = ["a", "é", "中", "文", "😀", "\n", "\r\n", "\r", "，"]
     files = [folder / name for name in ("a.txt", "empty.txt", "b.txt")]
@@ -46,7 +46,7 @@ def plain(texts: List[Path]) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", [[], ["--max-vocab=5"]], ids=["all", "five"])
-def test_any_number_of_ranks_writes_the_same_bytes(texts: List[Path], tmp_path: Path, rules: List[str]):
+def test_prepared_bytes_are_independent_of_the_number_of_ranks(texts: List[Path], tmp_path: Path, rules: List[str]):
     made = {}
     for ranks in (1, 2, 3, 7):
         done = prepare(*map(str, texts), f"--out={tmp_path}/{ranks}", *rules, ranks=ranks)
@@ -68,7 +68,7 @@ def test_any_number_of_ranks_writes_the_same_bytes(texts: List[Path], tmp_path: 
 def test_training_on_a_prepared_corpus_is_bit_identical(song_file: Path, tmp_path: Path, ranks: int):
     assert prepare(str(song_file), f"--out={tmp_path}/corpus").returncode == 0
     for name, corpus in (("text", song_file), ("prepared", tmp_path / "corpus")):
-        # All of the text, so that the vocabulary is the same.
+        # The whole text, so that both vocabularies are the same.
         words = [*TRAIN, *TINY, "--max-chars=0", f"--corpus={corpus}", f"--run-dir={tmp_path}/{name}"]
         done = run([*(mpirun(ranks) if ranks > 1 else []), *words], env=ENVIRONMENT)
         assert done.returncode == 0, done.stderr
@@ -77,7 +77,7 @@ def test_training_on_a_prepared_corpus_is_bit_identical(song_file: Path, tmp_pat
 
 
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_invalid_utf8_is_reported_by_whichever_rank_reads_it(tmp_path: Path, ranks: int):
+def test_invalid_utf8_is_reported_once_with_its_offset(tmp_path: Path, ranks: int):
     (tmp_path / "good.txt").write_text("好" * 1000, encoding="utf-8")
     (tmp_path / "bad.txt").write_bytes("坏".encode() * 900 + b"\xff" + "坏".encode() * 99)
     done = prepare(f"{tmp_path}/good.txt", f"{tmp_path}/bad.txt", f"--out={tmp_path}/out", ranks=ranks)
@@ -105,7 +105,9 @@ def test_invalid_utf8_is_reported_by_whichever_rank_reads_it(tmp_path: Path, ran
         (["--check={0}/full", "--out={0}/out"], "--check: cannot be combined with TEXT or --out: leave them out"),
     ],
 )
-def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture):
+def test_invalid_flag_is_reported_in_one_line(
+    tmp_path: Path, words: List[str], message: str, capsys: pytest.CaptureFixture
+):
     (tmp_path / "a.txt").write_text("abc")
     (tmp_path / "empty.txt").touch()
     (tmp_path / "full").mkdir()
@@ -118,7 +120,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, words: List[str], message: str, c
     assert (tmp_path / "full" / "precious").read_text() == "mine"
 
 
-def test_the_program_refuses_a_mistake(tmp_path: Path):
+def test_program_refuses_empty_files(tmp_path: Path):
     (tmp_path / "empty.txt").touch()
     done = prepare(f"{tmp_path}/empty.txt", f"--out={tmp_path}/out")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (65, "", 1)
@@ -142,12 +144,12 @@ def test_check_detects_damage(tmp_path: Path):
 
 @pytest.mark.parametrize("place", [-300, -5], ids=["training", "validation"])
 @pytest.mark.parametrize("launcher", [[], mpirun(2)], ids=["alone", "mpirun"])
-def test_training_on_tokens_outside_the_vocabulary_ends_in_one_line(tmp_path: Path, launcher: List[str], place: int):
+def test_tokens_outside_the_vocabulary_end_training_with_one_line(tmp_path: Path, launcher: List[str], place: int):
     (tmp_path / "a.txt").write_text("天地人和" * 500, encoding="utf-8")
     assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
     path = tmp_path / "out" / "tokens.npy"
     data = bytearray(path.read_bytes())
-    data[place] = 4  # of the last stream, so that the last rank reads it
+    data[place] = 4  # in the last stream, so that the last rank reads it
     path.write_bytes(data)
     words = ["--global-batch-size=4", "--seq-len=20", "--hidden-size=8", "--epochs=2", f"--run-dir={tmp_path}/run"]
     words += ["--valid-fraction=0.05"]
@@ -160,7 +162,7 @@ def test_training_on_tokens_outside_the_vocabulary_ends_in_one_line(tmp_path: Pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_preparation_leaves_no_corpus(tmp_path: Path, number: signal.Signals, status: int):
+def test_interrupted_preparation_leaves_no_corpus(tmp_path: Path, number: signal.Signals, status: int):
     (tmp_path / "a.txt").write_text("天地人和，" * 10**7, encoding="utf-8")
     words = (f"{tmp_path}/a.txt", f"--out={tmp_path}/out")
     partial = tmp_path / "out.partial" / "new" / "tokens.npy"

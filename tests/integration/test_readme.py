@@ -1,4 +1,4 @@
-"""The commands of all READMEs, run as they are written there, on a model so small that each is quick."""
+"""The commands of all READMEs succeed; each runs with additional flags for a small, quick model."""
 
 import re
 import shlex
@@ -20,12 +20,12 @@ PROGRAM = re.compile(
     r"(\$ )?(((\./)?launch/\S+\.sh|(\.venv/bin/)?python \S+\.py|(horovodrun|mpirun) -[^#]* python \S+\.py)( [^#]*)?)"
 )
 RUN_DIR = re.compile(r"runs/[\w-]+")
-# The benchmarks that tests/integration/test_bench.py runs.
+# Benchmarks that tests/integration/test_bench.py covers.
 BENCHMARK = re.compile(r".*jobs/bench\.py( --(workers|profile|guards|large).*)?")
 
 
 def commands() -> List[str]:
-    """The lines of code blocks and the code in sentences that start a program, each once."""
+    """Return the commands in code blocks and inline code that start a program, without duplicates."""
     readmes = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
     text = "\n".join(path.read_text(encoding="utf-8") for path in readmes)
     blocks = re.split(r"^```.*$", text, flags=re.MULTILINE)
@@ -37,22 +37,22 @@ def commands() -> List[str]:
 
 
 def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> List[str]:
-    """The same command on a small model, our own text and a run directory that is ours."""
+    """Return the command with a small model, the corpus of the tests and a temporary run directory."""
     words = shlex.split(command.replace(".venv/bin/python", "python").replace("my.txt", str(song_file)))
     for flag in ("-n", "-np"):  # four workers compute nothing that two do not
         if flag in words and "test.sh" not in command:
             words[words.index(flag) + 1] = "2"
     run_dir = tmp_path / "run"
-    if "--resume" in words:  # a copy, of which one more epoch is wanted
+    if "--resume" in words:  # train one more epoch of a copy
         shutil.copytree(trained.run_dir, run_dir)
         return [*words, "--epochs=4", f"--run-dir={run_dir}"]
     words = [str(trained.run_dir) if RUN_DIR.fullmatch(word) else word for word in words]
     words = [str(song_file) if word == "corpus" and "train.py" in command else word for word in words]
     if "--prefix" in words:
-        words[words.index("--prefix") + 1] = "分开"  # which our text has
+        words[words.index("--prefix") + 1] = "分开"  # a prefix that occurs in the corpus of the tests
     if "cluster.sh" in command:
         return [*words, "--print"]
-    if "--gpu" in words:  # tests/integration/test_gpu_wheel.py runs it, when it is asked to
+    if "--gpu" in words:  # tests/integration/test_gpu_wheel.py runs it, if enabled
         return [*words, "--help"]
     if re.search(r"(scale|report|experiment|prepare|evaluate)\.py", command):
         return measured(words, song_file, tmp_path)
@@ -65,12 +65,12 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
     if "test.sh" in command:
         named = any(word.startswith("tests/") for word in words)
         return [*words, *(["--collect-only", "-q"] if named else ["tests/unit/test_rng.py"])]
-    assert "local.sh" in command or "train.py" in command, f"how is this to be run? {command}"
+    assert "local.sh" in command or "train.py" in command, f"no rule for running this command: {command}"
     return [*words, *TINY, f"--run-dir={run_dir}"]
 
 
 def measured(words: List[str], song_file: Path, tmp_path: Path) -> List[str]:
-    """The same command on our own texts and measurements; jobs that measure are run by tests of their own."""
+    """Return the command on the tests' own texts and results; measuring jobs get --dry-run, as other tests run them."""
     if any(program in word for word in words for program in ("scale.py", "experiment.py")):
         return [*(word for word in words if word != "--report"), f"--out={tmp_path}/out", "--dry-run"]
     if any("report.py" in word for word in words):
@@ -86,14 +86,14 @@ def measured(words: List[str], song_file: Path, tmp_path: Path) -> List[str]:
     return [*(str(song_file) if word.endswith(".txt") else word for word in given), f"--out={tmp_path}/out"]
 
 
-def test_the_commands_are_found():
+def test_commands_are_found():
     found = commands()
     for program in ("launch/local.sh", "launch/test.sh", "doctor.py", "sample.py", "horovodrun", "mpirun", "train.py"):
         assert any(program in command for command in found), program
 
 
 @pytest.mark.parametrize("command", [command for command in commands() if not BENCHMARK.fullmatch(command)])
-def test_a_command(command: str, real: Path, song_file: Path, trained: Trained, tmp_path: Path):
+def test_command_of_the_readmes_succeeds(command: str, real: Path, song_file: Path, trained: Trained, tmp_path: Path):
     assert real.exists()
     words = quick(command, song_file, trained, tmp_path)
     done = run(words, cwd=ROOT, env={**ENVIRONMENT, "PYTHON": None})
@@ -104,5 +104,5 @@ def test_a_command(command: str, real: Path, song_file: Path, trained: Trained, 
 
 
 @pytest.mark.parametrize("command", filter(BENCHMARK.fullmatch, commands()))
-def test_a_benchmark_is_accepted(command: str):
+def test_benchmark_of_the_readmes_has_valid_flags(command: str):
     bench.parse(shlex.split(command)[2:])

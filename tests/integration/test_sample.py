@@ -1,4 +1,4 @@
-"""The real jobs/sample.py: exactly so many characters, of which a checkpoint alone is the source."""
+"""jobs/sample.py writes exactly the requested number of characters, and needs nothing but a checkpoint."""
 
 import json
 import shutil
@@ -18,14 +18,14 @@ pytestmark = pytest.mark.slow
 
 
 def written(capsys: pytest.CaptureFixture, *argv: object) -> str:
-    """What the program prints, run inside this process."""
+    """Run the program inside this process, and return what it prints."""
     sample.main([str(word) for word in argv])
     printed = capsys.readouterr().out
     assert printed.endswith("\n")
     return printed[:-1]
 
 
-def test_greedy_text_is_what_training_wrote(trained: Trained, capsys: pytest.CaptureFixture):
+def test_greedy_text_equals_the_samples_of_training(trained: Trained, capsys: pytest.CaptureFixture):
     lines = (trained.run_dir / "samples.jsonl").read_bytes().splitlines()
     last = [record for record in map(json.loads, lines) if record["epoch"] == 3]
     assert len(last) == 3
@@ -33,9 +33,7 @@ def test_greedy_text_is_what_training_wrote(trained: Trained, capsys: pytest.Cap
         assert written(capsys, trained.run_dir, "--prefix", record["prefix"], "--length", 30) == record["text"]
 
 
-def test_the_real_program_needs_nothing_but_the_checkpoint(
-    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture
-):
+def test_real_program_needs_only_the_checkpoint(trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture):
     alone = tmp_path / "weights.safetensors"
     shutil.copy(newest(trained.run_dir), alone)
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
@@ -48,13 +46,15 @@ def test_the_real_program_needs_nothing_but_the_checkpoint(
 
 @pytest.mark.parametrize("flags", [(), ("--temperature=0.8", "--top-k=40", "--seed=1"), ("--temperature=1",)])
 @pytest.mark.parametrize("length", [1, 2, 57])
-def test_exactly_so_many_new_characters(trained: Trained, capsys: pytest.CaptureFixture, length: int, flags: List[str]):
+def test_text_has_exactly_the_requested_length(
+    trained: Trained, capsys: pytest.CaptureFixture, length: int, flags: List[str]
+):
     text = written(capsys, trained.run_dir, "--prefix=不分开", f"--length={length}", *flags)
     assert text.startswith("不分开")
     assert len(text) == 3 + length
 
 
-def test_draws_repeat_with_their_seed(trained: Trained, capsys: pytest.CaptureFixture):
+def test_draws_are_reproducible_with_the_same_seed(trained: Trained, capsys: pytest.CaptureFixture):
     def drawn(*flags: str) -> str:
         return written(capsys, trained.run_dir, "--prefix=分开", "--temperature=0.8", *flags)
 
@@ -65,13 +65,13 @@ def test_draws_repeat_with_their_seed(trained: Trained, capsys: pytest.CaptureFi
     assert drawn("--top-k=1") == written(capsys, trained.run_dir, "--prefix=分开")
 
 
-def test_control_characters_reach_a_file_but_no_terminal(
+def test_control_characters_are_escaped_on_a_terminal_only(
     trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     path = tmp_path / "a.safetensors"
     weights = load_file(str(newest(trained.run_dir)))
     size = len(weights["b_y"])
-    weights["b_y"] = np.where(np.arange(size) == 27, 1e3, 0).astype(np.float32)  # always the escape character
+    weights["b_y"] = np.where(np.arange(size) == 27, 1e3, 0).astype(np.float32)  # always draws the escape character
     save_file(weights, str(path), {"vocabulary": "".join(map(chr, range(size)))})
     assert written(capsys, path, "--prefix=a", "--length=3") == "a\x1b\x1b\x1b"
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -100,7 +100,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("flags", "expected"), BAD, ids=[flags[0] for flags, _ in BAD])
-def test_a_mistake_is_told_by_its_flag(
+def test_invalid_flag_is_reported_by_name(
     trained: Trained, capsys: pytest.CaptureFixture, flags: List[str], expected: str
 ):
     with pytest.raises(UserError) as caught:
@@ -110,7 +110,7 @@ def test_a_mistake_is_told_by_its_flag(
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
+def test_invalid_checkpoint_is_reported_in_one_line(trained: Trained, tmp_path: Path):
     weights = load_file(str(newest(trained.run_dir)))
     vocabulary = {"vocabulary": "".join(map(chr, range(len(weights["b_y"]))))}
     path = tmp_path / "a.safetensors"
@@ -142,7 +142,7 @@ def test_what_is_no_checkpoint_gets_one_line(trained: Trained, tmp_path: Path):
     assert "parameter W_extra has shape" in refusal()
 
 
-def test_the_real_program_ends_with_one_line_and_status_2(trained: Trained):
+def test_real_program_ends_with_one_line_and_status_2(trained: Trained):
     result = run([*SAMPLE, str(trained.run_dir), "--prefix", "雨☃"])
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: --prefix 雨☃: the model's vocabulary lacks '☃'; use characters it was trained on\n"

@@ -1,4 +1,4 @@
-"""jobs/scale.py with a small model: every job becomes a row, whatever happens to it or to jobs/scale.py."""
+"""jobs/scale.py with a small model writes a row for every job, also after a failed job or an interruption."""
 
 import json
 import os
@@ -47,13 +47,17 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
             assert row["reached"]
             assert row["chars"] % (row["streams"] * 5) == 0
             continue
-        assert [epoch["steps"] for epoch in row["epochs"]] == [4], "the first is the warm-up"
+        assert [epoch["steps"] for epoch in row["epochs"]] == [4], "the first epoch is the warm-up"
         assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
-        assert all((one["wait"] > 1e-5) is (workers > 1) for one in row["times"]), "one worker waits for nobody"
+        assert all(
+            (one["wait"] > 1e-5) is (workers > 1) for one in row["times"]
+        ), "only several workers wait for each other"
     experiment = json.loads((out / "experiment.json").read_text())
     assert experiment.pop("layers") == 1
-    (out / "experiment.json").write_text(json.dumps(experiment))  # as written before the setting existed
+    (out / "experiment.json").write_text(
+        json.dumps(experiment)
+    )  # as an earlier version wrote it, before the setting existed
     again = scale("--workers=1,2", f"--out={out}", "--to-perplexity=1000", trained=trained)
     assert "0 jobs measured" in again.stdout
     assert read_rows(out) == found
@@ -73,7 +77,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file: Path, tmp_path: Path):
+def test_experiment_continues_after_interruption_and_failed_job(song_file: Path, tmp_path: Path):
     out = tmp_path / "out"
     flags = ["--workers=1,2", "--mode=strong", "--repeat=2", f"--out={out}"]
     trained = (*TRAINED, f"--corpus={song_file}")
@@ -91,7 +95,7 @@ def test_an_interrupted_experiment_continues_and_a_failed_job_is_a_row(song_file
     wait_until(lambda: not started_in(out), "the end of what it had started", 30)
 
     def computing() -> List[int]:
-        """Return the workers of the job of two, once they train."""
+        """Return the workers of the two-worker job once they train."""
         begun = list(out.glob("points/strong-n002-r1/run/run.json"))
         return [pid for pid in started_in(out) if begun and "strong-n002-r1" in cmdline(pid)]
 
@@ -133,7 +137,7 @@ def is_python(pid: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("controller", ["mpi", "gloo"])
-def test_the_network_alone(controller: str, tmp_path: Path):
+def test_network_is_measured_without_training(controller: str, tmp_path: Path):
     out = tmp_path / "out"
     done = scale(
         "network", "--workers=1,2", "--seconds=0.2", "--largest=2", f"--controller={controller}", f"--out={out}"
@@ -144,19 +148,19 @@ def test_the_network_alone(controller: str, tmp_path: Path):
     for row in found.values():
         assert [size["bytes"] for size in row["sizes"]] == [2**k for k in range(10, 22)]
         assert all(len(size["seconds"]) >= 4 and min(size["seconds"]) > 0 for size in row["sizes"])
-        # The minimum, because other tests that run at the same time can delay any of the others.
+        # The minimum, because concurrent tests can delay single measurements.
         assert min(row["sizes"][-1]["seconds"]) > min(row["sizes"][0]["seconds"])
 
 
 @pytest.mark.slow
-def test_horovods_timeline_of_a_job(song_file: Path, tmp_path: Path):
+def test_timeline_of_a_job_is_written(song_file: Path, tmp_path: Path):
     flags = ["--workers=1,2", "--only=weak-n002-r1", f"--out={tmp_path}/out", f"--timeline={tmp_path}/timeline.json"]
     done = scale(*flags, trained=(*TRAINED, f"--corpus={song_file}"))
     assert done.returncode == 0, done.stderr
     assert "gradients" in (tmp_path / "timeline.json").read_text()
 
 
-def test_a_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
+def test_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
     done = scale("--workers=1,2", f"--out={tmp_path}/out", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
@@ -212,14 +216,16 @@ def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
         (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go after a --"),
     ],
 )
-def test_a_mistake_is_one_line(flags: List[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_invalid_flag_is_reported_in_one_line(
+    flags: List[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+):
     status, said = refusal(main, [*SMALL, *flags, f"--out={tmp_path}/out", *TRAINED], capsys)
     assert status == 2
     assert message in said
     assert not list(tmp_path.iterdir())
 
 
-def test_the_program_refuses_a_mistake_within_seconds(tmp_path: Path):
+def test_program_refuses_an_invalid_flag_within_15_seconds(tmp_path: Path):
     began = time.monotonic()
     done = scale("--workers=0", f"--out={tmp_path}/out")
     assert time.monotonic() - began < 15
@@ -236,7 +242,7 @@ def test_training_flags_that_the_points_determine_are_refused(flag: str, tmp_pat
     assert message.startswith(f"{flag.split('=')[0]} after --: the points determine it: ")
 
 
-def test_a_folder_with_other_files_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "precious.txt").write_text("mine")
     words = [*SMALL, "--workers=1,2", *TRAINED]
     refused = refusal(main, [f"--out={tmp_path}", *words], capsys)

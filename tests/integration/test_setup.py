@@ -1,4 +1,4 @@
-"""launch/setup.sh and launch/local.sh, mostly with a fake Python, so that each run is cheap."""
+"""launch/setup.sh and launch/local.sh, mostly with a fake Python, which keeps each run short."""
 
 import os
 import re
@@ -19,7 +19,7 @@ TOOLS = (
     "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "
     "mv nproc readlink rm sed sh sha256sum sleep tail timeout touch tty uname wc"
 ).split()
-# A Python that prints its version, creates "environments" that contain only itself, and records the calls of pip.
+# A Python that prints its version, creates "environments" with itself, horovodrun and mpirun, and records calls of pip.
 FAKE_PYTHON = r"""#!/bin/sh
 version={version}
 case "$*" in
@@ -47,7 +47,7 @@ esac
 
 
 class Machine:
-    """A repository and a PATH of our choosing."""
+    """A copy of the repository's set-up scripts, and a PATH with selected tools."""
 
     def __init__(self, root: Path) -> None:
         self.repo = root / "repo"
@@ -84,7 +84,7 @@ class Machine:
         return run([str(self.repo / "launch/local.sh"), *arguments], cwd=cwd, env=variables, timeout=60)
 
     def calls(self) -> List[str]:
-        """What was done since the last look."""
+        """Return the recorded calls since the previous call of this method."""
         lines = self.calls_file.read_text().splitlines()
         self.calls_file.write_text("")
         return lines
@@ -98,7 +98,7 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def one_line(result: "subprocess.CompletedProcess[str]", *parts: str) -> None:
-    """The failure is one line on stderr that holds the parts."""
+    """Check that a run failed with one line on stderr that contains all parts."""
     assert result.returncode != 0
     lines = result.stderr.strip().splitlines()
     assert len(lines) == 1, result.stderr
@@ -111,10 +111,10 @@ def compiled(calls: Sequence[str]) -> bool:
     return any("[horovod]" in call for call in calls)
 
 
-# ---- the Python ------------------------------------------------------------------------------------------------------
+# ---- choice of Python ------------------------------------------------------------------------------------------------
 
 
-def test_the_newest_python_that_runs_is_taken(machine: Machine) -> None:
+def test_newest_working_python_is_used(machine: Machine) -> None:
     machine.tool("python3.11", "#!/bin/sh\necho 'pyenv: python3.11: command not found' >&2; exit 127\n")
     machine.python("python3.9", "3.9.7")
     machine.python("python3.10", "3.10.2")
@@ -122,7 +122,7 @@ def test_the_newest_python_that_runs_is_taken(machine: Machine) -> None:
     assert "with Python 3.10.2" in machine.run().stdout
 
 
-def test_a_later_one_on_path_stands_in_for_a_broken_one(machine: Machine, tmp_path: Path) -> None:
+def test_broken_python_is_skipped_for_a_later_one_on_path(machine: Machine, tmp_path: Path) -> None:
     shims = tmp_path / "shims"
     shims.mkdir()
     (shims / "python3.11").write_text("#!/bin/sh\nexit 127\n")
@@ -136,13 +136,13 @@ def test_plain_python3_is_enough(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("how", ["option", "variable"])
-def test_the_python_can_be_named(machine: Machine, how: str) -> None:
+def test_python_can_be_selected(machine: Machine, how: str) -> None:
     other = str(machine.python("mine", "3.8.18"))
     result = machine.run("--python", other) if how == "option" else machine.run(PYTHON=other)
     assert "with Python 3.8.18" in result.stdout
 
 
-def test_an_unsuitable_python_that_was_named(machine: Machine) -> None:
+def test_unsuitable_selected_python_is_refused(machine: Machine) -> None:
     one_line(machine.run("--python", "/nowhere/python"), "/nowhere/python", "no such Python")
     machine.tool("broken", "#!/bin/sh\nexit 1\n")
     one_line(machine.run("--python=broken"), "broken", "does not run")
@@ -152,14 +152,14 @@ def test_an_unsuitable_python_that_was_named(machine: Machine) -> None:
     assert machine.calls() == []
 
 
-def test_a_python_without_venv(machine: Machine) -> None:
+def test_python_without_venv_is_refused_or_skipped(machine: Machine) -> None:
     machine.python("python3.11", "3.11.4", has_venv=False)
     one_line(machine.run(), "python3.11 (Python 3.11.4)", "ensurepip", "apt-get install python3.11-venv")
     machine.python("python3.9", "3.9.7")
     assert "with Python 3.9.7" in machine.run().stdout
 
 
-def test_no_python_at_all(machine: Machine) -> None:
+def test_missing_python_is_reported(machine: Machine) -> None:
     (machine.bin / "python3.11").unlink()
     one_line(machine.run(), "no Python 3.8 to 3.11", "install Python 3.11")
 
@@ -175,7 +175,7 @@ esac
 """
 
 
-def test_uv_brings_a_python_where_there_are_only_newer_ones(machine: Machine) -> None:
+def test_uv_installs_a_python_if_all_are_too_new(machine: Machine) -> None:
     (machine.bin / "python3.11").unlink()
     machine.python("python3", "3.13.0")
     machine.tool("uv", FAKE_UV)
@@ -189,14 +189,14 @@ def test_uv_brings_a_python_where_there_are_only_newer_ones(machine: Machine) ->
     assert machine.calls() == []
 
 
-def test_uv_that_cannot_download(machine: Machine) -> None:
+def test_failed_download_by_uv_is_reported(machine: Machine) -> None:
     (machine.bin / "python3.11").unlink()
     machine.python("python3", "3.13.0")
     machine.tool("uv", FAKE_UV)
     one_line(machine.run(UV_BREAKS="1"), "no Python 3.8 to 3.11", "uv could not download", "install Python 3.11", "log")
 
 
-def test_uv_that_does_not_run_is_replaced_from_pypi(machine: Machine) -> None:
+def test_failed_reinstallation_of_a_broken_uv_is_reported(machine: Machine) -> None:
     (machine.bin / "python3.11").unlink()
     machine.python("python3", "3.13.0")
     machine.tool("uv", "#!/bin/sh\nexit 127\n")
@@ -204,7 +204,7 @@ def test_uv_that_does_not_run_is_replaced_from_pypi(machine: Machine) -> None:
     assert machine.calls() == ["venv 3.13.0", "-m pip install uv"]
 
 
-def test_the_versions_are_those_of_setup_py() -> None:
+def test_python_versions_match_setup_py() -> None:
     requires = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text())
     listed = re.search(r"^pythons=\(([^)]*)\)", (ROOT / "launch/setup.sh").read_text(), re.MULTILINE)
     assert requires
@@ -213,22 +213,22 @@ def test_the_versions_are_those_of_setup_py() -> None:
     assert listed[1].split() == [f"3.{minor}" for minor in reversed(range(first, after))]
 
 
-# ---- what else may be missing ----------------------------------------------------------------------------------------
+# ---- invalid options and failures ------------------------------------------------------------------------------------
 
 
-def test_help(machine: Machine) -> None:
+def test_help_describes_the_options(machine: Machine) -> None:
     result = machine.run("--help")
     assert result.returncode == 0
     for word in ("--python", "PYTHON=", "mpicxx", "setup.log", "rm -r .venv"):
         assert word in result.stdout
 
 
-def test_wrong_options(machine: Machine) -> None:
+def test_invalid_option_is_refused(machine: Machine) -> None:
     one_line(machine.run("--gpus"), "--gpus", "--help")
     assert not (machine.repo / ".venv").exists()
 
 
-def test_no_compiler(machine: Machine) -> None:
+def test_missing_compiler_or_make_is_reported(machine: Machine) -> None:
     (machine.bin / "c++").unlink()
     one_line(machine.run(), "C++ compiler", "apt-get install build-essential")
     one_line(machine.run(CXX="false"), "C++ compiler (false)")
@@ -237,22 +237,22 @@ def test_no_compiler(machine: Machine) -> None:
     assert machine.calls() == []
 
 
-def test_an_mpi_whose_compiler_is_broken(machine: Machine) -> None:
+def test_broken_mpi_compiler_is_reported(machine: Machine) -> None:
     mpicxx = machine.tool("mpicxx", "#!/bin/sh\necho libimf.so: cannot open shared object file >&2; exit 1\n")
     one_line(machine.run(), f"{mpicxx} cannot compile", "module")
 
 
-def test_a_full_disk(machine: Machine) -> None:
+def test_full_disk_is_reported(machine: Machine) -> None:
     machine.tool("df", "#!/bin/sh\necho header; echo /dev/x 1000 900 100 90% /\n")
     one_line(machine.run(), "100 MB left", "1000 are needed")
 
 
-def test_a_path_with_a_space(machine: Machine) -> None:
+def test_path_with_a_space_is_refused(machine: Machine) -> None:
     machine.repo = machine.repo.rename(machine.repo.with_name("my repo"))
     one_line(machine.run(), "my repo", "space", "move the repository")
 
 
-def test_an_environment_that_another_program_made(machine: Machine) -> None:
+def test_environment_of_another_program_is_refused_and_unchanged(machine: Machine) -> None:
     theirs = machine.repo / ".venv" / "theirs"
     theirs.parent.mkdir()
     theirs.write_text("precious")
@@ -260,8 +260,8 @@ def test_an_environment_that_another_program_made(machine: Machine) -> None:
     assert theirs.read_text() == "precious"
 
 
-def test_a_place_that_cannot_be_written() -> None:
-    # Not under tmp_path: the user to whom root changes could not even look into it.
+def test_directory_that_is_not_writable_is_reported() -> None:
+    # Not under tmp_path, because the user that root switches to could not read it.
     place = Path(tempfile.mkdtemp(prefix="lstm-dist-"))
     try:
         machine = Machine(place)
@@ -286,11 +286,11 @@ def test_a_place_that_cannot_be_written() -> None:
         ("c++: fatal error: Killed signal terminated program cc1plus", "memory"),
     ],
 )
-def test_known_failures_are_one_line(machine: Machine, output: str, message_part: str) -> None:
+def test_known_failure_is_reported_in_one_line(machine: Machine, output: str, message_part: str) -> None:
     one_line(machine.run(FAKE_FAIL="[horovod]", FAKE_SAYS=output), "Horovod", message_part, "setup.log")
 
 
-def test_an_unknown_failure_shows_the_end_of_the_log(machine: Machine) -> None:
+def test_unknown_failure_shows_the_end_of_the_log(machine: Machine) -> None:
     result = machine.run(FAKE_FAIL="[horovod]", FAKE_SAYS="ERROR: a new one")
     assert result.returncode == 1
     assert result.stderr.splitlines()[0] == "ERROR: a new one"
@@ -299,7 +299,7 @@ def test_an_unknown_failure_shows_the_end_of_the_log(machine: Machine) -> None:
 
 
 @pytest.mark.slow
-def test_no_network(machine: Machine) -> None:
+def test_unreachable_package_index_is_reported(machine: Machine) -> None:
     result = machine.run(
         "--python",
         os.path.realpath(sys.executable),
@@ -313,10 +313,10 @@ def test_no_network(machine: Machine) -> None:
     one_line(result, "Package Index cannot be reached", "check the network", "log")
 
 
-# ---- done once, done for good ----------------------------------------------------------------------------------------
+# ---- repeated runs ---------------------------------------------------------------------------------------------------
 
 
-def test_the_extras_are_installed_in_their_order(machine: Machine) -> None:
+def test_extras_are_installed_in_order_and_checked(machine: Machine) -> None:
     result = machine.run(MPI="none")
     assert result.returncode == 0, result.stderr
     calls = machine.calls()
@@ -332,7 +332,7 @@ def test_the_extras_are_installed_in_their_order(machine: Machine) -> None:
     assert all("--workers 2" in call for call in calls if "doctor.py" in call)
 
 
-def test_a_second_run_does_nothing_and_writes_nothing(machine: Machine) -> None:
+def test_second_run_installs_and_writes_nothing(machine: Machine) -> None:
     machine.run()
     machine.calls()
     before = {path: path.stat().st_mtime_ns for path in machine.repo.rglob("*")}
@@ -342,7 +342,7 @@ def test_a_second_run_does_nothing_and_writes_nothing(machine: Machine) -> None:
     assert {path: path.stat().st_mtime_ns for path in machine.repo.rglob("*")} == before
 
 
-def test_a_newer_python_on_path_does_not_replace_the_environment(machine: Machine) -> None:
+def test_newer_python_on_path_does_not_replace_the_environment(machine: Machine) -> None:
     (machine.bin / "python3.11").rename(machine.bin / "python3.9")
     machine.run()
     machine.calls()
@@ -354,7 +354,7 @@ def test_a_newer_python_on_path_does_not_replace_the_environment(machine: Machin
 
 
 @pytest.mark.parametrize("broken", ["[build]", "[cpu]", "[mpi,mpi4py]", "[horovod]", "mpirun -np"])
-def test_an_interrupted_run_continues_with_the_failed_step(machine: Machine, broken: str) -> None:
+def test_failed_run_continues_with_the_failed_step(machine: Machine, broken: str) -> None:
     assert machine.run(FAKE_FAIL=broken).returncode == 1
     first = machine.calls()
     assert not (machine.repo / ".venv/.setup/ready.stamp").exists()
@@ -364,10 +364,10 @@ def test_an_interrupted_run_continues_with_the_failed_step(machine: Machine, bro
     assert any(broken in call for call in second)
     earlier = [call for call in first if broken not in call and "doctor" not in call and "uninstall" not in call]
     again = set(earlier) & {call for call in second if "uninstall" not in call}
-    assert again <= {call for call in earlier if "[build]" in call and broken == "[cpu]"}  # one step of two parts
+    assert again <= {call for call in earlier if "[build]" in call and broken == "[cpu]"}  # one step with two parts
 
 
-def test_a_changed_setup_py_installs_again_without_compiling(machine: Machine) -> None:
+def test_changed_setup_py_reinstalls_without_compiling(machine: Machine) -> None:
     machine.run()
     machine.calls()
     with (machine.repo / "setup.py").open("a") as file:
@@ -378,7 +378,7 @@ def test_a_changed_setup_py_installs_again_without_compiling(machine: Machine) -
     assert not compiled(calls)
 
 
-def test_a_horovod_that_lacks_a_controller_is_compiled_again(machine: Machine) -> None:
+def test_horovod_without_a_controller_is_compiled_again(machine: Machine) -> None:
     machine.run()
     machine.calls()
     (machine.repo / ".venv/.setup/ready.stamp").unlink()
@@ -386,7 +386,7 @@ def test_a_horovod_that_lacks_a_controller_is_compiled_again(machine: Machine) -
     assert compiled(machine.calls())
 
 
-def test_a_moved_environment_is_made_again(machine: Machine) -> None:
+def test_moved_environment_is_recreated(machine: Machine) -> None:
     machine.run()
     machine.calls()
     machine.repo = machine.repo.rename(machine.repo.with_name("elsewhere"))
@@ -399,7 +399,7 @@ case "$*" in --showme:version) echo "mpicxx: Open MPI {version}" ;; *) exit 0 ;;
 """
 
 
-def test_a_clusters_mpi_is_used_and_kept(machine: Machine, tmp_path: Path) -> None:
+def test_mpi_of_a_cluster_is_used_and_kept(machine: Machine, tmp_path: Path) -> None:
     machine.run()
     machine.calls()
     module = tmp_path / "openmpi" / "bin"
@@ -424,7 +424,7 @@ def test_a_clusters_mpi_is_used_and_kept(machine: Machine, tmp_path: Path) -> No
     assert compiled(machine.calls())
 
 
-def test_a_cluster_where_mpirun_is_forbidden_is_warned_about(machine: Machine) -> None:
+def test_failing_mpirun_of_a_cluster_is_a_warning(machine: Machine) -> None:
     machine.tool("mpicxx", CLUSTER_MPICXX.format(version="4.1.4"))
     result = machine.run(FAKE_FAIL="mpirun -np")
     assert result.returncode == 0
@@ -432,7 +432,7 @@ def test_a_cluster_where_mpirun_is_forbidden_is_warned_about(machine: Machine) -
     assert "srun --mpi=pmix" in result.stdout
 
 
-def test_the_developers_tools_come_on_top(machine: Machine) -> None:
+def test_dev_tools_are_added_without_compiling(machine: Machine) -> None:
     machine.run()
     machine.calls()
     machine.run("--dev")
@@ -443,7 +443,7 @@ def test_the_developers_tools_come_on_top(machine: Machine) -> None:
     assert machine.run("--quiet").stdout == ""
 
 
-def test_two_at_once_take_turns(machine: Machine) -> None:
+def test_concurrent_runs_wait_for_each_other(machine: Machine) -> None:
     variables = {**os.environ, "PATH": str(machine.bin), "FAKE_CALLS": str(machine.calls_file), "FAKE_SLEEP": "0.3"}
     variables.pop("PYTHON", None)
     first, second = (
@@ -466,8 +466,8 @@ def extras(calls: Sequence[str]) -> List[str]:
 NVCC = "#!/bin/sh\necho 'Cuda compilation tools, release {0}, V{0}.89'\n"
 
 
-def test_without_nvcc_horovod_is_compiled_against_the_other_mxnet(machine: Machine) -> None:
-    machine.tool("nvcc", NVCC.format("13.0"))  # another CUDA than MXNet's
+def test_without_nvcc_horovod_is_compiled_against_the_cpu_mxnet(machine: Machine) -> None:
+    machine.tool("nvcc", NVCC.format("13.0"))  # a CUDA version other than MXNet's
     result = machine.run("--gpu")
     assert result.returncode == 0, result.stderr
     assert "Horovod without NCCL, because there is no nvcc of CUDA 11 on PATH: gradients are " in result.stdout
@@ -476,7 +476,7 @@ def test_without_nvcc_horovod_is_compiled_against_the_other_mxnet(machine: Machi
     assert not [call for call in calls if call.startswith("NCCL")]
     assert calls.index("-m pip uninstall -y mxnet mxnet-cu112") < len(calls) - 1
     assert (machine.repo / "logs").is_dir()
-    # An environment for GPUs stays one.
+    # An environment for GPUs remains one in later runs.
     assert machine.run("--quiet").stdout == ""
     assert machine.calls() == []
     (machine.repo / ".venv/.setup/horovod.stamp").unlink()
@@ -502,7 +502,7 @@ def test_with_nvcc_horovod_is_compiled_for_nccl(machine: Machine, tmp_path: Path
     assert machine.calls() == []
 
 
-def test_without_a_driver_nothing_is_checked_and_that_is_reported(machine: Machine) -> None:
+def test_without_a_driver_the_check_is_skipped_with_a_warning(machine: Machine) -> None:
     result = machine.run("--gpu", FAKE_NO_DRIVER="1", FAKE_HOROVOD="1")
     assert result.returncode == 0, result.stderr
     assert "warning: this machine has no NVIDIA driver" in result.stdout
@@ -513,7 +513,7 @@ def test_without_a_driver_nothing_is_checked_and_that_is_reported(machine: Machi
 # ---- launch/local.sh -------------------------------------------------------------------------------------------------
 
 
-def test_local_sets_up_and_passes_everything_on(machine: Machine, tmp_path: Path) -> None:
+def test_local_sh_passes_all_arguments_to_the_supervisor(machine: Machine, tmp_path: Path) -> None:
     machine.run()
     machine.calls()
     python = machine.repo / ".venv/bin/python"
@@ -527,7 +527,7 @@ def test_local_sets_up_and_passes_everything_on(machine: Machine, tmp_path: Path
     ]  # fmt: skip
 
 
-def test_local_help_sets_nothing_up(machine: Machine) -> None:
+def test_local_sh_help_sets_nothing_up(machine: Machine) -> None:
     result = machine.local("--mpi", "--help")
     assert result.returncode == 0
     for word in ("-n N", "--mpi", "--max-restarts", "jobs/train.py --help", "--corpus", "--resume"):
@@ -535,10 +535,10 @@ def test_local_help_sets_nothing_up(machine: Machine) -> None:
     assert not machine.calls()
 
 
-# ---- the real thing --------------------------------------------------------------------------------------------------
+# ---- the real environment --------------------------------------------------------------------------------------------
 
 
-def test_the_real_environment_is_not_made_twice(real: Path) -> None:
+def test_real_environment_is_not_recreated(real: Path) -> None:
     stamps = sorted((real / ".setup").glob("*.stamp"))
     built = [*stamps, *real.glob("lib/python3*/site-packages/horovod/mxnet/*.so"), real / "setup.log"]
     assert len(built) > 6
@@ -567,7 +567,7 @@ def test_ctrl_c_ends_every_worker(real: Path, tmp_path: Path, song_file: Path) -
         time.sleep(2)
         assert job.poll() is None, job.communicate()[0]
         assert len(workers(tmp_path)) >= 3  # horovodrun and two workers
-        os.killpg(job.pid, signal.SIGINT)  # as a terminal does
+        os.killpg(job.pid, signal.SIGINT)  # as a terminal sends it
         job.communicate(timeout=30)
         assert job.returncode != 0
         assert workers(tmp_path) == []

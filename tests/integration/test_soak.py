@@ -1,4 +1,4 @@
-"""tests/soak.py in small, where that is quick."""
+"""The quick experiments of tests/soak.py, with a small share of their trials."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tests.support.programs import ROOT, run
 
 
 @pytest.mark.slow
-def test_a_little_bad_luck():
+def test_small_share_of_quick_experiments_has_no_wrong_outcome():
     experiments = [f"--only={name}" for name in ("disk", "damage", "configs")]
     done = run(["python", "-m", "tests.soak", *experiments, "--share=0.02"], cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -17,7 +17,7 @@ def test_a_little_bad_luck():
 
 
 @pytest.mark.slow
-def test_what_goes_wrong_is_told(monkeypatch, capsys):
+def test_wrong_outcome_is_reported_and_sets_the_exit_status(monkeypatch, capsys):
     from lstm_dist.run import checkpoint
     from tests import soak
 

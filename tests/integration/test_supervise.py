@@ -1,4 +1,4 @@
-"""launch/supervise.py with a fake horovodrun: what it starts and forwards, and how it classifies the end."""
+"""launch/supervise.py with a fake horovodrun: the command and output it forwards, and how it classifies each end."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def machine(tmp_path: Path) -> Machine:
     return machine
 
 
-def test_all_flags_are_passed_on(machine: Machine) -> None:
+def test_all_flags_are_forwarded(machine: Machine) -> None:
     result = machine.start("-n", "4", "--mpi", "--epochs", "20", "--corpus", "my text.txt")
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines() == [
@@ -57,11 +57,11 @@ def test_all_flags_are_passed_on(machine: Machine) -> None:
         "--corpus", "my text.txt", f"--run-dir={machine.run_dir}", "utf8=1", "terminal=", f"in={machine.root}",
     ]  # fmt: skip
     assert machine.start().stdout.splitlines()[:4] == ["--disable-cache", "--gloo", "-np", "2"]
-    # A terminal that an outer run had is not this run's.
+    # The terminal of an outer run is not inherited.
     assert "terminal=\n" in machine.start(LSTM_DIST_TERMINAL="/dev/pts/9").stdout
 
 
-def test_a_run_without_a_directory_gets_one_that_is_removed_if_it_never_began(machine: Machine) -> None:
+def test_default_run_directory_is_removed_if_the_run_never_began(machine: Machine) -> None:
     machine.horovodrun('#!/bin/sh\nprintf "%s\\n" "$@"\nls runs\n')
     result = run([str(machine.python), SUPERVISE], cwd=machine.root, env=machine.environment(), timeout=60)
     given, seen = re.search(r"--run-dir=runs/(\S+)\n(\S+)\n$", result.stdout).groups()
@@ -73,15 +73,15 @@ def test_a_run_without_a_directory_gets_one_that_is_removed_if_it_never_began(ma
     "arguments",
     [["-n", "0"], ["-n", "abc"], ["-n2x"], ["-n", ""], ["--max-restarts", "x"], ["--epoch=2"], ["--epochs=0"]],
 )
-def test_an_invalid_flag_is_one_line_before_anything_is_started(machine: Machine, arguments: List[str]) -> None:
+def test_invalid_flag_is_reported_in_one_line_before_the_start(machine: Machine, arguments: List[str]) -> None:
     result = machine.start(*arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith(f"error: {arguments[0][:2]}")
 
 
-def test_the_workers_lines_come_through(machine: Machine) -> None:
-    """Rank 0 without its prefix, the others with theirs, and horovodrun's own traceback not at all."""
+def test_output_of_workers_is_forwarded(machine: Machine) -> None:
+    """Lines of rank 0 lose their prefix, other ranks keep theirs, and horovodrun's own traceback is dropped."""
     machine.horovodrun(r"""#!/bin/sh
 printf '[0]<stdout>:epoch 1\n[1,0]<stdout>:epoch 2\n[1]<stdout>:of rank 1\n[10]<stdout>:of rank 10\n'
 printf '[0]<stderr>:error: a mistake\n[1]<stderr>:Traceback (most recent call last):\n[1]<stderr>:IndexError\n' >&2
@@ -103,7 +103,7 @@ exit 1
     ]  # fmt: skip
 
 
-def test_no_secret_is_passed_on(machine: Machine) -> None:
+def test_secrets_are_not_forwarded(machine: Machine) -> None:
     machine.horovodrun("#!/bin/sh\nenv\n")
     names = ("MY_TOKEN", "AWS_SECRET_ACCESS_KEY", "HOROVOD_SECRET_KEY", "FOO")
     secrets = {name: "hunter2" for name in names}
@@ -162,13 +162,13 @@ sys.exit(0 if kind == "well" else 1)
 
 
 def attempts(machine: Machine, plan: list, *arguments: str) -> "tuple[subprocess.CompletedProcess[str], List[str]]":
-    """Run a job whose attempts end as in `plan`, (step of the checkpoint, kind of end); return also their flags."""
+    """Run a job whose attempts end as in `plan`, (checkpoint step, kind of end); return its result and their flags."""
     machine.horovodrun(ATTEMPT.format(python=machine.python, root=str(ROOT), run_dir=str(machine.run_dir), plan=plan))
     result = machine.start(*arguments)
     return result, (machine.root / "attempts").read_text().splitlines()
 
 
-def test_a_lost_worker_is_reported_with_the_command_that_resumes(machine: Machine) -> None:
+def test_lost_worker_is_reported_with_the_command_that_resumes(machine: Machine) -> None:
     result, made = attempts(machine, [(30, "lost")], "-n", "2")
     assert result.returncode == 76
     assert len(made) == 1
@@ -178,14 +178,14 @@ def test_a_lost_worker_is_reported_with_the_command_that_resumes(machine: Machin
     )
 
 
-def test_the_first_cause_is_reported_and_a_bug_is_not_restarted(machine: Machine) -> None:
+def test_first_cause_is_reported_and_a_bug_is_not_restarted(machine: Machine) -> None:
     result, made = attempts(machine, [(30, "bug")], "--max-restarts=3")
     assert (result.returncode, len(made)) == (70, 1)
     assert re.match(r"error: rank 1 on \S+, after step 30: the cat; resume from step 30 with: ", result.stderr)
 
 
 @pytest.mark.parametrize("kind", ["lost", "Stalled", "stopped", "launcher", "killed", "orphans"])
-def test_a_failure_that_a_restart_may_fix_is_restarted(machine: Machine, kind: str) -> None:
+def test_failure_that_a_restart_may_fix_is_restarted(machine: Machine, kind: str) -> None:
     result, made = attempts(machine, [(5, kind), (9, "well")], "--max-restarts=1", "--overwrite")
     assert (result.returncode, len(made)) == (0, 2)
     assert made[0].endswith(f"--overwrite --run-dir={machine.run_dir}")
@@ -200,7 +200,7 @@ LOST = "echo 'Traceback (most recent call last):\nExit code: {}' >&2; exit 1"
 
 
 @pytest.mark.parametrize("end", [LOST.format(137), LOST.format(-9), "kill -9 $$"])
-def test_a_worker_that_is_lost_while_the_job_starts_is_replaced(machine: Machine, end: str) -> None:
+def test_worker_lost_during_startup_causes_a_restart(machine: Machine, end: str) -> None:
     machine.horovodrun(f'#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"\n{end}\n')
     result = machine.start("--max-restarts=1", TMPDIR=str(machine.root))
     assert (result.returncode, result.stderr.count("\n")) == (0, 1)
@@ -211,7 +211,7 @@ def test_a_worker_that_is_lost_while_the_job_starts_is_replaced(machine: Machine
     assert (result.returncode, result.stderr) == (76, f"{lost}\n")
 
 
-def test_a_launcher_that_worked_before_is_restarted(machine: Machine) -> None:
+def test_failing_launcher_is_restarted_only_if_it_worked_before(machine: Machine) -> None:
     machine.horovodrun(
         '#!/bin/sh\n[ -e "$TMPDIR/again" ] && exit 0\ntouch "$TMPDIR/again"; echo no mpirun >&2; exit 1\n'
     )
@@ -232,13 +232,13 @@ def test_only_restarts_without_progress_are_counted(machine: Machine) -> None:
     assert "(at step 9 or later)" in result.stderr.splitlines()[-1]
 
 
-def test_before_the_first_checkpoint_it_starts_from_the_beginning(machine: Machine) -> None:
+def test_restart_without_a_checkpoint_starts_from_the_beginning(machine: Machine) -> None:
     result, made = attempts(machine, [(-1, "lost"), (4, "well")], "--max-restarts=1")
     assert (result.returncode, len(made)) == (0, 2)
-    assert made[1].endswith(" --auto-resume")  # over what the first one left
+    assert made[1].endswith(" --auto-resume")  # over the files of the first attempt
 
 
-def test_a_restart_has_the_time_that_is_left(machine: Machine) -> None:
+def test_restart_gets_the_remaining_time_limit(machine: Machine) -> None:
     result, made = attempts(machine, [(5, "lost"), (9, "well")], "--epochs=9", "--time-limit=1h", "--max-restarts=1")
     assert (result.returncode, len(made)) == (0, 2)
     rest = made[1].partition("train.py ")[2]
@@ -246,7 +246,7 @@ def test_a_restart_has_the_time_that_is_left(machine: Machine) -> None:
     assert re.fullmatch(rf"{known} --time-limit=35\d\ds --auto-resume", rest)
 
 
-def test_the_status_of_another_job_is_ignored(machine: Machine) -> None:
+def test_status_of_another_job_is_ignored(machine: Machine) -> None:
     status = {"state": "running", "time": time.time() + 1000, "pid": 1, "host": "here", "attempt": "another", "step": 3}
     machine.run_dir.mkdir()
     (machine.run_dir / "status.json").write_text(json.dumps(status))
@@ -255,7 +255,7 @@ def test_the_status_of_another_job_is_ignored(machine: Machine) -> None:
     assert (result.returncode, result.stderr) == (73, "")
 
 
-def test_a_stopped_job_is_not_restarted(machine: Machine) -> None:
+def test_stopped_job_is_not_restarted(machine: Machine) -> None:
     machine.horovodrun("#!/bin/sh\nexec sleep 60\n")
     argv = [str(machine.python), SUPERVISE, "--max-restarts=3", f"--run-dir={machine.run_dir}"]
     env = environment(machine.environment())
@@ -283,7 +283,7 @@ def test_horovodrun_ends_with_the_supervisor(machine: Machine) -> None:
     assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
-def test_a_job_whose_output_is_closed_is_not_restarted(machine: Machine) -> None:
+def test_job_with_closed_output_is_not_restarted(machine: Machine) -> None:
     plan = [(k, "talks") for k in range(1, 9)]
     machine.horovodrun(ATTEMPT.format(python=machine.python, root=str(ROOT), run_dir=str(machine.run_dir), plan=plan))
     words = " ".join([str(machine.python), SUPERVISE, "--max-restarts=3", f"--run-dir={machine.run_dir}"])
@@ -292,7 +292,7 @@ def test_a_job_whose_output_is_closed_is_not_restarted(machine: Machine) -> None
     assert len((machine.root / "attempts").read_text().splitlines()) == 1
 
 
-def test_a_job_whose_output_is_closed_ends(machine: Machine) -> None:
+def test_job_with_closed_output_ends(machine: Machine) -> None:
     machine.horovodrun("#!/bin/sh\nwhile echo line; do sleep 0.1; done\n")
     words = " ".join([str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"])
     done = run(["bash", "-c", f"{words} | head -n 2"], cwd=machine.root, env=machine.environment(), timeout=40)

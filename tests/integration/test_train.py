@@ -1,4 +1,4 @@
-"""The real program from the command line to perplexity.png, on a model so small that its imports cost the most."""
+"""jobs/train.py from the command line to perplexity.png, on a model so small that imports take most of the time."""
 
 import fcntl
 import hashlib
@@ -33,7 +33,7 @@ DOCUMENT_PREFIXES = ["分开", "不分开", "战争中部队"]
 def train(
     tmp_path: Path, corpus: Path, *flags: str, env: Optional[Mapping[str, Optional[str]]] = None
 ) -> "subprocess.CompletedProcess[str]":
-    """A run in `tmp_path`/run that has to succeed."""
+    """Train in `tmp_path`/run, and check that it succeeds."""
     argv = [*TRAIN, f"--corpus={corpus}", f"--run-dir={tmp_path / 'run'}", *TINY, *flags]
     tmp_path.mkdir(exist_ok=True)
     result = run(argv, cwd=tmp_path, env=env)
@@ -46,12 +46,12 @@ def records(path: Path) -> List[Dict]:
 
 
 def shown_log(run_dir: Path) -> str:
-    """log.txt without the lines that only it has."""
+    """Return log.txt without the lines that stdout does not have."""
     return re.sub(r"^committed .*\n", "", (run_dir / "log.txt").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def without_times(run_dir: Path) -> Dict[str, object]:
-    """All that two equal runs have to have in common: bytes, but for the measured times and where the run is."""
+    """Return all results that two equal runs share: everything but the measured times and the run directory."""
     metrics = [
         {k: v for k, v in m.items() if k not in ("chars_per_sec", "seconds")}
         for m in records(run_dir / "metrics.jsonl")
@@ -64,10 +64,10 @@ def without_times(run_dir: Path) -> Dict[str, object]:
     return {"metrics": metrics, "config": config, "vocabulary": vocabulary, "weights": weights, "samples": samples}
 
 
-# What a run leaves
+# Files and output of a run
 
 
-def test_the_directory_holds_what_was_promised_and_nothing_else(trained: Trained):
+def test_run_directory_holds_exactly_the_expected_files(trained: Trained):
     found = sorted(str(p.relative_to(trained.run_dir)) for p in trained.run_dir.rglob("*") if p.is_file())
     assert found == [
         "checkpoints/step-000000000.safetensors", "checkpoints/step-000000087.safetensors", "config.json", "lock",
@@ -75,7 +75,7 @@ def test_the_directory_holds_what_was_promised_and_nothing_else(trained: Trained
     ]  # fmt: skip
 
 
-def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_file: Path):
+def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
     assert json.loads((trained.run_dir / "config.json").read_bytes()) == {
         "corpus": str(song_file),
         "max_chars": 600,
@@ -118,7 +118,7 @@ def test_the_configuration_is_kept_as_it_was_resolved(trained: Trained, song_fil
     }
 
 
-def test_the_run_card_tells_the_run_and_not_the_environment(trained: Trained, song_file: Path):
+def test_run_json_describes_the_run_without_environment_variables(trained: Trained, song_file: Path):
     text = (trained.run_dir / "run.json").read_text(encoding="utf-8")
     card = json.loads(text)
     assert set(card) == {
@@ -136,7 +136,7 @@ def test_the_run_card_tells_the_run_and_not_the_environment(trained: Trained, so
             assert value not in text.replace(str(song_file), ""), name
 
 
-def test_metrics_have_every_epoch_and_agree_with_each_other(trained: Trained):
+def test_metrics_have_every_epoch_and_are_consistent(trained: Trained):
     metrics = records(trained.run_dir / "metrics.jsonl")
     steps = (600 // 4 - 1) // 5
     assert [m["epoch"] for m in metrics] == [1, 2, 3]
@@ -152,11 +152,11 @@ def test_metrics_have_every_epoch_and_agree_with_each_other(trained: Trained):
         assert m["chars_per_sec"] > 0
     losses = [m["loss"] for m in metrics]
     assert losses == sorted(losses, reverse=True)
-    assert losses[0] < math.log(len(vocabulary)) + 0.05  # it begins as a uniform guess and learns
+    assert losses[0] < math.log(len(vocabulary)) + 0.05  # it begins with a uniform prediction and learns
     assert losses[2] < losses[0] - 0.1
 
 
-def test_samples_are_exactly_as_long_as_told(trained: Trained):
+def test_samples_have_exactly_the_requested_length(trained: Trained):
     samples = records(trained.run_dir / "samples.jsonl")
     assert [(s["epoch"], s["prefix"]) for s in samples] == [(e, p) for e in (2, 3) for p in DOCUMENT_PREFIXES]
     for sample in samples:
@@ -164,7 +164,7 @@ def test_samples_are_exactly_as_long_as_told(trained: Trained):
         assert len(sample["text"]) == len(sample["prefix"]) + 30
 
 
-def test_the_checkpoint_has_the_documents_parameters_and_the_vocabulary(trained: Trained):
+def test_checkpoint_has_the_parameters_and_the_vocabulary(trained: Trained):
     text = "\n".join(verses()).replace("\n", " ")[:600]
     with safe_open(str(newest(trained.run_dir)), framework="numpy") as file:
         assert file.metadata()["vocabulary"] == "".join(sorted(set(text)))
@@ -176,13 +176,13 @@ def test_the_checkpoint_has_the_documents_parameters_and_the_vocabulary(trained:
     assert len(shapes) == 14
 
 
-def test_perplexity_is_a_picture(trained: Trained):
+def test_perplexity_plot_is_a_png_file(trained: Trained):
     data = (trained.run_dir / "perplexity.png").read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     assert b"IEND" in data[-12:]
 
 
-def test_a_person_sees_lines_with_samples_and_a_file_no_progress_bar(trained: Trained):
+def test_output_has_metrics_and_samples_and_no_progress_bar(trained: Trained):
     lines = trained.stdout.splitlines()
     if os.geteuid() == 0:
         assert lines.pop(0).startswith("warning: running as root: ")
@@ -214,15 +214,15 @@ def test_help_lists_the_flags():
         "战争中部队",
         "horovodrun -np N",
     ):
-        assert "".join(part.split()) in "".join(result.stdout.split())  # wherever the lines are broken
+        assert "".join(part.split()) in "".join(result.stdout.split())  # ignoring line breaks
     assert result.stderr == ""
 
 
 # Other runs
 
 
-def test_the_posix_locale_changes_no_byte(trained: Trained, song_file: Path, tmp_path: Path):
-    """Also: two runs of one command are equal."""
+def test_posix_locale_does_not_change_the_results(trained: Trained, song_file: Path, tmp_path: Path):
+    """Two runs of the same command, one in the POSIX locale, have equal results."""
     env = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
     result = train(tmp_path, song_file, *TRAINED_FLAGS, env=env)
     assert without_times(tmp_path / "run") == without_times(trained.run_dir)
@@ -234,7 +234,7 @@ def test_the_posix_locale_changes_no_byte(trained: Trained, song_file: Path, tmp
     assert result.stderr == ""
 
 
-def test_a_foreign_corpus_has_its_first_lines_continued_and_its_control_characters_escaped(tmp_path: Path):
+def test_other_corpus_uses_its_first_lines_as_escaped_prefixes(tmp_path: Path):
     first = ["海\x1b[31m红", "短", "一条比五个字长的线"]
     lines = [*first, *(line.replace("分", "合") for line in verses()[:40])]
     corpus = tmp_path / os.fsdecode("歌".encode() + b"\xff.txt")
@@ -252,10 +252,8 @@ def test_a_foreign_corpus_has_its_first_lines_continued_and_its_control_characte
     assert (config["state_reset"], config["global_batch_size"]) == ("window", 4)
 
 
-def test_given_weights_are_where_a_run_begins_and_its_files_are_replaced(
-    trained: Trained, song_file: Path, tmp_path: Path
-):
-    """With so small a step, the weights stay bit by bit; --overwrite and --config on the way."""
+def test_run_starts_from_given_weights_and_overwrites_old_files(trained: Trained, song_file: Path, tmp_path: Path):
+    """With a learning rate of 1e-30 the weights stay bit-identical; this also covers --overwrite and --config."""
     held = tmp_path / "run"
     held.mkdir()
     (held / "log.txt").write_text("an old run")
@@ -272,13 +270,15 @@ def test_given_weights_are_where_a_run_begins_and_its_files_are_replaced(
     assert after["weights"] == before["weights"]
     assert after["vocabulary"] == before["vocabulary"]
     losses = [m["loss"] for m in records(held / "metrics.jsonl")]
-    assert losses[0] == losses[1]  # two epochs: the command line's, not the file's nine
-    assert losses[0] < records(trained.run_dir / "metrics.jsonl")[-1]["loss"]  # of the weights after that epoch
+    assert losses[0] == losses[1]  # two epochs, from the command line, and not the nine of the file
+    assert (
+        losses[0] < records(trained.run_dir / "metrics.jsonl")[-1]["loss"]
+    )  # evaluated with the weights after that epoch
     (sample,) = records(held / "samples.jsonl")
     assert (sample["prefix"], len(sample["text"])) == ("路", 41)
 
 
-def test_without_a_directory_a_run_makes_its_own(song_file: Path, tmp_path: Path):
+def test_run_without_a_directory_creates_one(song_file: Path, tmp_path: Path):
     result = run([*TRAIN, f"--corpus={song_file}", *TINY, "--epochs=1", "--prefix=分开"], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     (made,) = (tmp_path / "runs").iterdir()
@@ -288,7 +288,7 @@ def test_without_a_directory_a_run_makes_its_own(song_file: Path, tmp_path: Path
 
 
 def on_a_terminal(argv: Sequence[str], through_the_environment: bool) -> "tuple[int, str, str]":
-    """Status, what the terminal shows, and what stdout gets where that is a pipe."""
+    """Run a program on a pseudo-terminal; return its status, what the terminal shows, and what a piped stdout gets."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     env = environment({"LSTM_DIST_TERMINAL": os.ttyname(theirs)} if through_the_environment else None)
@@ -318,7 +318,7 @@ def on_a_terminal(argv: Sequence[str], through_the_environment: bool) -> "tuple[
 
 
 @pytest.mark.parametrize("through_the_environment", [False, True], ids=["stdout", "LSTM_DIST_TERMINAL"])
-def test_a_terminal_has_a_progress_bar(song_file: Path, tmp_path: Path, through_the_environment: bool):
+def test_terminal_shows_a_progress_bar(song_file: Path, tmp_path: Path, through_the_environment: bool):
     flags = [*TINY, "--epochs=40", "--log-every=20", "--prefix=分开", "--sample-length=4"]
     argv = [*TRAIN, f"--corpus={song_file}", f"--run-dir={tmp_path / 'run'}", *flags]
     status, shown, piped = on_a_terminal(argv, through_the_environment)
@@ -328,13 +328,13 @@ def test_a_terminal_has_a_progress_bar(song_file: Path, tmp_path: Path, through_
     log = shown_log(tmp_path / "run")
     assert log.count("\nepoch ") == 2
     lines = [line.rsplit("\r")[-1] for line in shown.replace("\r\n", "\n").split("\n")]
-    for line in log.splitlines():  # none is torn by the bar
+    for line in log.splitlines():  # the progress bar breaks none of them
         assert line in lines
     assert "%" not in log
 
 
-def test_the_gradient_has_the_scale_of_the_reference_batch(song_file: Path, tmp_path: Path):
-    """B_ref = 2B and half the rate is the same step; so is the default B_ref of 32 with an eighth of it at B = 4."""
+def test_gradient_is_scaled_by_the_reference_batch_size(song_file: Path, tmp_path: Path):
+    """At B = 4, B_ref = 8 with half the rate gives the same step; so does the default 32 with an eighth of it."""
     weights = []
     for name, reference, rate in (("own", 4, 0.8), ("double", 8, 0.4), ("default", 32, 0.1)):
         flags = (f"--reference-batch-size={reference}", f"--learning-rate={rate}", "--max-norm=1e9")

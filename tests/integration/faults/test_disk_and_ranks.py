@@ -1,4 +1,4 @@
-"""A disk that is full, ranks that differ: one line, before anything is lost, on every rank."""
+"""A full disk and ranks with different settings are reported in one error line, before anything is lost."""
 
 import json
 import os
@@ -15,12 +15,12 @@ pytestmark = pytest.mark.slow
 
 
 def limited(kilobytes: int, argv: list) -> list:
-    """The same command, whose files may not become larger: what a disk that is full feels like, without one."""
+    """Return the command with a limit on the size of its files, which imitates a full disk."""
     return ["bash", "-c", f'ulimit -f {kilobytes}; exec "$@"', "bash", *argv]
 
 
 @under("horovodrun-gloo", "mpirun")
-def test_no_room_for_the_first_checkpoint(launcher, song_file, tmp_path):
+def test_unwritable_first_checkpoint_is_reported_once(launcher, song_file, tmp_path):
     argv = [*launcher(2), *limited(20, ["python", *TRAIN[1:]]), *TINY, f"--corpus={song_file}", "--run-dir=run"]
     done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode in (1, 74)
@@ -32,7 +32,7 @@ def test_no_room_for_the_first_checkpoint(launcher, song_file, tmp_path):
     assert json.loads((tmp_path / "run" / "errors" / "rank0.json").read_text())["status"] == 74
 
 
-def test_a_disk_that_fills_up_costs_nothing_that_was_committed(song_file, tmp_path):
+def test_full_disk_keeps_all_committed_checkpoints(song_file, tmp_path):
     small = tmp_path / "small"
     small.mkdir()
     mounted = os.geteuid() == 0 and not subprocess.run(
@@ -56,7 +56,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_committed(song_file, tmp_pa
 
 
 def differently(flags: str) -> list:
-    """jobs/train.py with these flags on rank 1 only."""
+    """Return the command of jobs/train.py with additional flags on rank 1 only."""
     script = f'if [ "${{HOROVOD_RANK:-$OMPI_COMM_WORLD_RANK}}" = 1 ]; then set -- "$@" {flags}; fi; exec "$@"'
     return ["bash", "-c", script, "bash", *TRAIN]
 
@@ -74,7 +74,7 @@ def differently(flags: str) -> list:
         ("mpirun", "--seed=1 --epochs=3", r"epochs 3, {0} has 2; {1} has seed 1, {0} has 0"),
     ],
 )
-def test_ranks_that_differ_are_told_apart_before_the_first_step(name, flags, words, song_file, tmp_path):
+def test_ranks_with_different_settings_are_reported_before_training(name, flags, words, song_file, tmp_path):
     argv = [*LAUNCHERS[name](2), *differently(flags), *TINY, f"--corpus={song_file}", "--run-dir=run"]
     done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode in (1, 78)
@@ -86,8 +86,8 @@ def test_ranks_that_differ_are_told_apart_before_the_first_step(name, flags, wor
     assert not (tmp_path / "run").exists()
 
 
-def test_another_number_of_threads_on_a_rank_is_told(song_file, tmp_path):
-    """They sum in another order, and the weights would part."""
+def test_different_number_of_threads_is_reported(song_file, tmp_path):
+    """Other numbers of threads sum in another order, so the weights of the ranks would diverge."""
     script = 'if [ "$OMPI_COMM_WORLD_RANK" = 1 ]; then export OMP_NUM_THREADS=2; fi; exec "$@"'
     argv = [*mpirun(2), "bash", "-c", script, "bash", *TRAIN, *TINY, f"--corpus={song_file}", "--run-dir=run"]
     done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
@@ -97,7 +97,7 @@ def test_another_number_of_threads_on_a_rank_is_told(song_file, tmp_path):
     )
 
 
-def test_other_code_on_a_rank_is_told(song_file, tmp_path):
+def test_different_code_is_reported(song_file, tmp_path):
     sitecustomize = tmp_path / "sitecustomize.py"
     sitecustomize.write_text(
         "import os\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"

@@ -1,4 +1,4 @@
-"""A run that is killed at any step and resumed ends on the bits of one that was not."""
+"""A run that is killed at any step and resumed ends bit-identical to an uninterrupted run."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.support.programs import TINY, TRAIN, faulty, newest
 pytestmark = pytest.mark.slow
 
 
-# tests/soak.py has the other combinations.
+# tests/soak.py covers the other combinations.
 @pytest.mark.parametrize(
     ("name", "size", "sampling"),
     [
@@ -30,12 +30,12 @@ pytestmark = pytest.mark.slow
         ("mpirun", 3, "consecutive"),
     ],
 )
-def test_it_goes_on_bit_by_bit(name: str, size: int, sampling: str, song_file: Path, tmp_path: Path):
+def test_resumed_run_is_bit_identical(name: str, size: int, sampling: str, song_file: Path, tmp_path: Path):
     launcher = LAUNCHERS[name](size) if size > 1 else []
     kill_and_resume(launcher, tmp_path, size, f"--corpus={song_file}", f"--sampling={sampling}")
 
 
-def test_a_changing_step_size_and_a_held_out_text_go_on_bit_by_bit_too(song_file: Path, tmp_path: Path):
+def test_resume_with_schedule_and_validation_set_is_bit_identical(song_file: Path, tmp_path: Path):
     flags = ["--valid-fraction=0.1", "--eval-every=2", "--learning-rate-schedule=cosine", "--warm-up-steps=20"]
     kill_and_resume(mpirun(2), tmp_path, 2, f"--corpus={song_file}", *flags, steps=26)
     paths = [tmp_path / name / "checkpoints" / "best.safetensors" for name in ("whole", "broken")]
@@ -46,12 +46,13 @@ def test_a_changing_step_size_and_a_held_out_text_go_on_bit_by_bit_too(song_file
     assert [row["valid_perplexity"] is None for row in rows(tmp_path / "whole")[:EPOCHS]] == [True, False] * 2 + [True]
 
 
-def test_a_deeper_model_goes_on_bit_by_bit_too(song_file: Path, tmp_path: Path):
+def test_resume_of_a_deeper_model_is_bit_identical(song_file: Path, tmp_path: Path):
     kill_and_resume(mpirun(2), tmp_path, 2, f"--corpus={song_file}", "--layers=3")
 
 
-def test_other_numbers_of_workers_walk_the_same_trajectory(song_file: Path, tmp_path: Path):
-    # At larger steps this model is chaotic: 1 and 4 workers that nobody stops part by half in eight epochs.
+def test_resume_with_other_numbers_of_workers_follows_the_same_trajectory(song_file: Path, tmp_path: Path):
+    # At a larger learning rate this model is chaotic: uninterrupted runs of 1 and 4 workers differ by half after eight
+    # epochs.
     flags = (*FLAGS, "--learning-rate=0.1", f"--corpus={song_file}")
     alone, changing = tmp_path / "alone", tmp_path / "changing"
     train([], alone, *flags)
@@ -66,7 +67,7 @@ def test_other_numbers_of_workers_walk_the_same_trajectory(song_file: Path, tmp_
     same_trajectory(alone, changing)
 
 
-def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_path: Path):
+def test_finished_run_resumes_with_more_epochs_but_no_other_change(song_file: Path, tmp_path: Path):
     whole, longer = tmp_path / "whole", tmp_path / "longer"
     flags = (*FLAGS, f"--corpus={song_file}")
     train([], whole, *flags)
@@ -90,7 +91,7 @@ def test_a_finished_run_takes_more_epochs_and_nothing_else(song_file: Path, tmp_
     same_bits(whole, longer)
 
 
-def test_the_newest_whole_checkpoint_is_taken_and_never_none(song_file: Path, tmp_path: Path):
+def test_resume_uses_the_newest_intact_checkpoint(song_file: Path, tmp_path: Path):
     run_dir, flags = tmp_path / "run", (*FLAGS, f"--corpus={song_file}", "--checkpoint-every=1epoch")
     whole = tmp_path / "whole"
     train([], whole, *flags)
@@ -117,7 +118,7 @@ def test_the_newest_whole_checkpoint_is_taken_and_never_none(song_file: Path, tm
     assert not (tmp_path / "absent").exists()
 
 
-def test_a_directory_in_use_is_refused(song_file: Path, tmp_path: Path):
+def test_run_directory_in_use_is_refused(song_file: Path, tmp_path: Path):
     run_dir = tmp_path / "run"
     import subprocess
 

@@ -1,4 +1,4 @@
-"""Whoever asks, and on whichever rank: all stop after the same step, with a checkpoint, and go on from there."""
+"""A stop request from any source, on any rank, stops all ranks after the same step with a checkpoint to resume from."""
 
 import json
 import os
@@ -22,13 +22,13 @@ LONG = ("--epochs=100000", "--log-every=1000000", "--checkpoint-every=1h", "--ru
 
 
 def stopped_step(run_dir: Path, reason: str) -> int:
-    """The step of a run that was stopped: status, checkpoint and log agree on it, and there was one commit."""
+    """Return the step of a stopped run; check that status, checkpoint and log agree and that it committed once."""
     status = json.loads((run_dir / "status.json").read_text())
     assert (status["state"], status["reason"]) == ("stopped", reason)
     assert newest(run_dir).name == f"step-{status['step']:09d}.safetensors"
     log = (run_dir / "log.txt").read_text(encoding="utf-8")
     assert re.search(rf"\nstopped by {reason} on rank \d after step {status['step']}; continue with --resume", log)
-    assert log.count("\ncommitted ") == 2  # before the first step, and this
+    assert log.count("\ncommitted ") == 2  # before the first step, and at the stop
     assert not list((run_dir / "errors").iterdir())
     return int(status["step"])
 
@@ -37,11 +37,11 @@ def stopped_step(run_dir: Path, reason: str) -> int:
     ("launcher", "rank"),
     [(LAUNCHERS["horovodrun-gloo"], 0), (LAUNCHERS["horovodrun-mpi"], 1), (mpirun, 0), (mpirun, 1)],
 )
-def test_a_burst_of_signals_on_one_rank_makes_one_checkpoint(launcher, rank, song_file, tmp_path):
+def test_burst_of_signals_on_one_rank_makes_one_checkpoint(launcher, rank, song_file, tmp_path):
     argv = [*launcher(2), *faulty("signals", rank, 40, tmp_path / "fault"), *TINY, *LONG, f"--corpus={song_file}"]
     done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode == (1 if "--gloo" in argv else 75), done.stderr
-    # Asked for during step 40, voted with step 41, and known when that has been waited for: 42 is under way.
+    # Requested during step 40 and voted on with step 41; the result is known once step 41 is complete, during step 42.
     assert stopped_step(tmp_path / "run", "SIGUSR1") == 42
     again = run([*launcher(2), *TRAIN, "--resume", "--run-dir=run", "--epochs=2"], cwd=tmp_path, env=ENVIRONMENT)
     assert again.returncode == 0, again.stderr
@@ -49,7 +49,7 @@ def test_a_burst_of_signals_on_one_rank_makes_one_checkpoint(launcher, rank, son
 
 
 def ask(argv: Sequence[str], tmp_path: Path, number: int) -> "subprocess.CompletedProcess[str]":
-    """Start a launcher, send it a signal as soon as the run has some epochs, and wait for all that it started."""
+    """Start a launcher, send it a signal once the run has some epochs, and wait for all processes that it started."""
     kill = lambda pid: os.kill(pid, number)  # noqa: E731
     when = lambda: under_way(tmp_path / "run")  # noqa: E731
     return run(argv, cwd=tmp_path, env=ENVIRONMENT, timeout=60, interrupt_when=when, interrupt=kill)
@@ -66,14 +66,14 @@ def ask(argv: Sequence[str], tmp_path: Path, number: int) -> "subprocess.Complet
     ],
     ids=["horovodrun-gloo", "horovodrun-mpi", "mpirun", "mpirun-USR1", "alone"],
 )
-def test_a_signal_to_the_launcher_stops_all(launcher: List[str], number: int, reason: str, song_file, tmp_path):
+def test_signal_to_the_launcher_stops_all_ranks(launcher: List[str], number: int, reason: str, song_file, tmp_path):
     argv = [*launcher, *TRAIN, *TINY, *LONG, f"--corpus={song_file}"]
     assert ask(argv, tmp_path, number).returncode != 0
     assert stopped_step(tmp_path / "run", reason) > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_local_sh_stops_all(number: int, song_file, tmp_path):
+def test_signal_to_the_supervisor_stops_all_ranks(number: int, song_file, tmp_path):
     argv = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--max-restarts=3"]
     done = ask([*argv, *TINY, *LONG, f"--corpus={song_file}"], tmp_path, number)
     assert done.returncode == 75
@@ -85,7 +85,7 @@ def test_a_signal_to_local_sh_stops_all(number: int, song_file, tmp_path):
 
 
 @pytest.mark.parametrize("moment", [0.05, 0.4, 0.8, 1.2, None])
-def test_a_signal_at_the_start_leaves_nothing_half_made(moment: Optional[float], song_file, tmp_path):
+def test_signal_during_startup_leaves_no_partial_files(moment: Optional[float], song_file, tmp_path):
     argv = [sys.executable, *TRAIN[1:], *TINY, *LONG, f"--corpus={song_file}"]
     job = subprocess.Popen(argv, cwd=tmp_path, env=environment(ENVIRONMENT), stdout=subprocess.DEVNULL)
     try:
@@ -95,7 +95,7 @@ def test_a_signal_at_the_start_leaves_nothing_half_made(moment: Optional[float],
                 break
             time.sleep(0.01)
         job.terminate()
-        # Before its handlers are there, a signal is the end of any program; when it writes they have to be.
+        # A signal ends any program before its handlers are installed, which has to happen before it writes files.
         assert job.wait(timeout=30) in ((75,) if moment is None else (75, -signal.SIGTERM))
     finally:
         job.kill()
@@ -107,7 +107,7 @@ def test_a_signal_at_the_start_leaves_nothing_half_made(moment: Optional[float],
         stopped_step(tmp_path / "run", "SIGTERM")
 
 
-def test_a_file_and_the_end_of_the_time_stop_it_too(song_file, tmp_path):
+def test_time_limit_and_stop_file_stop_the_run(song_file, tmp_path):
     argv = [*mpirun(2), *TRAIN, *TINY, *LONG, f"--corpus={song_file}", "--time-limit=3s"]
     done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode == 75
@@ -120,8 +120,8 @@ def test_a_file_and_the_end_of_the_time_stop_it_too(song_file, tmp_path):
     assert not (tmp_path / "run" / "STOP").exists()
 
 
-def test_a_lost_worker_is_replaced(song_file, tmp_path):
-    """The real workers under launch/supervise.py: one is lost before a resumption, and one after it."""
+def test_supervisor_restarts_after_a_lost_worker(song_file, tmp_path):
+    """launch/supervise.py resumes real workers after a rank is killed, before and after a first restart."""
     supervise = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--max-restarts=2"]
     flags = [*TINY, "--epochs=100", "--checkpoint-every=50epochs", f"--corpus={song_file}"]
     whole = run([*mpirun(2), *TRAIN, *flags, "--run-dir=whole"], cwd=tmp_path, env=ENVIRONMENT)

@@ -1,4 +1,4 @@
-"""Three hosts for all tests of a session."""
+"""Provide three hosts, shared by all tests of a session."""
 
 from typing import Iterator
 

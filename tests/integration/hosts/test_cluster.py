@@ -1,4 +1,4 @@
-"""launch/cluster.sh on hosts of our own, each with its sshd, its address and its loopback."""
+"""launch/cluster.sh on simulated hosts (network namespaces), each with its own sshd, address and loopback."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ from tests.support.network import Host, Network, wait_until
 from tests.support.outcomes import rows, same_bits, same_trajectory
 from tests.support.programs import ROOT, TINY, TRAIN, epochs, newest, run
 
-# One group, so that one process runs them all, and one network is enough.
+# One group: a single pytest-xdist process runs all of them, so one network is enough.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
 CLUSTER = str(ROOT / "launch" / "cluster.sh")
@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("controller", ["gloo", "mpi"])
 
 
 class Reference(NamedTuple):
-    """The flags of a run of some seconds, and what it ends with alone."""
+    """The flags of a run of some seconds, and the directory of its run with one process."""
 
     flags: Tuple[str, ...]
     alone: Path
@@ -46,11 +46,11 @@ def start(network: Network, *flags: str, **how: Any) -> "subprocess.CompletedPro
     return run(network.hosts[0].inside(CLUSTER, *flags), env=variables, **how)
 
 
-# It trains
+# Training
 
 
 @BOTH
-def test_three_hosts_walk_the_trajectory_of_one_process(
+def test_three_hosts_follow_the_trajectory_of_one_process(
     real: Path, network: Network, reference: Reference, tmp_path: Path, controller: str
 ):
     assert real.exists()
@@ -74,7 +74,7 @@ def test_three_hosts_walk_the_trajectory_of_one_process(
     assert not [line for line in seen if b"hunter2" in line]
 
 
-def test_a_hostfile_and_the_interface_that_horovodrun_finds(
+def test_hostfile_is_read_and_horovodrun_finds_the_interface(
     real: Path, network: Network, reference: Reference, tmp_path: Path
 ):
     assert real.exists()
@@ -89,7 +89,7 @@ def test_a_hostfile_and_the_interface_that_horovodrun_finds(
 
 
 @BOTH
-def test_one_host_alone_needs_no_interface(
+def test_single_host_follows_the_trajectory_of_one_process(
     real: Path, network: Network, reference: Reference, tmp_path: Path, controller: str
 ):
     assert real.exists()
@@ -99,7 +99,7 @@ def test_one_host_alone_needs_no_interface(
     same_trajectory(reference.alone, tmp_path / "run")
 
 
-def test_the_command_is_shown_and_not_run(real: Path, network: Network, tmp_path: Path):
+def test_print_shows_the_command_without_running_it(real: Path, network: Network, tmp_path: Path):
     assert real.exists()
     flags = ("--epochs", "50", "--corpus", "my text.txt")
     done = start(network, "-H", "nowhere1:4,nowhere2:4", "--interface", "ib0", "--print", *flags)
@@ -111,11 +111,11 @@ def test_the_command_is_shown_and_not_run(real: Path, network: Network, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-# It refuses
+# Refusals
 
 
 def refusal(network: Network, *flags: str) -> str:
-    """The one line that these flags get, within seconds."""
+    """Return the single error line that these flags cause within 15 seconds."""
     began = time.monotonic()
     done = start(network, *flags)
     assert time.monotonic() - began < 15
@@ -136,21 +136,21 @@ def refusal(network: Network, *flags: str) -> str:
         ("stranger", "it does not accept a login without a password: ssh-copy-id stranger"),
     ],
 )
-def test_a_host_that_cannot_be_had_is_named(real: Path, network: Network, host: str, message: str):
+def test_host_without_ssh_access_is_reported(real: Path, network: Network, host: str, message: str):
     assert real.exists()
     line = refusal(network, "-H", f"node1:1,{host}:1")
     assert line.startswith(f"error: host {host}: {message}")
 
 
 def changed(host: Host, path: Path, change: Callable[[str], str], tmp_path: Path) -> Callable[[], str]:
-    """Give a host another text in the place of a file; returns what takes it away again."""
+    """Mount a changed copy over a file of one host; return the function that undoes this."""
     other = tmp_path / path.name
     other.write_text(change(path.read_text()))
     host.output("mount", "--bind", str(other), str(path))
     return lambda: host.output("umount", str(path))
 
 
-def test_another_version_or_code_on_a_host_is_named(real: Path, network: Network, tmp_path: Path):
+def test_host_with_another_version_or_code_is_reported(real: Path, network: Network, tmp_path: Path):
     host = network.hosts[2]
     facts = real.glob("lib/python*/site-packages/horovod-*info/*")  # pip of Python 3.8 leaves an egg-info
     (metadata,) = [path for path in facts if path.name in ("METADATA", "PKG-INFO")]
@@ -168,7 +168,7 @@ def test_another_version_or_code_on_a_host_is_named(real: Path, network: Network
     assert line == "error: host node3: its code differs from that of this host: check out the same commit on both"
 
 
-def test_a_host_without_the_environment_is_named(real: Path, network: Network):
+def test_host_without_the_environment_is_reported(real: Path, network: Network):
     host = network.hosts[1]
     host.output("mount", "-t", "tmpfs", "tmpfs", str(real))
     try:
@@ -178,7 +178,7 @@ def test_a_host_without_the_environment_is_named(real: Path, network: Network):
     assert line.startswith(f"error: host node2: it has no {sys.executable}: run launch/setup.sh there")
 
 
-def test_an_interface_that_a_host_does_not_have_is_named(real: Path, network: Network):
+def test_host_without_the_interface_is_reported(real: Path, network: Network):
     assert real.exists()
     host = network.hosts[0]
     host.output("ip", "link", "add", "ib0", "type", "veth", "peer", "name", "ib1")
@@ -212,16 +212,16 @@ def test_an_interface_that_a_host_does_not_have_is_named(real: Path, network: Ne
         (["-H", "node1", "--epoch=3"], "--epoch: no such flag"),
     ],
 )
-def test_a_mistake_is_one_line(real: Path, network: Network, flags: List[str], message: str):
+def test_invalid_flag_is_reported_in_one_line(real: Path, network: Network, flags: List[str], message: str):
     assert real.exists()
     assert refusal(network, *flags).startswith(f"error: {message}")
 
 
-# A cable
+# A disconnected host
 
 
 @BOTH
-def test_a_host_that_is_cut_off_ends_the_job_which_goes_on_later(
+def test_disconnected_host_ends_the_job_which_can_be_resumed(
     real: Path, network: Network, reference: Reference, tmp_path: Path, controller: str
 ):
     assert real.exists()

@@ -1,4 +1,4 @@
-"""The findings about a network whose rate and latency are known; tests/links.py measures others."""
+"""The scaling analysis recovers the known rate and latency of one link; tests/links.py measures other links."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.support.network import Cable, Network, require_tools
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
 
-def test_a_link_is_found_again_and_predicts_the_steps_of_two_and_three_hosts(real: Path, tmp_path: Path):
+def test_known_link_is_recovered_and_step_times_are_predicted(real: Path, tmp_path: Path):
     assert real.exists()
     require_tools("tc")
     cable = Cable("100mbit", 2e-3)

@@ -1,4 +1,4 @@
-"""One cluster for all tests of a session, and the runs that those on it are compared with."""
+"""Provide one Slurm cluster for all tests of a session, and the reference runs."""
 
 from pathlib import Path
 from typing import Iterator
@@ -29,7 +29,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def reference(song_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
-    # Small steps: with the usual ones this model is chaotic, and the order of a sum makes a difference in no time.
+    # A small learning rate: with the usual one this model is chaotic, and the order of summation soon changes it.
     small = ("--epochs=40", "--learning-rate=0.01", "--log-every=10", "--sample-length=20")
     flags = (*TINY, f"--corpus={song_file}", *small)
     for name, launcher in (("alone", []), ("pair", mpirun(2))):

@@ -1,4 +1,4 @@
-"""jobs/scale.py --slurm-array: arrays of slurm/scaling.sbatch, submitted, left alone, and collected."""
+"""jobs/scale.py --slurm-array submits slurm/scaling.sbatch, can be interrupted, and collects the results later."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ def scale(cluster: Cluster, song_file: Path, out: Path, *flags: str, env: Env = 
     return run(command, env=cluster.variables(env), **how)
 
 
-def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, song_file: Path, tmp_path: Path):
+def test_array_survives_the_end_of_its_submitter_and_is_collected(cluster: Cluster, song_file: Path, tmp_path: Path):
     out = tmp_path / "out"
     names = [f"strong-n00{number}-r1" for number in (1, 2, 4)]
 
@@ -40,7 +40,7 @@ def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, son
     for name in names:
         cluster.slurm("scontrol", "release", jobs[name])
     done = scale(cluster, song_file, out)
-    assert submitted() == jobs, "nothing is submitted twice"
+    assert submitted() == jobs, "no job is submitted twice"
     assert done.returncode == 0, done.stderr
     found = read_rows(out)
     assert [(found[name]["state"], found[name]["hosts"]) for name in names] == [
@@ -48,7 +48,7 @@ def test_an_array_is_left_alone_and_its_rows_are_collected(cluster: Cluster, son
     ]
 
 
-def test_a_job_that_leaves_no_row_is_one_that_failed(cluster: Cluster, song_file: Path, tmp_path: Path):
+def test_job_without_a_result_is_recorded_as_failed(cluster: Cluster, song_file: Path, tmp_path: Path):
     done = scale(cluster, song_file, tmp_path / "out", "--workers=1", env={"LSTM_DIST_ENV": "/nowhere"})
     assert done.returncode == 1
     row = read_rows(tmp_path / "out")["strong-n001-r1"]

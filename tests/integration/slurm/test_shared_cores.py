@@ -1,4 +1,4 @@
-"""Jobs of different people on the same cores: they take turns, and say where their workers are pinned."""
+"""Concurrent jobs on the same cores share them fairly, and report where their workers are pinned."""
 
 import re
 import sys
@@ -14,12 +14,13 @@ from tests.support.slurm_cluster import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
-# Twice the time alone is fair, and 2.5 times the limit of tests/side_by_side.py; this machine may have other work. With
-# pinned workers and the default time slices such a pair took three times as long as it does now.
+# A fair share takes twice the time of a job alone, and tests/side_by_side.py allows 2.5 times; this limit is higher,
+# because the machine may have other load. With pinned workers and the default time slices, such a pair took three times
+# as long as it does now.
 LIMIT = 4.0
 
 
-def test_the_worst_pair_of_jobs_takes_turns(cluster: Cluster, tmp_path: Path):
+def test_worst_pair_of_jobs_shares_the_cores_fairly(cluster: Cluster, tmp_path: Path):
     machine, jobs = Machine(cluster, tmp_path, epochs=10), [Job("mpi", 3), Job("slurm", 4)]
     alone = [machine.seconds([job])[0] for job in jobs]
     together = machine.seconds(jobs)
@@ -27,8 +28,8 @@ def test_the_worst_pair_of_jobs_takes_turns(cluster: Cluster, tmp_path: Path):
         assert beside < LIMIT * before, f"{job}: {before:.1f} s alone, {beside:.1f} s beside the other"
 
 
-def test_pinned_workers_release_their_cores_to_another_job_and_say_so(tmp_path: Path):
-    """Two jobs of two ranks, which mpirun binds to the same two cores."""
+def test_pinned_workers_release_cores_to_another_job_and_report_it(tmp_path: Path):
+    """mpirun binds two jobs of two ranks to the same two cores."""
     flags = (*TINY, "--epochs=1000", "--time-limit=12s", "--log-every=1000")
     program = " ".join([*mpirun(2), sys.executable, *TRAIN[1:], *flags])
     both = f"{program} --run-dir={tmp_path}/one & {program} --run-dir={tmp_path}/two; wait"
@@ -40,7 +41,7 @@ def test_pinned_workers_release_their_cores_to_another_job_and_say_so(tmp_path: 
     assert sorted(released) == ["0", "0", "1", "1"], done.stdout
 
 
-def test_a_job_that_is_slow_to_start_says_whom_it_waits_for(tmp_path: Path):
+def test_slow_start_reports_the_rank_it_waits_for(tmp_path: Path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os, time\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1': time.sleep(12)\n"
     )

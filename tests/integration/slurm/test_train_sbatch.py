@@ -1,4 +1,4 @@
-"""slurm/train.sbatch as it is shipped, submitted with a real sbatch to a real Slurm of four nodes."""
+"""slurm/train.sbatch, unchanged, submitted with a real sbatch to a real Slurm cluster of four nodes."""
 
 import os
 import re
@@ -19,10 +19,10 @@ from tests.support.outcomes import rows, same_bits, same_trajectory
 from tests.support.programs import ROOT, TRAIN, epochs, newest, run
 from tests.support.slurm_cluster import Cluster, Ended, Reference
 
-# One group, so that one process runs them all, and one network and one cluster are enough.
+# One group: a single pytest-xdist process runs all of them, so one network and one cluster are enough.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
-# What mpirun wants from root; a user of a cluster is not root.
+# Variables that mpirun requires from root; a user of a cluster is not root.
 ROOTS = {name: value for name, value in ENVIRONMENT.items() if name.startswith("OMPI_ALLOW")}
 STOPPED = re.compile(r"\nstopped by (SIGUSR1|SIGTERM|the file STOP \(Slurm\)) on rank \d after step \d+; ")
 EVERY_LAUNCHER = pytest.mark.parametrize("launcher", ["srun", "mpirun", "horovodrun"])
@@ -32,10 +32,10 @@ def errors(ended: Ended) -> List[str]:
     return [line for line in ended.log.splitlines() if line.startswith("error: ")]
 
 
-# It trains
+# Training
 
 
-def test_two_nodes_walk_the_trajectory_of_one_process(cluster: Cluster, reference: Reference, tmp_path: Path):
+def test_two_nodes_follow_the_trajectory_of_one_process(cluster: Cluster, reference: Reference, tmp_path: Path):
     ended = cluster.end(cluster.submit("-N2", "--", *reference.flags, f"--run-dir={tmp_path}/run"))
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
     assert "\n2 workers over mpi on cpu(0)" in ended.log
@@ -44,8 +44,10 @@ def test_two_nodes_walk_the_trajectory_of_one_process(cluster: Cluster, referenc
     same_bits(reference.pair, tmp_path / "run")
 
 
-def test_two_nodes_of_two_tasks_do_too(cluster: Cluster, reference: Reference, tmp_path: Path):
-    flags = (*reference.flags, "--epochs=6")  # four workers and what connects them share two cores here
+def test_two_nodes_of_two_tasks_follow_the_trajectory_of_one_process(
+    cluster: Cluster, reference: Reference, tmp_path: Path
+):
+    flags = (*reference.flags, "--epochs=6")  # four workers and their communication share two cores here
     assert run([*TRAIN, *flags, f"--run-dir={tmp_path}/alone"], env=ENVIRONMENT).returncode == 0
     ended = cluster.end(cluster.submit("-N2", "--ntasks-per-node=2", "--", *flags, f"--run-dir={tmp_path}/run"))
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
@@ -54,8 +56,10 @@ def test_two_nodes_of_two_tasks_do_too(cluster: Cluster, reference: Reference, t
 
 
 @pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
-def test_the_other_launchers_do_the_same(cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str):
-    (tmp_path / "env").symlink_to(sys.prefix)  # an environment by another path
+def test_other_launchers_are_bit_identical_to_srun(
+    cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str
+):
+    (tmp_path / "env").symlink_to(sys.prefix)  # the same environment under another path
     env = {**ROOTS, "LAUNCHER": launcher, "LSTM_DIST_ENV": f"{tmp_path}/env"}
     job = cluster.submit("-N2", "--", *reference.flags, "--run-dir", f"{tmp_path}/run", env=env)
     ended = cluster.end(job)
@@ -66,7 +70,7 @@ def test_the_other_launchers_do_the_same(cluster: Cluster, reference: Reference,
     same_bits(reference.pair, tmp_path / "run")
 
 
-def test_without_a_run_directory_the_job_names_it(cluster: Cluster, reference: Reference):
+def test_default_run_directory_is_named_after_the_job(cluster: Cluster, reference: Reference):
     job = cluster.submit("--job-name=lesson", "--", *reference.flags, "--epochs=1")
     assert cluster.end(job).status == 0
     assert newest(cluster.submit_dir / f"runs/lesson-{job}").exists()
@@ -83,15 +87,15 @@ def test_slurm_accepts_the_commands_of_the_readme(cluster: Cluster, command: str
     assert "to start at" in cluster.slurm("bash", "-ec", script)
 
 
-def test_the_readmes_commands_are_found():
+def test_readme_has_three_sbatch_commands():
     assert len(readmes_commands()) == 3
 
 
-# It stops, and goes on
+# Stopping and resuming
 
 
 def go_on(cluster: Cluster, reference: Reference, run_dir: Path, job: str, stop: Callable[[], object]) -> Ended:
-    """Stop a job when it has trained for a while; it goes on, and ends as if nothing had been."""
+    """Stop a job after five epochs; check that it resumes and ends bit-identical to an uninterrupted run."""
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
     stop()
     ended = cluster.end(job)
@@ -106,10 +110,10 @@ def go_on(cluster: Cluster, reference: Reference, run_dir: Path, job: str, stop:
 @pytest.mark.parametrize(
     ("launcher", "to"), [("srun", []), ("mpirun", []), ("horovodrun", []), ("mpirun", ["--batch"])]
 )
-def test_a_signal_before_the_end_of_its_time_queues_it_again(
+def test_signal_before_the_time_limit_requeues_the_job(
     cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str, to: List[str]
 ):
-    """Also one that only the batch script hears, as with --signal=B:USR1@120."""
+    """This holds also for a signal that only the batch script receives, as with --signal=B:USR1@120."""
     run_dir = tmp_path / "run"
     env = {**ROOTS, "LAUNCHER": launcher}
     job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}", env=env)
@@ -121,10 +125,10 @@ def test_a_signal_before_the_end_of_its_time_queues_it_again(
 @pytest.mark.parametrize(
     ("partition", "launcher"), [("batch", "srun"), ("batch", "horovodrun"), ("abrupt", "srun"), ("abrupt", "mpirun")]
 )
-def test_an_urgent_job_takes_its_place_for_a_while(
+def test_preempted_job_resumes_after_the_urgent_job(
     cluster: Cluster, reference: Reference, tmp_path: Path, partition: str, launcher: str
 ):
-    """With time to stop, and without: then it goes on from the checkpoint of its clock."""
+    """Partition batch gives the job time to stop; after an abrupt kill it resumes from its last periodic checkpoint."""
     run_dir, urgent_dir = tmp_path / "run", tmp_path / "urgent"
     where = ("-N2", "-w", "node[1-2]", "-p", partition)
     flags = (*reference.flags, "--checkpoint-every=1epoch", f"--run-dir={run_dir}")
@@ -140,7 +144,7 @@ def test_an_urgent_job_takes_its_place_for_a_while(
     assert partition == "abrupt" or STOPPED.search(ended.log)
 
 
-def test_it_goes_on_with_the_nodes_that_it_gets(cluster: Cluster, reference: Reference, tmp_path: Path):
+def test_requeued_job_resumes_with_fewer_nodes(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}")
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
@@ -154,7 +158,7 @@ def test_it_goes_on_with_the_nodes_that_it_gets(cluster: Cluster, reference: Ref
 
 
 def without_scontrol(tmp_path: Path) -> Dict[str, str]:
-    """A PATH on which there is all but scontrol."""
+    """Return a PATH with all tools of the batch script except scontrol."""
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in ("bash", "sh", "srun", "sort", "paste", "sed", "grep", "rm", "sleep", "mkdir"):
@@ -163,7 +167,7 @@ def without_scontrol(tmp_path: Path) -> Dict[str, str]:
 
 
 @pytest.mark.parametrize("why", ["MAX_REQUEUES", "scontrol"])
-def test_where_it_cannot_queue_again_it_says_so_with_its_status(
+def test_job_that_cannot_be_requeued_reports_it_and_exits_with_75(
     cluster: Cluster, reference: Reference, tmp_path: Path, why: str
 ):
     run_dir = tmp_path / "run"
@@ -171,7 +175,7 @@ def test_where_it_cannot_queue_again_it_says_so_with_its_status(
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}", env=env)
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
     cluster.slurm("scancel", "--signal=USR1", job)
-    if why == "MAX_REQUEUES":  # once it may
+    if why == "MAX_REQUEUES":  # one requeue is allowed
         wait_until(lambda: "\nresumed after step " in cluster.log(job), f"start 2: {cluster.log(job)}", 60)
         cluster.slurm("scancel", "--signal=USR1", job)
     ended = cluster.end(job)
@@ -181,9 +185,7 @@ def test_where_it_cannot_queue_again_it_says_so_with_its_status(
     assert f"submit it again with --resume --run-dir {run_dir}\n" in ended.log
 
 
-def test_who_stops_it_by_hand_does_not_find_it_in_the_queue_again(
-    cluster: Cluster, reference: Reference, tmp_path: Path
-):
+def test_job_stopped_by_a_stop_file_is_not_requeued(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
@@ -192,13 +194,13 @@ def test_who_stops_it_by_hand_does_not_find_it_in_the_queue_again(
     assert cluster.fact(job, "Restarts") == "0"
 
 
-def test_who_cancels_it_does_not_find_it_in_the_queue_again(cluster: Cluster, reference: Reference, tmp_path: Path):
+def test_cancelled_job_is_not_requeued(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
     cluster.slurm("scancel", job)
     wait_until(lambda: cluster.idle() == 4, "idle nodes")
-    time.sleep(7)  # in which a requeued job would start again
+    time.sleep(7)  # a requeued job would start again within this time
     assert (cluster.fact(job, "JobState"), cluster.fact(job, "Restarts")) == ("CANCELLED", "0")
     status = read_status(run_dir)
     assert (status["state"], status["reason"]) == ("stopped", "SIGTERM")
@@ -206,7 +208,7 @@ def test_who_cancels_it_does_not_find_it_in_the_queue_again(cluster: Cluster, re
 
 
 @pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0])
-def test_a_signal_while_it_starts_loses_nothing(cluster: Cluster, reference: Reference, tmp_path: Path, seconds: float):
+def test_job_signalled_during_startup_completes(cluster: Cluster, reference: Reference, tmp_path: Path, seconds: float):
     run_dir = tmp_path / "run"
     job = cluster.submit("-N2", "--", *reference.flags, "--epochs=3", f"--run-dir={run_dir}")
     wait_until(lambda: "+ srun" in cluster.log(job), "the start", 30)
@@ -217,10 +219,10 @@ def test_a_signal_while_it_starts_loses_nothing(cluster: Cluster, reference: Ref
     assert epochs(run_dir) == 3
 
 
-# It fails, and says why
+# Failures
 
 
-def test_a_task_that_is_killed_ends_the_job_and_is_named(cluster: Cluster, reference: Reference, tmp_path: Path):
+def test_killed_task_ends_the_job_and_is_reported(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("-N2", "--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
     wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
@@ -271,7 +273,7 @@ def test_a_task_that_is_killed_ends_the_job_and_is_named(cluster: Cluster, refer
         ([], {"LAUNCHER": "bsub"}, 78, r"LAUNCHER=bsub: should be srun, mpirun or horovodrun"),
     ],
 )
-def test_a_mistake_is_one_line_in_the_first_seconds(
+def test_invalid_setting_is_reported_in_one_line_at_the_start(
     cluster: Cluster,
     reference: Reference,
     tmp_path: Path,
@@ -290,7 +292,7 @@ def test_a_mistake_is_one_line_in_the_first_seconds(
     assert not (tmp_path / "run").exists()
 
 
-def test_tasks_of_an_srun_that_connects_nothing_say_so_once(cluster: Cluster, reference: Reference, tmp_path: Path):
+def test_srun_without_pmix_is_reported_once(cluster: Cluster, reference: Reference, tmp_path: Path):
     command = shlex.join([sys.executable, *TRAIN[1:], *reference.flags, f"--run-dir={tmp_path}/run"])
     said = cluster.slurm("sh", "-c", f"srun -N2 --mpi=none {command} 2>&1")
     lines = [line for line in said.splitlines() if line.startswith("error: ")]
@@ -301,7 +303,7 @@ def test_tasks_of_an_srun_that_connects_nothing_say_so_once(cluster: Cluster, re
     assert not (tmp_path / "run").exists()
 
 
-def test_outside_of_slurm_the_scripts_say_who_submits_them():
+def test_scripts_outside_slurm_report_how_to_submit_them():
     for script, how in (("train", "sbatch -N 2 slurm/train.sbatch"), ("scaling", "jobs/scale.py --slurm-array")):
         done = run(["bash", str(ROOT / f"slurm/{script}.sbatch")])
         assert done.returncode == 2
@@ -310,14 +312,14 @@ def test_outside_of_slurm_the_scripts_say_who_submits_them():
         assert how in line
 
 
-def test_a_mistake_in_a_flag_is_the_jobs_status(cluster: Cluster, reference: Reference):
+def test_invalid_flag_sets_the_status_of_the_job(cluster: Cluster, reference: Reference):
     ended = cluster.end(cluster.submit("-N2", "--", *reference.flags, "--epoch=2"))
     assert (ended.state, ended.status) == ("FAILED", 2), ended.log
     assert errors(ended) == ["error: --epoch: no such flag, did you mean --epochs?; --help lists them all"]
 
 
 @EVERY_LAUNCHER
-def test_a_run_directory_that_one_node_has_for_itself_is_refused(cluster: Cluster, reference: Reference, launcher: str):
+def test_run_directory_that_is_not_shared_is_refused(cluster: Cluster, reference: Reference, launcher: str):
     run_dir = cluster.network.local / "run"
     words = ("-N2", "-w", "node[3-4]", "--", *reference.flags, f"--run-dir={run_dir}")
     ended = cluster.end(cluster.submit(*words, env={**ROOTS, "LAUNCHER": launcher}))
@@ -327,7 +329,7 @@ def test_a_run_directory_that_one_node_has_for_itself_is_refused(cluster: Cluste
     ]
 
 
-def test_a_directive_and_a_variable_have_their_reason_beside_them():
+def test_every_directive_and_export_has_a_comment():
     text = (ROOT / "slurm/train.sbatch").read_text()
     for line in text.splitlines():
         if line.startswith("#SBATCH") or re.match(r"\s*export ", line):
