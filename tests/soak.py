@@ -1,6 +1,6 @@
 """Inject failures by the thousand and count wrong outcomes; run by hand.
 
-    .venv/bin/python -m tests.soak                             all experiments, about an hour on two cores
+    .venv/bin/python -m tests.soak                             all experiments, an hour and a half on two cores
     .venv/bin/python -m tests.soak --only=damage --share=0.1   one experiment, a tenth of its trials
 
 The failures are killed processes, damaged checkpoints, invalid settings and failing disks. Each line reports the number
@@ -349,7 +349,7 @@ def configs(trial: Trial) -> Iterator[Result]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys.modules[__name__], "UserError", DamagedError)
         control = sum(fares([f"--epochs={word}"]) not in ("accepted", "refused") for word in WORDS)
-    yield Result(f"  control, mistakes as exceptions: {control} of {len(WORDS)} seen", not control)
+    yield Result(f"  control, invalid input as exceptions: {control} of {len(WORDS)} seen", not control)
 
 
 def unrecoverable(folder: Path) -> "tuple[int, int]":
@@ -407,7 +407,7 @@ def signals(trial: Trial) -> Iterator[Result]:
     wrong = sum(not 0 < s <= 0.8 for s in seconds) + sum(ms > 250 for ms in saves) + sum(end != 75 for end in ends)
     commit = f"the commit {statistics.median(seconds):.2f} s after the signal, at most {max(seconds):.2f} s"
     cost = f"it takes {statistics.median(saves):.0f} ms, at most {max(saves)} ms"
-    yield Result(f"{len(seconds)} stops at the document's sizes: {commit}; {cost}", wrong)
+    yield Result(f"{len(seconds)} stops at the D2L chapter's sizes: {commit}; {cost}", wrong)
 
 
 def resume(trial: Trial) -> Iterator[Result]:
@@ -421,7 +421,7 @@ def resume(trial: Trial) -> Iterator[Result]:
         folder = trial.folder / str(number)
         folder.mkdir()
         try:
-            kill_and_resume(launcher, folder, size, sampling, trial.corpus)
+            kill_and_resume(launcher, folder, size, f"--corpus={trial.corpus}", f"--sampling={sampling}")
         except AssertionError as error:
             wrong += 1
             print(launcher, sampling, error, file=sys.stderr)
@@ -445,7 +445,7 @@ def main() -> int:
     help_text = " ".join(f"{name}: {function.__doc__}" for name, function in names.items())
     parser.add_argument("--only", action="append", choices=list(names), help=f"only this; repeatable. {help_text}")
     parser.add_argument("--share", type=float, default=1.0, help="how much of each (default 1.0)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bad luck (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random failures (default 0)")
     given = parser.parse_args()
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="soak") as place:

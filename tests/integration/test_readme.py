@@ -36,12 +36,18 @@ def commands() -> List[str]:
     return list({command[2:] if command.startswith("./") else command: command for command in found}.values())
 
 
-def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> List[str]:
-    """Return the command with a small model, the corpus of the tests and a temporary run directory."""
-    words = shlex.split(command.replace(".venv/bin/python", "python").replace("my.txt", str(song_file)))
-    for flag in ("-n", "-np"):  # four workers compute nothing that two do not
+def with_two_workers(command: str) -> List[str]:
+    """Return the words of the command, for two workers where it is for more; they cover the same code."""
+    words = shlex.split(command)
+    for flag in ("-n", "-np"):
         if flag in words and "test.sh" not in command:
             words[words.index(flag) + 1] = "2"
+    return words
+
+
+def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> List[str]:
+    """Return the command with a small model, the corpus of the tests and a temporary run directory."""
+    words = with_two_workers(command.replace(".venv/bin/python", "python").replace("my.txt", str(song_file)))
     run_dir = tmp_path / "run"
     if "--resume" in words:  # train one more epoch of a copy
         shutil.copytree(trained.run_dir, run_dir)
