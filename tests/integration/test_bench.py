@@ -147,6 +147,7 @@ def test_invalid_flag_is_reported_in_one_line(arguments: List[str], message: str
     assert said.startswith(message)
 
 
+@pytest.mark.slow
 def test_program_refuses_an_invalid_flag():
     done = bench("--turns=0")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --turns 0: should be at least 1\n")

@@ -82,6 +82,7 @@ def test_perplexity_is_independent_of_workers_and_streams(model: Path, launcher:
     assert (chars, source) == (f"{len(text) - 1:,}", "text.txt")
 
 
+@pytest.mark.slow
 def test_unknown_characters_are_counted_and_left_out(model: Path, tmp_path: Path):
     (tmp_path / "other.txt").write_text("我们走火车，火车走我们。" * 20, encoding="utf-8")
     done = evaluate(model, f"--corpus={tmp_path}/other.txt", "--streams=2")
@@ -90,6 +91,7 @@ def test_unknown_characters_are_counted_and_left_out(model: Path, tmp_path: Path
     assert float(numbers(done.stdout)[0]) == pytest.approx(expected(model, "我们走，走我们。" * 20), rel=6e-6)
 
 
+@pytest.mark.slow
 def test_deeper_model_is_evaluated_and_sampled(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     words = [f"--corpus={corpus}", f"--run-dir={tmp_path}/run", "--layers=2", "--learning-rate=0.5"]
@@ -168,6 +170,7 @@ def row_of(line: str) -> Any:
     return row["epoch"], row["valid_perplexity"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
@@ -204,6 +207,7 @@ def test_invalid_input_is_reported_in_one_line(
     assert refused.message.startswith(message.format(tmp_path, **names))
 
 
+@pytest.mark.slow
 def test_program_refuses_a_missing_flag(model: Path):
     done = evaluate(model)
     assert (done.returncode, done.stdout) == (2, "")

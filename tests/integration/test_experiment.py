@@ -122,6 +122,7 @@ def test_invalid_flag_is_reported_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_program_refuses_an_invalid_flag(tmp_path: Path):
     done = experiment(f"--out={tmp_path}/out", "--seeds=0")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: --seeds 0: should be at least 1\n")

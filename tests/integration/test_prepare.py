@@ -76,6 +76,7 @@ def test_training_on_a_prepared_corpus_is_bit_identical(song_file: Path, tmp_pat
     assert "characters of song" in (tmp_path / "prepared" / "log.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 3])
 def test_invalid_utf8_is_reported_once_with_its_offset(tmp_path: Path, ranks: int):
     (tmp_path / "good.txt").write_text("好" * 1000, encoding="utf-8")
@@ -120,6 +121,7 @@ def test_invalid_flag_is_reported_in_one_line(
     assert (tmp_path / "full" / "precious").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_program_refuses_empty_files(tmp_path: Path):
     (tmp_path / "empty.txt").touch()
     done = prepare(f"{tmp_path}/empty.txt", f"--out={tmp_path}/out")
@@ -128,6 +130,7 @@ def test_program_refuses_empty_files(tmp_path: Path):
     assert [path.name for path in tmp_path.iterdir()] == ["empty.txt"]
 
 
+@pytest.mark.slow
 def test_check_detects_damage(tmp_path: Path):
     (tmp_path / "a.txt").write_text("天地人和" * 100, encoding="utf-8")
     assert prepare(f"{tmp_path}/a.txt", f"--out={tmp_path}/out").returncode == 0
@@ -142,6 +145,7 @@ def test_check_detects_damage(tmp_path: Path):
     assert "is damaged, block 0 of tokens.npy does not match its hash: prepare it again" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [-300, -5], ids=["training", "validation"])
 @pytest.mark.parametrize("launcher", [[], mpirun(2)], ids=["alone", "mpirun"])
 def test_tokens_outside_the_vocabulary_end_training_with_one_line(tmp_path: Path, launcher: List[str], place: int):

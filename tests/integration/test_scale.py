@@ -160,6 +160,7 @@ def test_timeline_of_a_job_is_written(song_file: Path, tmp_path: Path):
     assert "gradients" in (tmp_path / "timeline.json").read_text()
 
 
+@pytest.mark.slow
 def test_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
     done = scale("--workers=1,2", f"--out={tmp_path}/out", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
@@ -176,6 +177,7 @@ def test_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
     (tmp_path / "mxnet.py").write_text("raise OSError('libcuda.so.1: cannot open shared object file')")
     env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
@@ -225,6 +227,7 @@ def test_invalid_flag_is_reported_in_one_line(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_program_refuses_an_invalid_flag_within_15_seconds(tmp_path: Path):
     began = time.monotonic()
     done = scale("--workers=0", f"--out={tmp_path}/out")

@@ -15,6 +15,8 @@ import pytest
 
 from tests.support.programs import ROOT, TINY, run
 
+pytestmark = pytest.mark.slow
+
 TOOLS = (
     "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "
     "mv nproc readlink rm sed sh sha256sum sleep tail timeout touch tty uname wc"
@@ -298,7 +300,6 @@ def test_unknown_failure_shows_the_end_of_the_log(machine: Machine) -> None:
     assert "ERROR: a new one" in (machine.repo / ".venv/setup.log").read_text()
 
 
-@pytest.mark.slow
 def test_unreachable_package_index_is_reported(machine: Machine) -> None:
     result = machine.run(
         "--python",
@@ -551,7 +552,6 @@ def test_real_environment_is_not_recreated(real: Path) -> None:
     assert [path.stat().st_mtime_ns for path in built] == before
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_every_worker(real: Path, tmp_path: Path, song_file: Path) -> None:
     assert real.exists()
     command = [str(ROOT / "launch/local.sh"), *TINY, "--epochs=1000000"]
