@@ -32,7 +32,7 @@ class Reference(NamedTuple):
 
 @pytest.fixture(scope="session")
 def reference(song_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
-    small = ("--epochs=20", "--learning-rate=0.01", "--log-every=10", "--sample-length=20")
+    small = ("--epochs=8", "--learning-rate=0.01", "--log-every=4", "--sample-length=20")
     flags = (*TINY, f"--corpus={song_file}", *small)
     run_dir = tmp_path_factory.mktemp("reference") / "alone"
     done = run([*TRAIN, *flags, f"--run-dir={run_dir}"], env=ENVIRONMENT)
