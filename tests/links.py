@@ -12,7 +12,7 @@ import itertools
 import sys
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, NamedTuple, Sequence
+from typing import Iterator, List, NamedTuple
 
 from tqdm import tqdm
 
@@ -42,14 +42,14 @@ class Quantity(NamedTuple):
         return self.found / self.expected - 1
 
 
-def measure(network: Network, out: Path, network_flags: Sequence[str], *point_flags: str) -> Findings:
+def measure(network: Network, out: Path, *network_flags: str) -> Findings:
     """Measure this network with jobs/scale.py and return the findings."""
     count = len(network.hosts)
     common = [f"--workers={','.join(map(str, range(1, count + 1)))}", f"--out={out}", "--controller=gloo"]
     common += ["-H", ",".join(f"{host.name}:1" for host in network.hosts), "--interface=eth0", *POINT]
     # Ranks of several hosts share this machine's two cores, so a waiting rank must not keep another from computing.
     variables = {**ENVIRONMENT, "OMPI_MCA_mpi_yield_when_idle": "1", "PYTHON": None}
-    for what, flags in (("network", network_flags), ("training", point_flags)):
+    for what, flags in (("network", network_flags), ("training", ())):
         command = [sys.executable, str(ROOT / "jobs" / "scale.py"), what, *common, *flags, *MODEL]
         done = run(network.hosts[0].inside(*command), timeout=1800, env=variables)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -81,7 +81,7 @@ def trials(rate: str) -> Iterator[List[Quantity]]:
         with tempfile.TemporaryDirectory(prefix="links") as place:
             network = Network(Path(place), HOSTS, cable)
             try:
-                yield judge(cable, measure(network, Path(place) / "out", ("--largest=8", "--seconds=0.5")))
+                yield judge(cable, measure(network, Path(place) / "out", "--largest=8", "--seconds=0.5"))
             finally:
                 network.close()
 
