@@ -1,4 +1,4 @@
-"""The folder with a run's newest checkpoints, which are written atomically."""
+"""The folder with a run's newest checkpoints, which are written atomically and durably."""
 
 import contextlib
 import errno

@@ -1,4 +1,7 @@
-"""One training step on every worker: gradients of its own streams, averaging, clipping, SGD update."""
+"""One training step on every worker: gradients of its own streams, averaging, clipping, SGD update.
+
+The workers agree in it on stops and checkpoints: their requests are averaged with the gradients.
+"""
 
 from typing import NamedTuple, Tuple
 
@@ -60,6 +63,8 @@ class StepResult(NamedTuple):
 
     def read(self) -> Tuple[float, float, ControlFlags]:
         """Wait for the step; return the loss (nats, summed over this worker's characters), norm and agreed flags.
+
+        A flag is set on every worker if any worker has requested the stop or the checkpoint that it stands for.
 
         Raises:
             NotFiniteError: if the norm or a flag is not finite.
