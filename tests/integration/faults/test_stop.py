@@ -123,16 +123,16 @@ def test_time_limit_and_stop_file_stop_the_run(song_file, tmp_path):
 def test_supervisor_restarts_after_a_lost_worker(song_file, tmp_path):
     """launch/supervise.py resumes real workers after a rank is killed, before and after a first restart."""
     supervise = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--max-restarts=2"]
-    flags = [*TINY, "--epochs=100", "--checkpoint-every=50epochs", f"--corpus={song_file}"]
+    flags = [*TINY, "--epochs=40", "--checkpoint-every=20epochs", f"--corpus={song_file}"]
     whole = run([*mpirun(2), *TRAIN, *flags, "--run-dir=whole"], cwd=tmp_path, env=ENVIRONMENT)
     assert whole.returncode == 0, whole.stderr
     run_dir = tmp_path / "run"
 
-    middle = run_dir / "checkpoints" / "step-000001450.safetensors"
+    middle = run_dir / "checkpoints" / "step-000000580.safetensors"
 
     def kill_twice(_: int) -> None:
         os.kill(json.loads((run_dir / "status.json").read_text())["pid"], signal.SIGKILL)
-        while "resumed after step 1450," not in (run_dir / "log.txt").read_text():
+        while "resumed after step 580," not in (run_dir / "log.txt").read_text():
             time.sleep(0.05)
         os.kill(json.loads((run_dir / "status.json").read_text())["pid"], signal.SIGKILL)
 
@@ -141,7 +141,7 @@ def test_supervisor_restarts_after_a_lost_worker(song_file, tmp_path):
     assert done.returncode == 0, done.stderr
     for number in (1, 2):
         assert re.search(
-            rf"error: .*exited without reporting an error.*; restarting from step 1450 \(restart {number} of 2\)\n",
+            rf"error: .*exited without reporting an error.*; restarting from step 580 \(restart {number} of 2\)\n",
             done.stderr,
         )
     same_bits(tmp_path / "whole", run_dir)

@@ -30,7 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def reference(song_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     folder = tmp_path_factory.mktemp("reference")
     # A small learning rate: with the usual one this model is chaotic, and the order of summation soon changes it.
-    small = ("--epochs=40", "--learning-rate=0.01", "--log-every=10", "--sample-length=20")
+    small = ("--epochs=28", "--learning-rate=0.01", "--log-every=7", "--sample-length=20")
     flags = (*TINY, f"--corpus={song_file}", *small)
     for name, launcher in (("alone", []), ("pair", mpirun(2))):
         done = run([*launcher, *TRAIN, *flags, f"--run-dir={folder / name}"], env=ENVIRONMENT)

@@ -21,7 +21,7 @@ LIMIT = 4.0
 
 
 def test_worst_pair_of_jobs_shares_the_cores_fairly(cluster: Cluster, tmp_path: Path):
-    machine, jobs = Machine(cluster, tmp_path, epochs=10), [Job("mpi", 3), Job("slurm", 4)]
+    machine, jobs = Machine(cluster, tmp_path, epochs=5), [Job("mpi", 3), Job("slurm", 4)]
     alone = [machine.seconds([job])[0] for job in jobs]
     together = machine.seconds(jobs)
     for job, before, beside in zip(jobs, alone, together):

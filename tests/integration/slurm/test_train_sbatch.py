@@ -95,8 +95,8 @@ def test_readme_has_three_sbatch_commands():
 
 
 def go_on(cluster: Cluster, reference: Reference, run_dir: Path, job: str, stop: Callable[[], object]) -> Ended:
-    """Stop a job after five epochs; check that it resumes and ends bit-identical to an uninterrupted run."""
-    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    """Stop a job after three epochs; check that it resumes and ends bit-identical to an uninterrupted run."""
+    wait_until(lambda: epochs(run_dir) >= 3, f"three epochs: {cluster.log(job)}", 60)
     stop()
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
@@ -138,7 +138,7 @@ def test_preempted_job_resumes_after_the_urgent_job(
         flags = [*reference.flags, "--epochs=2", f"--run-dir={urgent_dir}"]
         urgent = cluster.submit("-N2", "-w", "node[1-2]", "--exclusive", "-p", "urgent", "--", *flags)
         assert cluster.end(urgent).status == 0
-        assert epochs(run_dir) < 40
+        assert epochs(run_dir) < 28
 
     ended = go_on(cluster, reference, run_dir, job, preempt)
     assert partition == "abrupt" or STOPPED.search(ended.log)
@@ -147,7 +147,7 @@ def test_preempted_job_resumes_after_the_urgent_job(
 def test_requeued_job_resumes_with_fewer_nodes(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("-N2", "--", *reference.flags, f"--run-dir={run_dir}")
-    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    wait_until(lambda: epochs(run_dir) >= 3, f"three epochs: {cluster.log(job)}", 60)
     cluster.slurm("scancel", "--signal=USR1", job)
     wait_until(lambda: cluster.fact(job, "JobState") == "PENDING", "the queue")
     cluster.slurm("scontrol", "update", f"job={job}", "NumNodes=1", "NumTasks=1")
@@ -173,7 +173,7 @@ def test_job_that_cannot_be_requeued_reports_it_and_exits_with_75(
     run_dir = tmp_path / "run"
     env = {"MAX_REQUEUES": "1"} if why == "MAX_REQUEUES" else without_scontrol(tmp_path)
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}", env=env)
-    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    wait_until(lambda: epochs(run_dir) >= 3, f"three epochs: {cluster.log(job)}", 60)
     cluster.slurm("scancel", "--signal=USR1", job)
     if why == "MAX_REQUEUES":  # one requeue is allowed
         wait_until(lambda: "\nresumed after step " in cluster.log(job), f"start 2: {cluster.log(job)}", 60)
@@ -188,7 +188,7 @@ def test_job_that_cannot_be_requeued_reports_it_and_exits_with_75(
 def test_job_stopped_by_a_stop_file_is_not_requeued(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
-    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    wait_until(lambda: epochs(run_dir) >= 3, f"three epochs: {cluster.log(job)}", 60)
     (run_dir / "STOP").touch()
     assert cluster.end(job).status == 75
     assert cluster.fact(job, "Restarts") == "0"
@@ -197,7 +197,7 @@ def test_job_stopped_by_a_stop_file_is_not_requeued(cluster: Cluster, reference:
 def test_cancelled_job_is_not_requeued(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
-    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    wait_until(lambda: epochs(run_dir) >= 3, f"three epochs: {cluster.log(job)}", 60)
     cluster.slurm("scancel", job)
     wait_until(lambda: cluster.idle() == 4, "idle nodes")
     time.sleep(7)  # a requeued job would start again within this time
@@ -225,7 +225,7 @@ def test_job_signalled_during_startup_completes(cluster: Cluster, reference: Ref
 def test_killed_task_ends_the_job_and_is_reported(cluster: Cluster, reference: Reference, tmp_path: Path):
     run_dir = tmp_path / "run"
     job = cluster.submit("-N2", "--", *reference.flags, "--epochs=1000", f"--run-dir={run_dir}")
-    wait_until(lambda: epochs(run_dir) >= 5, f"five epochs: {cluster.log(job)}", 60)
+    wait_until(lambda: epochs(run_dir) >= 3, f"three epochs: {cluster.log(job)}", 60)
     killed = time.monotonic()
     cluster.network.hosts[1].output("pkill", "-KILL", "-f", "^[^ ]*python .*train.py")
     ended = cluster.end(job)
