@@ -12,9 +12,12 @@ from tests.support.verses import verses
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell starts a background command with SIGINT ignored, and its children inherit that. Some tests send SIGINT.
+# A shell starts a background command with SIGINT ignored, and nohup with SIGHUP ignored, which children inherit. Tests
+# send these signals.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
 """Run one job of an experiment and record where it ran."""
 
+import contextlib
+import fcntl
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections import defaultdict
@@ -10,11 +13,13 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
 from lstm_dist.cluster.launch_env import die_with_parent
 from lstm_dist.cluster.provenance import code_digest, describe_process
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.launchers import TRAIN
 
 _LAUNCHER_PREFIX = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
 _ERROR = re.compile(r"error: |(\w+\.)*\w+Error\b")
 _STOP_TIMEOUT = 60.0  # seconds that a job may take to end when its experiment is interrupted
+OUTPUT = "output.txt"  # of a job, in its folder
 
 
 class JobOutcome(NamedTuple):
@@ -42,10 +47,45 @@ class ProgramVersion(NamedTuple):
         return {"id": name, "state": state, **outcome._asdict(), **self._asdict(), **describe_placement(run_card)}
 
 
-def execute(command: Sequence[str], output: Path, variables: Dict[str, str]) -> JobOutcome:
-    """Run a command to completion with its output in a file; it ends when this process ends."""
-    began = time.monotonic()
+def create_folder(folder: Path) -> None:
+    """Create the folder of a job, without what an earlier job has left there.
+
+    A job outlives an experiment that was killed by some seconds, in which it would write to the new folder. Its
+    launcher holds the lock on its output until all workers have ended.
+
+    Raises:
+        UserError: naming the file, if the earlier job does not end.
+    """
+    output, deadline = folder / OUTPUT, time.monotonic() + _STOP_TIMEOUT
+    while output.exists() and not _is_released(output):
+        if time.monotonic() > deadline:
+            raise UserError(
+                f"--out: {output} is in use by a job of an interrupted experiment: end that job and repeat the command",
+                ExitStatus.CANNOT_CREATE,
+            )
+        time.sleep(0.2)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _is_released(output: Path) -> bool:
+    """Return whether no process holds the lock on a job's output."""
+    try:
+        with output.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def execute(command: Sequence[str], folder: Path, variables: Dict[str, str]) -> JobOutcome:
+    """Run a command to completion with its output in a file of the folder; it ends when this process ends."""
+    began, output = time.monotonic(), folder / OUTPUT
     with output.open("wb") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)  # inherited by the command with its stdout
         process = subprocess.Popen(
             command, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
             preexec_fn=die_with_parent,

@@ -4,7 +4,7 @@ import json
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from lstm_dist.experiments.launchers import Launcher
-from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, execute
+from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, create_folder, execute
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 
 PROGRAM = ("-m", "lstm_dist.scaling.allreduce_worker")
@@ -54,9 +54,9 @@ class AllreduceRuns:
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
         """Run a job with these additional environment variables and return its row."""
         folder = self.folder / name
-        folder.mkdir(parents=True, exist_ok=True)
+        create_folder(folder)
         environment = {**self._launcher.environment(), "OMP_NUM_THREADS": "1", **variables}
-        return self.row(name, execute(self.command(name), folder / "output.txt", environment))
+        return self.row(name, execute(self.command(name), folder, environment))
 
     def row(self, name: str, outcome: JobOutcome) -> Dict[str, Any]:
         """Return the row of a job that has ended."""

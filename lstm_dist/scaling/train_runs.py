@@ -1,13 +1,12 @@
 """Measure training: every point is a job of jobs/train.py."""
 
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from lstm_dist.data.token_dataset import load
 from lstm_dist.experiments.launchers import Launcher
-from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, execute, read_json_lines
+from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, create_folder, execute, read_json_lines
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.point import Point
 from lstm_dist.scaling.records import Experiment
@@ -78,10 +77,9 @@ class TrainRuns:
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
         """Run a job with these additional environment variables and return its row."""
         folder = self.folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        create_folder(folder)
         environment = {**self._launcher.environment(), "OMP_NUM_THREADS": str(self._experiment.threads), **variables}
-        return self.row(name, execute(self.command(name), folder / "output.txt", environment))
+        return self.row(name, execute(self.command(name), folder, environment))
 
     def row(self, name: str, outcome: JobOutcome) -> Dict[str, Any]:
         """Return the row of a job that has ended."""

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import shlex
-import shutil
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
 
@@ -12,7 +11,7 @@ from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.folder import create_or_continue, write_json
 from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.records import Record, read_row
-from lstm_dist.experiments.subprocess_job import execute, read_json_lines
+from lstm_dist.experiments.subprocess_job import create_folder, execute, read_json_lines
 from lstm_dist.sweep.grid import Trial
 
 
@@ -94,10 +93,9 @@ class Trials:
     def run(self, name: str) -> TrialRow:
         """Run a trial to completion and store its row."""
         folder = self._folder / name
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        create_folder(folder)
         environment = {"OMP_NUM_THREADS": "1", **os.environ, **self._launcher.environment()}
-        outcome = execute(self.command(name), folder / "output.txt", environment)
+        outcome = execute(self.command(name), folder, environment)
         lines = [] if outcome.status else read_json_lines(folder / "run" / "metrics.jsonl")
         trial, all_finite = self._trials[name], all(map(is_finite, lines))
         row = TrialRow(

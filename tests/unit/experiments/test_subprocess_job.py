@@ -1,0 +1,63 @@
+"""The folder of a job: it is emptied when no earlier job writes to it any more."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.experiments import subprocess_job
+from lstm_dist.experiments.subprocess_job import OUTPUT, create_folder, execute
+from tests.support.programs import ROOT
+
+# A job that survives its experiment for 1.5 s, as workers do that are asked to stop, and then writes to its folder.
+ORPHAN = """
+import sys
+from pathlib import Path
+from lstm_dist.experiments.subprocess_job import create_folder, execute
+folder = Path(sys.argv[1])
+create_folder(folder)
+execute(["bash", "-c", f"trap '' TERM; touch {folder}/started; sleep 1.5; touch {folder}/late"], folder, {})
+"""
+
+
+def interrupted_experiment(folder: Path) -> None:
+    """Start an experiment, and kill it as soon as its job runs."""
+    experiment = subprocess.Popen([sys.executable, "-c", ORPHAN, str(folder)], cwd=ROOT)
+    deadline = time.monotonic() + 60
+    while not (folder / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    experiment.kill()
+    experiment.wait(timeout=10)
+
+
+def test_folder_is_emptied_after_the_job_of_a_killed_experiment_has_ended(tmp_path: Path):
+    folder = tmp_path / "job"
+    interrupted_experiment(folder)
+    create_folder(folder)
+    time.sleep(2)
+    assert list(folder.iterdir()) == []
+
+
+def test_job_that_does_not_end_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "job"
+    interrupted_experiment(folder)
+    monkeypatch.setattr(subprocess_job, "_STOP_TIMEOUT", 0.3)
+    with pytest.raises(UserError, match=f"^--out: {folder}/output.txt is in use by a job of an interrupted ") as caught:
+        create_folder(folder)
+    assert caught.value.status == ExitStatus.CANNOT_CREATE
+    assert (folder / "started").exists()
+
+
+def test_outcome_of_a_job_has_its_status_and_last_error(tmp_path: Path):
+    create_folder(tmp_path / "job")
+    script = "echo well; echo 'error: --corpus x: no such file' >&2; echo bye; exit 66"
+    outcome = execute(["bash", "-c", script], tmp_path / "job", dict(os.environ))
+    assert outcome[:2] == (66, "error: --corpus x: no such file")
+    assert (tmp_path / "job" / OUTPUT).read_text().startswith("well\n")
+    create_folder(tmp_path / "job")
+    assert execute(["true"], tmp_path / "job", dict(os.environ))[:2] == (0, "")
