@@ -4,6 +4,7 @@ Every program also has a test that starts it with invalid input, so that its exi
 """
 
 import os
+import signal
 from typing import Callable, List, NamedTuple, Sequence
 
 import pytest
@@ -13,6 +14,7 @@ from lstm_dist.comm.horovod_group import World
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.errors import one_line_errors
 from lstm_dist.programs import train
+from lstm_dist.run.stop_request import SIGNALS
 from tests.support.fake_world import FakeWorld, SilentStartup
 
 
@@ -40,9 +42,11 @@ def refusal(main: Callable[[List[str]], object], argv: Sequence[object], capsys:
 
 
 def train_main(argv: List[str]) -> None:
-    """Call the `main` of jobs/train.py, and restore the umask that it sets."""
-    umask = os.umask(0o022)
+    """Call the `main` of jobs/train.py, and restore the umask and the signal handlers that it changes."""
+    umask, handlers = os.umask(0o022), {number: signal.getsignal(number) for number in SIGNALS}
     try:
         train.main(SilentStartup(), Affinity(1, frozenset()), argv)  # type: ignore[arg-type]
     finally:
         os.umask(umask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
