@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.programs import ROOT
 
 CODE = """
@@ -18,5 +20,6 @@ assert mxnet.nd.sparse.csr_matrix(([1.0], [0], [0, 1]), shape=(1, 2)).asnumpy().
 """
 
 
+@pytest.mark.slow
 def test_mxnet_is_loaded_without_scipy_and_setuptools():
     subprocess.run([sys.executable, "-c", CODE], cwd=ROOT, check=True, timeout=120)

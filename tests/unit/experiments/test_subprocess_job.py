@@ -35,6 +35,7 @@ def interrupted_experiment(folder: Path) -> None:
     experiment.wait(timeout=10)
 
 
+@pytest.mark.slow
 def test_folder_is_emptied_after_the_job_of_a_killed_experiment_has_ended(tmp_path: Path):
     folder = tmp_path / "job"
     interrupted_experiment(folder)
@@ -43,6 +44,7 @@ def test_folder_is_emptied_after_the_job_of_a_killed_experiment_has_ended(tmp_pa
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_job_that_does_not_end_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "job"
     interrupted_experiment(folder)

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.programs import run
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import ctypes, json, sys, time
 from lstm_dist.run.watchdog import Watchdog
