@@ -16,6 +16,7 @@ from tests.support.programs import ROOT, TINY, TRAIN, run
 from tests.support.refusals import refusal
 
 PREPARE = ("python", str(ROOT / "jobs" / "prepare.py"))
+MEGABYTE = 2**20
 
 
 def prepare(*words: str, ranks: int = 1, **how: Any) -> Any:
@@ -171,7 +172,7 @@ def test_interrupted_preparation_leaves_no_corpus(tmp_path: Path, number: signal
     partial = tmp_path / "out.partial" / "new" / "tokens.npy"
     done = prepare(
         *words,
-        interrupt_when=partial.exists,
+        interrupt_when=lambda: partial.exists() and partial.stat().st_size > MEGABYTE,
         interrupt=lambda pid: os.killpg(pid, number),
     )
     assert done.returncode == status, done.stderr

@@ -122,7 +122,7 @@ def _interrupt(process: "subprocess.Popen[str]", when: Callable[[], bool], how: 
         if when():
             how(process.pid)
             return
-        time.sleep(0.01)
+        time.sleep(0.05)
 
 
 def wait_for_end(mark: str, seconds: float) -> List[int]:
