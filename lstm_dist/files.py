@@ -47,9 +47,14 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
 
 def is_claimed(run_dir: Path) -> bool:
     """Return whether a job holds the lock of `run_dir`."""
+    return is_locked(run_dir / LOCK)
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds an exclusive lock on a file; False if the file or its locks cannot be read."""
     try:
-        with (run_dir / LOCK).open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:

@@ -15,6 +15,7 @@ from lstm_dist.cluster.launch_env import die_with_parent
 from lstm_dist.cluster.provenance import code_digest, describe_process
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.launchers import TRAIN
+from lstm_dist.files import is_locked
 
 _LAUNCHER_PREFIX = re.compile(r"^\[\d+,\d+\]<std(out|err)>:|^-+$")
 _ERROR = re.compile(r"error: |(\w+\.)*\w+Error\b")
@@ -57,7 +58,7 @@ def create_folder(folder: Path) -> None:
         UserError: naming the file, if the earlier job does not end.
     """
     output, deadline = folder / OUTPUT, time.monotonic() + _STOP_TIMEOUT
-    while output.exists() and not _is_released(output):
+    while is_locked(output):
         if time.monotonic() > deadline:
             raise UserError(
                 f"--out: {output} is in use by a job of an interrupted experiment: end that job and repeat the command",
@@ -66,18 +67,6 @@ def create_folder(folder: Path) -> None:
         time.sleep(0.2)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-
-
-def _is_released(output: Path) -> bool:
-    """Return whether no process holds the lock on a job's output."""
-    try:
-        with output.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
 
 
 def execute(command: Sequence[str], folder: Path, variables: Dict[str, str]) -> JobOutcome:
