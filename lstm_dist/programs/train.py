@@ -17,10 +17,11 @@ from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import STARTING, Watchdog
 from lstm_dist.train.callbacks import BEGINNING, Callbacks
 from lstm_dist.train.command_line import parse_config
-from lstm_dist.train.config import RunConfig, require_same_run
+from lstm_dist.train.config import RunConfig
 from lstm_dist.train.preflight import require_agreement
 from lstm_dist.train.resume import PreviousRun, checkpoint_last_finite_step, find_previous
 from lstm_dist.train.run_callbacks import RunCallbacks
+from lstm_dist.train.same_run import require_same_run
 from lstm_dist.train.session import Session, exit_stopped, failures_recorded, finish, log_start, open_session
 from lstm_dist.train.setup import Job, make_schedule, set_up
 from lstm_dist.train.step import NotFiniteError

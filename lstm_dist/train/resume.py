@@ -14,7 +14,8 @@ from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.run_log import RunLog
 from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.command_line import parse_config
-from lstm_dist.train.config import RunConfig, inherited_settings
+from lstm_dist.train.config import RunConfig
+from lstm_dist.train.same_run import inherited_settings
 from lstm_dist.train.setup import Job
 from lstm_dist.train.step import NotFiniteError
 from lstm_dist.train.trainer import Trainer

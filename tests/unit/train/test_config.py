@@ -10,7 +10,8 @@ import pytest
 
 from lstm_dist.errors import UserError
 from lstm_dist.train.command_line import parse_config
-from lstm_dist.train.config import FIELDS, RunConfig, require_same_run
+from lstm_dist.train.config import FIELDS, RunConfig
+from lstm_dist.train.same_run import require_same_run
 
 FLAGS = ["--" + name.replace("_", "-") for name in FIELDS]
 
