@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from lstm_dist.cluster import provenance
+from lstm_dist.encoding import decode_unicode
 from lstm_dist.errors import ExitStatus, UserError
 
 _HOST = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,252})(?:(?::|\s+slots=)([1-9][0-9]{0,3}))?")
@@ -80,7 +81,7 @@ def read_hostfile(path: Path) -> List[Host]:
     """
     where = f"--hostfile {path}"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = decode_unicode(path.read_bytes()).splitlines()
     except OSError as error:
         raise UserError(f"{where}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
     except UnicodeDecodeError:

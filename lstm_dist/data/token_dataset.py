@@ -34,7 +34,7 @@ class Manifest:
     """The contents of a prepared corpus; independent of the number of ranks that prepared it.
 
     Attributes:
-        files: name and size in bytes of every text, in order.
+        files: name and size in bytes of every text, in order; the size in UTF-8.
         chars: number of characters of all texts.
         unknown: number of characters that were too rare for the vocabulary.
         first_lines: the beginnings of the first lines.
@@ -74,6 +74,7 @@ class StagingDir:
 
     Attributes:
         folder: the new contents of `out`, inside the staging directory, which also keeps the previous contents.
+        copies: a folder for copies of the texts, beside it; removed with the staging directory.
     """
 
     def __init__(self, out: Path, overwrite: bool) -> None:
@@ -87,12 +88,13 @@ class StagingDir:
             raise UserError(f"--out {out}: is not a valid folder name, give another", ExitStatus.CANNOT_CREATE)
         self._staging = self.out.with_name(f"{self.out.name}.partial")
         self.folder, self._previous = self._staging / "new", self._staging / "before"
+        self.copies = self._staging / "copies"
         self._lock: IO[str] = claim(self._staging, "--out")
         try:
             if self._previous.exists() and not self.out.exists():  # a job ended between the two renames
                 os.replace(self._previous, self.out)
             _require_replaceable(self.out, overwrite)
-            for stale in (self.folder, self._previous):
+            for stale in (self.folder, self._previous, self.copies):
                 if stale.exists():
                     shutil.rmtree(stale)
             self.folder.mkdir()
@@ -123,7 +125,8 @@ class StagingDir:
 
     def close(self) -> None:
         """Remove incomplete output and release the lock."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for incomplete in (self.folder, self.copies):
+            shutil.rmtree(incomplete, ignore_errors=True)
         with contextlib.suppress(OSError):  # what cannot be removed is harmless
             (self._staging / LOCK).unlink()
             self._staging.rmdir()
@@ -212,12 +215,18 @@ def open_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
     )  # fmt: skip
 
 
-def load(path: Optional[Path], max_chars: int, max_bytes: int) -> Corpus:
+def load(path: Optional[Path], max_chars: int, max_bytes: int, encoding: Optional[str] = None) -> Corpus:
     """Read a corpus of either kind: a folder is a prepared one, any other path is text, None the packaged songs.
+
+    Args:
+        path: of the corpus.
+        max_chars: number of characters to keep; 0 keeps all.
+        max_bytes: limit of the size of a text.
+        encoding: of a text; None detects UTF-8, UTF-16 and UTF-32.
 
     Raises:
         UserError: naming `--corpus`.
     """
     if path is not None and os.path.isdir(path):
         return open_corpus(path, max_chars)
-    return load_corpus(path, max_chars, max_bytes)
+    return load_corpus(path, max_chars, max_bytes, encoding)

@@ -15,7 +15,7 @@ from lstm_dist.comm.mpi_file import SharedFile
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.data.corpus import UNKNOWN, Vocabulary, code_points, first_lines
-from lstm_dist.data.text_chunks import LOOKAHEAD, Chunk, TextFile, chunks, decode
+from lstm_dist.data.text_chunks import LOOKAHEAD, Chunk, TextFile, changed, chunks, decode
 from lstm_dist.data.token_dataset import BLOCK, Manifest, vocabulary_json
 from lstm_dist.data.token_file import TOKENS, npy_header, token_type
 from lstm_dist.errors import ExitStatus, UserError
@@ -52,7 +52,7 @@ class TextShard:
                     yield decode(chunk, _read(shared, chunk))
                     advance(chunk.stop - chunk.start)
             if TextFile.stat(file.path) != file:
-                raise _changed(file)
+                raise changed(file)
 
     def first_lines(self) -> List[str]:
         """Return the beginnings of the first lines of the first text."""
@@ -65,12 +65,8 @@ def _read(shared: SharedFile, chunk: Chunk) -> bytes:
     wanted = min(chunk.stop + LOOKAHEAD, chunk.file.size) - chunk.start
     raw = shared.read(chunk.start, wanted)
     if len(raw) < wanted:
-        raise _changed(chunk.file)
+        raise changed(chunk.file)
     return raw
-
-
-def _changed(file: TextFile) -> UserError:
-    return UserError(f"TEXT {file.path}: was changed while it was read: prepare it again", ExitStatus.BAD_DATA)
 
 
 def count_characters(texts: TextShard, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray, int]":

@@ -13,7 +13,7 @@ import hashlib
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Tuple
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, field_validator
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 from typing_extensions import Literal
@@ -28,7 +28,7 @@ from lstm_dist.errors import UserError
 from lstm_dist.options import add_options, option, validated
 from lstm_dist.run.pretrained import SOURCE, Pretrained, find_checkpoint, load_pretrained
 from lstm_dist.run.watchdog import Watchdog
-from lstm_dist.train.config import FIELDS
+from lstm_dist.train.config import FIELDS, require_encoding
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.metrics import bits_per_char, perplexity
 
@@ -39,7 +39,8 @@ STREAMS = 32  # of every worker, by default
 class Options:
     """The command line, apart from the source of the model."""
 
-    corpus: Path = option(..., "UTF-8 text file, .zip with one .txt file, .gz file, or folder made by jobs/prepare.py")
+    corpus: Path = option(..., str(FIELDS["corpus"].description).partition(" (")[0])
+    encoding: Optional[str] = option(None, str(FIELDS["encoding"].description))
     max_chars: int = option(0, "use only the first N characters (0 = all)", ge=0)
     max_corpus_bytes: int = option(
         FIELDS["max_corpus_bytes"].default, str(FIELDS["max_corpus_bytes"].description), ge=1
@@ -53,6 +54,8 @@ class Options:
         ge=1,
         allow_inf_nan=False,
     )
+
+    _is_encoding = field_validator("encoding")(require_encoding)
 
 
 def parse(argv: Optional[List[str]]) -> Tuple[Path, Options]:
@@ -85,7 +88,7 @@ def prepare(options: Options, checkpoint: Path, world: World) -> Task:
         UserError: if either is invalid, or the text is too short.
     """
     trained = load_pretrained(checkpoint, devices.choose(options.device, world.local_rank))
-    corpus = load(options.corpus, options.max_chars, options.max_corpus_bytes)
+    corpus = load(options.corpus, options.max_chars, options.max_corpus_bytes, options.encoding)
     encoded = reencode(corpus, trained.vocabulary)
     streams = options.streams or max(world.size, min(STREAMS * world.size, len(encoded.tokens) - 1))
     try:

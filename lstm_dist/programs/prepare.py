@@ -5,7 +5,8 @@ mpirun -np 8 python jobs/prepare.py a.txt b.txt --out corpus     eight processes
 python jobs/train.py --corpus corpus                             train on the result
 python jobs/prepare.py --check corpus                            verify its hashes
 
-The texts are UTF-8 and are concatenated in the order given. Line ends become spaces, as in the D2L chapter.
+The texts are concatenated in the order given. Line ends become spaces, as in the D2L chapter. UTF-8, UTF-16 and UTF-32
+are detected; a text that is not UTF-8 is first decoded by one process.
 """
 
 import argparse
@@ -13,17 +14,19 @@ import contextlib
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Sequence
 
 from tqdm import tqdm
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.comm.process_group import CollectiveError
-from lstm_dist.data.text_chunks import find_text_files
+from lstm_dist.data.text_chunks import TextFile, find_text_files
 from lstm_dist.data.token_dataset import Manifest, StagingDir, open_corpus, read_manifest
 from lstm_dist.data.token_file import TOKENS, damaged
 from lstm_dist.data.tokenize import Advance, TextShard, VocabularyRules, hash_blocks, prepare_corpus
+from lstm_dist.data.transcode import transcode
+from lstm_dist.encoding import NO_ENCODING, is_encoding
 from lstm_dist.errors import UserError
 
 
@@ -35,7 +38,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """
     text = argparse.RawDescriptionHelpFormatter
     parser = TeachingParser(prog="jobs/prepare.py", description=__doc__, allow_abbrev=False, formatter_class=text)
-    parser.add_argument("texts", nargs="*", type=Path, metavar="TEXT", help="UTF-8 text files")
+    parser.add_argument("texts", nargs="*", type=Path, metavar="TEXT", help="text files")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to create for the prepared corpus")
     parser.add_argument("--overwrite", action="store_true", help="replace the prepared corpus in --out")
     parser.add_argument(
@@ -47,6 +50,10 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
         help="keep the N most frequent characters, counting U+FFFD, which replaces the others (default 0: all)",
     )  # fmt: skip
     parser.add_argument(
+        "--encoding", metavar="NAME",
+        help="encoding of the texts, such as gb18030, big5, utf-16 or cp1252 (default: UTF-8, UTF-16 or UTF-32)",
+    )  # fmt: skip
+    parser.add_argument(
         "--check", type=Path, metavar="DIR", help="verify the hashes of a prepared corpus instead of preparing one"
     )
     given = parser.parse(argv)
@@ -56,6 +63,8 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
         raise UserError("--out: give the folder to create")
     if given.check is not None and (given.texts or given.out):
         raise UserError("--check: cannot be combined with TEXT or --out: leave them out")
+    if given.encoding is not None and not is_encoding(given.encoding):
+        raise UserError(f"--encoding {given.encoding}: {NO_ENCODING}")
     if given.min_count < 1:
         raise UserError(f"--min-count {given.min_count}: should be at least 1")
     if given.max_vocab < 0 or given.max_vocab == 1:
@@ -76,18 +85,33 @@ def create(given: argparse.Namespace, group: MpiGroup) -> None:
     Raises:
         CollectiveError: naming the flag or the file.
     """
-    files = group.run_on_all(lambda: find_text_files(given.texts), "texts")
+    files = group.run_on_all(lambda: find_text_files(given.texts, given.encoding), "texts")
     group.require_equal({str(file.path): f"{file.size} bytes" for file in files}, "TEXT")
     staging = group.run_on_root(lambda: StagingDir(given.out, given.overwrite), "out")
     folder = Path(group.broadcast_object(str(staging.folder.resolve()) if staging else "", "folder"))
     rules = VocabularyRules(given.min_count, given.max_vocab)
     try:
-        manifest, vocabulary = prepare_corpus(TextShard(files, group), group, folder, rules, partial(progress, group))
+        shard = TextShard(in_utf8(files, staging, group), group)
+        manifest, vocabulary = prepare_corpus(shard, group, folder, rules, partial(progress, group))
         group.run_on_root(lambda: commit(given.out, staging, manifest, vocabulary), "finish")
     except BaseException:
         if staging:
             staging.close()
         raise
+
+
+def in_utf8(files: Sequence[TextFile], staging: Optional[StagingDir], group: MpiGroup) -> Sequence[TextFile]:
+    """Return the texts, those in other encodings as copies in UTF-8, which the root makes."""
+    if all(file.codec == "utf-8" for file in files):
+        return files
+
+    def copy(number: int, file: TextFile) -> TextFile:
+        assert staging is not None  # noqa: S101 - the root has it
+        return file if file.codec == "utf-8" else transcode(file, staging.copies.resolve() / str(number))
+
+    made = group.run_on_root(lambda: [copy(number, file) for number, file in enumerate(files)], "decode") or []
+    facts = group.broadcast_object([(str(file.path), file.size, file.mtime_ns) for file in made], "copies")
+    return [TextFile(Path(path), size, mtime_ns) for path, size, mtime_ns in facts]
 
 
 def commit(out: Path, staging: Optional[StagingDir], manifest: Manifest, vocabulary: bytes) -> None:

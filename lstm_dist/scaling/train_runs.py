@@ -28,7 +28,7 @@ def text_length(streams: int, steps: int, seq_len: int) -> int:
 def base_text(config: RunConfig, streams: int, steps: int) -> str:
     """Return one worker's text: the beginning of the training corpus, repeated if it is too short."""
     chars = text_length(streams, steps, config.seq_len)
-    text = load(config.corpus, chars, config.max_corpus_bytes).text
+    text = load(config.corpus, chars, config.max_corpus_bytes, config.encoding).text
     return (text * (chars // len(text) + 1))[:chars]
 
 

@@ -66,7 +66,7 @@ def require_long_enough(settings: RunConfig, workers: int) -> None:
     Raises:
         UserError: if it is too short; the message names --corpus.
     """
-    text = load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
+    text = load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes, settings.encoding)
     kept = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
     batches = RandomBatches if settings.sampling == "random" else ConsecutiveBatches
     batches(text.tokens[:kept], settings.streams(workers), settings.seq_len)

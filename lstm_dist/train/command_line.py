@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
 from lstm_dist.cli import TeachingParser, suggestion
+from lstm_dist.encoding import decode_unicode
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.options import add_options, validated
 from lstm_dist.train.config import FIELDS, RunConfig
@@ -76,8 +77,8 @@ def _read_toml(path: Path) -> Dict[str, Any]:
             f"--config {path}: has more than {_MAX_TOML:,} bytes, give settings only", ExitStatus.BAD_CONFIG
         )
     try:
-        values = tomllib.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:  # invalid TOML, invalid UTF-8, or too deeply nested
+        values = tomllib.loads(decode_unicode(data))
+    except (ValueError, RecursionError) as error:  # invalid TOML, no Unicode, or too deeply nested
         raise UserError(f"--config {path}: is not TOML ({error})", ExitStatus.BAD_CONFIG) from None
     for key in values:
         if key not in FIELDS:

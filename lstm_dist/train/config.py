@@ -13,6 +13,7 @@ from pydantic import ConfigDict, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Literal
 
+from lstm_dist.encoding import NO_ENCODING, is_encoding
 from lstm_dist.options import fields_of, option, shown
 
 _EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
@@ -23,6 +24,13 @@ def _seconds(text: str) -> float:
     """Return the seconds of a time such as 90s, 5m or 23.5h; 0 for anything else."""
     match = _TIME.fullmatch(text)
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+
+
+def require_encoding(name: Optional[str]) -> Optional[str]:
+    """Return the name of an encoding, or None; raise ValueError for another name."""
+    if name is not None and not is_encoding(name):
+        raise ValueError(NO_ENCODING)
+    return name
 
 
 _text = partial(option, group="text", decides=True)
@@ -42,8 +50,14 @@ class RunConfig:
 
     corpus: Optional[Path] = _text(
         None,
-        "UTF-8 text file, .zip with one .txt file, .gz file, or folder made by jobs/prepare.py (default: the packaged "
-        "songs)",
+        "text file, also compressed or in an archive (zip, tar, gzip, bzip2, xz), or folder made by jobs/prepare.py "
+        "(default: the packaged songs)",
+        decides=False,
+    )
+    encoding: Optional[str] = _text(
+        None,
+        "encoding of the text, such as gb18030, big5, utf-16 or cp1252 (default: UTF-8, or UTF-16 or UTF-32 if it is "
+        "in one of them)",
         decides=False,
     )
     max_chars: Optional[int] = _text(
@@ -185,6 +199,8 @@ class RunConfig:
         if any(unicodedata.category(character) == "Cc" for character in str(value or "")):
             raise ValueError("Input should not contain a null byte, a line end or another control character")
         return value
+
+    _is_encoding = field_validator("encoding")(require_encoding)
 
     @field_validator("prefix")
     @classmethod

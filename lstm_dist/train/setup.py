@@ -55,7 +55,7 @@ class Job(NamedTuple):
 def set_up(settings: RunConfig, world: World, startup: Startup) -> Job:
     """Read the corpus, create the model and its initial weights, and cut the batches, without writing any file."""
     startup.enter(PREPARING)
-    text = token_dataset.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes)
+    text = token_dataset.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes, settings.encoding)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
     batches = _make_batches(text.tokens[:cut], settings, world)
     model = _make_model(text, settings, batches, world)

@@ -64,6 +64,18 @@ def test_prepared_bytes_are_independent_of_the_number_of_ranks(texts: List[Path]
 
 
 @pytest.mark.slow
+def test_texts_in_other_encodings_are_prepared_as_in_utf_8(texts: List[Path], tmp_path: Path):
+    wide = tmp_path / "b.txt"
+    wide.write_bytes(texts[2].read_bytes().decode().encode("utf-16"))
+    done = prepare(str(texts[0]), str(wide), f"--out={tmp_path}/out", ranks=2)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert load(tmp_path / "out", 0, 10**6).text == plain([texts[0], texts[2]])
+    assert "characters of a.txt and 1 more" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.txt", "out"]
+    assert sorted(contents(tmp_path / "out")) == ["manifest.json", "tokens.npy", "vocabulary.json"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_training_on_a_prepared_corpus_is_bit_identical(song_file: Path, tmp_path: Path, ranks: int):
     assert prepare(str(song_file), f"--out={tmp_path}/corpus").returncode == 0
@@ -97,6 +109,7 @@ def test_invalid_utf8_is_reported_once_with_its_offset(tmp_path: Path, ranks: in
         (["{0}/none.txt", "--out={0}/out"], "TEXT {0}/none.txt: no such file"),
         (["{0}/a.txt", "--out={0}/out", "--min-count=0"], "--min-count 0: should be at least 1"),
         (["{0}/a.txt", "--out={0}/out", "--max-vocab=1"], "--max-vocab 1: should be at least 2, or 0 for no limit"),
+        (["{0}/a.txt", "--out={0}/out", "--encoding=utf-9"], "--encoding utf-9: should be an encoding of text"),
         (["{0}/a.txt", "--out={0}/full"], "--out {0}/full: contains other files: give another folder"),
         (["{0}/a.txt", "--out=/proc/out"], "--out /proc/out.partial: cannot be written ("),
         (

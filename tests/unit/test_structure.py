@@ -13,10 +13,10 @@ TREES: Dict[Path, ast.Module] = {p: ast.parse(p.read_text(encoding="utf-8"), str
 # Levels from lowest to highest. A package imports from itself and from lower levels; packages of one level do not
 # import each other.
 FLOORS = (
-    {"errors", "cli", "options", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"}, {"train"},
-    {"experiments"}, {"scaling", "sweep", "bench", "diagnosis"}, {"programs"},
+    {"errors", "encoding", "cli", "options", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"},
+    {"train"}, {"experiments"}, {"scaling", "sweep", "bench", "diagnosis"}, {"programs"},
 )  # fmt: skip
-ALONE = {"errors", "cli", "options", "files", "rng"}  # modules outside the packages
+ALONE = {"errors", "encoding", "cli", "options", "files", "rng"}  # modules outside the packages
 PURE = (
     "data.batching", "data.corpus", "data.text_chunks", "data.token_dataset", "model.lstm", "model.parameters", "rng",
     "model.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",

@@ -37,6 +37,12 @@ def test_hostfile_may_have_blank_lines_and_comments(tmp_path: Path):
     assert read_hostfile(file) == [Host("node1", 4), Host("node2", 8), Host("node3", 1)]
 
 
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark_of_a_hostfile_is_skipped(tmp_path: Path, codec: str):
+    (tmp_path / "hosts").write_bytes("node1:4\r\nnode2\r\n".encode(codec))
+    assert read_hostfile(tmp_path / "hosts") == [Host("node1", 4), Host("node2", 1)]
+
+
 @pytest.mark.parametrize(
     ("text", "status", "words"),
     [

@@ -1,5 +1,7 @@
 """The chunks of a text contain each character once for any cuts; invalid UTF-8 is reported with its offset."""
 
+import gzip
+import lzma
 from pathlib import Path
 from typing import List
 
@@ -82,10 +84,26 @@ def test_chunks_cover_every_byte_of_all_files_once():
 
 
 def test_archives_missing_files_and_folders_are_refused(tmp_path: Path):
-    (tmp_path / "a.zip").write_bytes(b"PK")
-    with pytest.raises(UserError, match=r"a\.zip: is an archive, which cannot be read in chunks: unpack it first"):
-        find_text_files([tmp_path / "a.zip"])
+    for name, data in {"zip": b"PK\3\4", "gzip": gzip.compress(b"a"), "xz": lzma.compress(b"a")}.items():
+        (tmp_path / "a.txt").write_bytes(data)
+        words = rf"a\.txt: is a {name} archive, which cannot be read in chunks: unpack it first"
+        with pytest.raises(UserError, match=words):
+            find_text_files([tmp_path / "a.txt"])
+    (tmp_path / "a.txt").write_bytes(b"%PDF-1.7\n")
+    with pytest.raises(UserError, match=r"a\.txt: is no text, but a PDF file"):
+        find_text_files([tmp_path / "a.txt"])
+    (tmp_path / "a.zip").write_bytes(b"a text, whatever its name")
+    assert [file.codec for file in find_text_files([tmp_path / "a.zip"])] == ["utf-8"]
     with pytest.raises(UserError, match="nothing: no such file"):
         find_text_files([tmp_path / "nothing"])
     with pytest.raises(UserError, match="is not a file: give the files in it"):
         find_text_files([tmp_path])
+
+
+def test_encoding_is_detected_or_given(tmp_path: Path):
+    for codec in ("utf-8-sig", "utf-16-le", "utf-32-be"):
+        (tmp_path / "a").write_bytes("明月几时有\n".encode(codec) * 9)
+        (file,) = find_text_files([tmp_path / "a"])
+        assert file.codec == codec.replace("-sig", "")
+    assert [file.codec for file in find_text_files([tmp_path / "a"], "UTF8")] == ["utf-8"]
+    assert [file.codec for file in find_text_files([tmp_path / "a"], "utf32")] == ["utf-32"]

@@ -27,6 +27,7 @@ def test_defaults_are_the_hyperparameters_of_the_d2l_chapter():
     assert settings == RunConfig()
     assert settings.to_json() == {
         "corpus": None,
+        "encoding": None,
         "max_chars": None,
         "valid_fraction": 0.0,
         "max_corpus_bytes": 2**28,
@@ -80,6 +81,7 @@ def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path: Path)
 
 EVERY_FIELD: Dict[str, Any] = {
     "corpus": "a.txt",
+    "encoding": "gb18030",
     "max_chars": 1,
     "valid_fraction": 0.5,
     "max_corpus_bytes": 2,
@@ -268,6 +270,8 @@ BAD_FLAGS = [
     ("--max-chars=-1", "--max-chars -1", "greater than or equal to 0"),
     ("--max-chars=2e4", "--max-chars 2e4", "valid integer"),
     ("--max-chars=", "--max-chars ", "valid integer"),
+    ("--encoding=utf-9", "--encoding utf-9", "should be an encoding of text that Python knows, such as gb18030"),
+    ("--encoding=", "--encoding ''", "should be an encoding"),
     ("--max-corpus-bytes=0", "--max-corpus-bytes 0", "greater than or equal to 1"),
     ("--max-corpus-bytes=1.5", "--max-corpus-bytes 1.5", "valid integer"),
     ("--sampling=sequential", "--sampling sequential", "'consecutive' or 'random'"),
@@ -398,6 +402,14 @@ def test_a_file_that_is_not_utf_8_is_not_toml(tmp_path: Path):
     path = tmp_path / "run.toml"
     path.write_bytes('prefix = ["分"]'.encode("gb18030"))
     assert refusal([f"--config={path}"]).startswith(f"--config {path}: is not TOML (")
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16"])
+def test_byte_order_mark_of_a_config_file_is_skipped(tmp_path: Path, codec: str):
+    path = tmp_path / "run.toml"
+    path.write_bytes('prefix = ["分"]\r\nseed = 3\r\n'.encode(codec))
+    settings = parse_config([f"--config={path}"])
+    assert (settings.prefix, settings.seed) == (["分"], 3)
 
 
 def test_invalid_flag_is_not_attributed_to_the_file(tmp_path: Path):
