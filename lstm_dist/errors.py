@@ -27,6 +27,10 @@ class ExitStatus(IntEnum):
     NOT_FINITE = 79
 
 
+_ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # categories: controls, half characters, ends of lines and of paragraphs
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # embeddings, overrides, isolates
+
+
 class UserError(Exception):
     """An invalid input of the user; the message is one line that names the flag or file and says what to do.
 
@@ -72,5 +76,10 @@ def print_error(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Return the text with control characters escaped, so that none controls a terminal or starts a new line."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)
+    """Return the text with control characters escaped, so that none controls a terminal, ends a line or reorders one.
+
+    Everything else is printed as it is, also characters without a glyph of their own: joiners and combining marks are
+    parts of Persian or Hindi words and of emoji. Of the marks for right-to-left text, those that act beyond their
+    neighbours are escaped, because they would reorder the rest of a line, with its file names and numbers.
+    """
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in _ESCAPED or c in _REORDERING else c for c in text)

@@ -24,7 +24,7 @@ from lstm_dist.comm.horovod_group import World
 from lstm_dist.data.corpus import Corpus
 from lstm_dist.data.reencode import EncodedText, reencode
 from lstm_dist.data.token_dataset import load
-from lstm_dist.errors import UserError
+from lstm_dist.errors import UserError, printable
 from lstm_dist.options import add_options, option, validated
 from lstm_dist.run.pretrained import SOURCE, Pretrained, find_checkpoint, load_pretrained
 from lstm_dist.run.watchdog import Watchdog
@@ -123,7 +123,7 @@ def main(argv: Optional[List[str]] = None) -> None:
             result = task.evaluator.evaluate(task.trained.model, advance)
         if world.is_root:
             if task.encoded.unknown_count:
-                print(task.encoded.describe_unknown())
+                print(printable(task.encoded.describe_unknown()))
             print(
                 f"perplexity {perplexity(result.loss):.6g} | {bits_per_char(result.loss):.6g} bits/char | "
                 f"{result.chars:,} characters of {task.corpus.source}"

@@ -19,7 +19,9 @@ from lstm_dist.run.pretrained import SOURCE, find_checkpoint, load_pretrained
 class Options:
     """The command line, apart from the source of the model."""
 
-    prefix: str = option("分开", "text to continue")
+    prefix: Optional[str] = option(
+        None, "text to continue (default: each of those that the run's own samples continue)"
+    )
     length: int = option(100, "new characters", ge=1)
     temperature: float = option(
         0.0,
@@ -32,8 +34,8 @@ class Options:
 
     @field_validator("prefix")
     @classmethod
-    def _no_empty_prefix(cls, value: str) -> str:
-        if not value:
+    def _no_empty_prefix(cls, value: Optional[str]) -> Optional[str]:
+        if value == "":
             raise ValueError("Input should have at least one character")
         return value
 
@@ -46,20 +48,23 @@ class Options:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    """Print the prefix and exactly `--length` new characters."""
+    """Print each prefix and exactly `--length` new characters."""
     parser = TeachingParser(prog="jobs/sample.py", description=__doc__, allow_abbrev=False)
     parser.add_argument("source", type=Path, metavar=SOURCE, help="runs/NAME, or a .safetensors file")
     add_options(parser, Options)
     given = vars(parser.parse(argv))
     source = given.pop("source")
     options = validated(Options, given)
-    model, vocabulary = load_pretrained(find_checkpoint(source), mx.cpu())
-    missing = vocabulary.missing(options.prefix)
-    if missing:
-        raise UserError(
-            f"--prefix {options.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on"
+    model, vocabulary, prefixes = load_pretrained(find_checkpoint(source), mx.cpu())
+    if options.prefix is not None:
+        prefixes = [options.prefix]
+        missing = vocabulary.missing(options.prefix)
+        if missing:
+            raise UserError(
+                f"--prefix {options.prefix}: the model's vocabulary lacks {missing!r}; use characters it was trained on"
+            )
+    for prefix in prefixes:
+        text = continue_text(
+            model, vocabulary, prefix, options.length, options.temperature, options.top_k, options.seed or 0
         )
-    text = continue_text(
-        model, vocabulary, options.prefix, options.length, options.temperature, options.top_k, options.seed or 0
-    )
-    print(printable(text) if sys.stdout.isatty() else text, flush=True)
+        print(printable(text) if sys.stdout.isatty() else text, flush=True)

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -18,11 +18,21 @@ from lstm_dist.run.checkpoint_dir import CheckpointDir
 SOURCE = "RUN_DIR_OR_CHECKPOINT"  # the name of the command-line argument
 
 
+D2L_PREFIXES = ("分开", "不分开", "战争中部队")  # the beginnings of samples in the D2L chapter
+
+
 class Pretrained(NamedTuple):
-    """A trained model and its vocabulary."""
+    """A trained model and its vocabulary.
+
+    Attributes:
+        model: with its weights.
+        vocabulary: of the text that it was trained on.
+        prefixes: the beginnings of the samples of its run; at least one, of characters of the vocabulary.
+    """
 
     model: LanguageModel
     vocabulary: Vocabulary
+    prefixes: Sequence[str]
 
 
 def load_pretrained(path: Path, ctx: mx.Context) -> Pretrained:
@@ -40,7 +50,14 @@ def load_pretrained(path: Path, ctx: mx.Context) -> Pretrained:
     layers = layers_of(checkpoint.parameters)
     model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx, layers)
     model.load(checkpoint.parameters, str(path))
-    return Pretrained(model, checkpoint.vocabulary)
+    return Pretrained(model, checkpoint.vocabulary, _prefixes(checkpoint.facts, checkpoint.vocabulary))
+
+
+def _prefixes(facts: Mapping[str, Any], vocabulary: Vocabulary) -> Sequence[str]:
+    """Return the prefixes of the run that wrote a checkpoint; of a file without them, the chapter's or a character."""
+    own = facts.get("config", {}).get("prefix") or D2L_PREFIXES[:1]
+    known = [prefix for prefix in own if not vocabulary.missing(prefix)]
+    return known or [next(filter(str.isalnum, vocabulary.characters), vocabulary.characters[0])]
 
 
 def find_checkpoint(source: Path) -> Path:

@@ -92,8 +92,9 @@ class RunCallbacks(GuardedCallbacks):
         if loss < self._best:
             self._best = loss
             valid = {"loss": loss, "perplexity": perplexity(loss), "epoch": epoch}
-            vocabulary = self._session.job.text.vocabulary
-            self._checkpoints.commit_best(pack(self._model.get_parameters(), vocabulary, valid=valid))
+            job, parameters = self._session.job, self._model.get_parameters()
+            data = pack(parameters, job.text.vocabulary, valid=valid, config={"prefix": job.prefixes})
+            self._checkpoints.commit_best(data)
 
     def commit(self, progress: Progress, state: LSTMState) -> None:
         """Write a checkpoint after checking that the weights are equal on all ranks.

@@ -12,6 +12,7 @@ from lstm_dist.comm.horovod_group import World, is_peer_failure
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.checkpoint_dir import CheckpointDir
+from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure, write_status
@@ -19,7 +20,7 @@ from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.preflight import inspect_run
 from lstm_dist.train.resume import PreviousRun
-from lstm_dist.train.setup import D2L_PREFIXES, Job, make_schedule
+from lstm_dist.train.setup import Job, make_schedule
 from lstm_dist.train.trainer import TrainingResult
 
 
@@ -99,7 +100,7 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
     log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
     if world.size > 1:
         log.say(describe_pinning([rank["pinning"] for rank in ranks]))
-    if settings.prefix is None and job.prefixes != D2L_PREFIXES:
+    if settings.prefix is None and job.prefixes != list(D2L_PREFIXES):
         log.say("the corpus lacks characters of the D2L chapter's prefixes: samples begin as its first lines do")
     here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
     for line in [*previous.warnings, previous.describe(here, settings.epochs)] if previous else []:

@@ -17,13 +17,12 @@ from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.model.parameters import initial_parameters, memory_needed
 from lstm_dist.run.checkpoint import load_checkpoint
+from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.train.config import RunConfig
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import Schedule
 from lstm_dist.train.trainer import Batches
-
-D2L_PREFIXES = ["分开", "不分开", "战争中部队"]
 
 
 class Job(NamedTuple):
@@ -143,7 +142,7 @@ def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str
     if text.vocabulary.missing("".join(D2L_PREFIXES)):
         begins = [line[:5] for line in text.first_lines if not text.vocabulary.missing(line[:5])]
         return begins or [text.vocabulary.decode(np.asarray(text.tokens[:5]))]
-    return D2L_PREFIXES
+    return list(D2L_PREFIXES)
 
 
 def make_schedule(job: Job, size: int) -> Schedule:

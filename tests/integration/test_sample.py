@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import UserError
+from lstm_dist.model.parameters import initial_parameters
 from lstm_dist.programs import sample
+from lstm_dist.run.checkpoint import pack
+from lstm_dist.run.pretrained import D2L_PREFIXES
 from tests.support.programs import SAMPLE, newest, run
 from tests.support.trained import Trained
 
@@ -39,8 +43,9 @@ def test_real_program_needs_only_the_checkpoint(trained: Trained, tmp_path: Path
     env = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": None}
     result = run([*SAMPLE, str(alone)], cwd=tmp_path, env=env)
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == written(capsys, trained.run_dir, "--prefix=分开", "--length=100") + "\n"
-    assert len(result.stdout) == len("分开") + 100 + 1
+    texts = [written(capsys, trained.run_dir, f"--prefix={prefix}", "--length=100") for prefix in D2L_PREFIXES]
+    assert result.stdout.splitlines() == texts
+    assert [len(text) for text in texts] == [len(prefix) + 100 for prefix in D2L_PREFIXES]
     assert [p.name for p in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
@@ -63,6 +68,19 @@ def test_draws_are_reproducible_with_the_same_seed(trained: Trained, capsys: pyt
     assert drawn("--seed=1") != drawn("--seed=1", "--top-k=3")
     assert drawn() == drawn("--seed=0")
     assert drawn("--top-k=1") == written(capsys, trained.run_dir, "--prefix=分开")
+
+
+def test_text_begins_with_the_prefixes_of_the_run(tmp_path: Path, capsys: pytest.CaptureFixture):
+    vocabulary = Vocabulary("אביגיל רות")
+    parameters = initial_parameters(len(vocabulary), 3, 0)
+    cases = {"own": ({"prefix": ["רות", "אבי"]}, ["רות", "אבי"]), "none": ({}, ["א"]), "old": ({"prefix": None}, ["א"])}
+    for name, (config, prefixes) in cases.items():
+        path = tmp_path / f"{name}.safetensors"
+        path.write_bytes(pack(parameters, vocabulary, config=config))
+        lines = written(capsys, path, "--length=5").split("\n")
+        assert [(line[:-5], len(line)) for line in lines] == [(prefix, len(prefix) + 5) for prefix in prefixes], name
+    with pytest.raises(UserError, match="^--prefix 分开: the model's vocabulary lacks '分开'"):
+        sample.main([str(path), "--prefix=分开"])
 
 
 def test_control_characters_are_escaped_on_a_terminal_only(
