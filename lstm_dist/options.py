@@ -72,11 +72,12 @@ def add_options(parser: argparse.ArgumentParser, options: Type[Any]) -> None:
         common: Dict[str, Any] = {"default": argparse.SUPPRESS, "help": text}
         if kind is bool:
             groups[group].add_argument(flag(name), action="store_true", **common)
-        elif get_origin(kind) is list:
+            continue
+        common["required"] = field.is_required()
+        if get_origin(kind) is list:
             groups[group].add_argument(flag(name), action="append", metavar=_metavar(get_args(kind)[0]), **common)
         else:
-            is_required = field.is_required()
-            groups[group].add_argument(flag(name), metavar=_metavar(kind), required=is_required, **common)
+            groups[group].add_argument(flag(name), metavar=_metavar(kind), **common)
 
 
 def validated(options: Type[T], values: Mapping[str, Any], where: Callable[[str], str] = lambda _: "") -> T:
@@ -98,7 +99,10 @@ def validated(options: Type[T], values: Mapping[str, Any], where: Callable[[str]
         message = first["msg"].replace("Value error, ", "").replace("Input should", "should")
         file = where(name)
         is_switch = fields_of(options)[name].annotation is bool and values.get(name) is True
-        given = flag(name) if is_switch else f"{flag(name)} {shown(values.get(name))}"
+        value = values.get(name)
+        if isinstance(value, list) and len(value) == 1 and not file:  # a flag that may be repeated was given once
+            value = value[0]
+        given = flag(name) if is_switch else f"{flag(name)} {shown(value)}"
         status = ExitStatus.BAD_CONFIG if file else ExitStatus.USAGE
         raise UserError(f"{given}: {message}{f' (in {file})' if file else ''}", status) from None
 

@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import stat
 import tarfile
 import zipfile
@@ -40,6 +41,7 @@ _KINDS = (
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
     (b"%PDF-", "PDF"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Word or Excel"),
+    (b"\x93NUMPY", "NumPy"),
     (b"\x89PNG\r\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
 )
@@ -86,6 +88,34 @@ def _is_tar(head: bytes) -> bool:
     except (tarfile.TarError, ValueError):
         return False
     return True
+
+
+def find_texts(paths: Sequence[Path], flag: str) -> List[Path]:
+    """Return the paths in this order, each folder replaced by the texts in it.
+
+    The texts in a folder are its .txt files or, if it has none, all its files, in the order of their names. Hidden
+    files and the folders in it are left out.
+
+    Args:
+        paths: of files and folders.
+        flag: the flag to name in error messages.
+
+    Raises:
+        UserError: naming the folder, if there are none in it or it cannot be read.
+    """
+    return [text for path in paths for text in (_texts_in(path, flag) if os.path.isdir(path) else [path])]
+
+
+def _texts_in(folder: Path, flag: str) -> List[Path]:
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise UserError(f"{flag} {folder}: cannot be read ({error.strerror})", ExitStatus.NO_INPUT) from None
+    if not files:
+        raise UserError(
+            f"{flag} {folder}: the folder has no file in it: give a text, or a folder of them", ExitStatus.NO_INPUT
+        )
+    return [path for path in files if path.suffix.lower() == ".txt"] or files
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:
@@ -137,7 +167,12 @@ def _read_capped(file: IO[bytes], name: str, max_bytes: int) -> bytes:
         if not piece:
             return bytes(data)
         data += piece
-    raise UserError(
+    raise too_large(name, max_bytes)
+
+
+def too_large(name: str, max_bytes: int) -> UserError:
+    """Return the error for a text of more than `max_bytes`."""
+    return UserError(
         f"{name}: its text is larger than --max-corpus-bytes {max_bytes:,}: prepare it, unpacked, with "
         "jobs/prepare.py, which takes a text of any size, or raise the limit if the file is trusted",
         ExitStatus.BAD_DATA,

@@ -1,20 +1,20 @@
 """Reading of text files, the vocabulary, and conversion between characters and tokens.
 
-A corpus is a `.txt` file, a `.zip` that holds one text file, or a `.gz`. Line ends become spaces and the text is cut to
-its first `max_chars` characters, as in the D2L chapter. For text that does not fit in memory see token_dataset.py.
+As in the D2L chapter, line ends become spaces, unless they are kept, and the text is cut to its first `max_chars`
+characters. For text that does not fit in memory see token_dataset.py.
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, List, Optional, Sequence
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Optional, Sequence
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-from lstm_dist.data.archives import read_bytes
+from lstm_dist.data.archives import read_bytes, too_large
 from lstm_dist.data.token_file import Tokens
 from lstm_dist.encoding import decode_text
 from lstm_dist.errors import ExitStatus, UserError
@@ -86,7 +86,7 @@ class Corpus:
         total_chars: number of characters before the cut.
         first_lines: the beginnings of its first lines, before line ends are replaced; samples may start with them.
         vocabulary: the sorted set of its characters.
-        tokens: (characters after the cut,), of an integer type, or a TokenFile; line ends are spaces.
+        tokens: (characters after the cut,), of an integer type, or a TokenFile.
         digest: SHA-256, equal on two ranks if and only if they read the same text.
     """
 
@@ -110,26 +110,31 @@ class Corpus:
         return f"{extent} characters of {self.source}, {len(self.vocabulary):,} distinct"
 
 
-def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int, encoding: Optional[str] = None) -> Corpus:
+def load_corpus(
+    paths: Sequence[Path], max_chars: int, max_bytes: int, encoding: Optional[str] = None, keeps_newlines: bool = False
+) -> Corpus:
     """Read a corpus.
 
     Args:
-        path: the file; None is the packaged songs.
+        paths: text files, which are concatenated; none are the packaged songs.
         max_chars: number of characters to keep; 0 keeps all.
-        max_bytes: limit of the size of its text.
+        max_bytes: limit of the size of the text.
         encoding: of the text; None detects UTF-8, UTF-16 and UTF-32.
+        keeps_newlines: whether line ends stay what they are instead of becoming spaces.
 
     Raises:
-        UserError: naming `--corpus`, unless it is a readable text of at most `max_bytes`.
+        UserError: naming `--corpus`, unless they are readable texts of at most `max_bytes` together.
     """
-    content = decode_text(read_bytes(path or PACKAGED, max_bytes), f"--corpus {path}", encoding)
-    source = path.name if path else "the packaged songs"
-    content = content.replace("\r\n", "\n")
-    whole = join_lines(content)
+    source = name_files([path.name for path in paths]) if paths else "the packaged songs"
+    content = "".join(_read_texts(paths or [PACKAGED], max_bytes, encoding))
+    # Without keeping them, \r\r\n has always become one space here, on which the resuming of older runs depends.
+    content = join_lines(content, "\n") if keeps_newlines else content.replace("\r\n", "\n")
+    whole = content if keeps_newlines else join_lines(content)
     text = whole[:max_chars] if max_chars else whole
     if not text.strip():
         raise UserError(
-            f"--corpus {path}: contains no text: give a file with at least a few thousand characters",
+            f"--corpus {name_files([str(path) for path in paths])}: contains no text: give a file with at least a few "
+            "thousand characters",
             ExitStatus.BAD_DATA,
         )
     vocabulary = Vocabulary(text)
@@ -137,9 +142,26 @@ def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int, encoding: 
     return Corpus(source, len(whole), first_lines(content[: len(text)]), vocabulary, vocabulary.encode(text), digest)
 
 
-def join_lines(text: str) -> str:
-    r"""Return the text with each line end, \r\n included, replaced by one space."""
-    return text.replace("\r\n", "\n").replace("\n", " ").replace("\r", " ")
+def _read_texts(paths: Sequence[Path], max_bytes: int, encoding: Optional[str]) -> Iterator[str]:
+    """Yield the texts of the files, of at most `max_bytes` together."""
+    size = 0
+    for path in paths:
+        raw = read_bytes(path, max_bytes)
+        size += len(raw)
+        if size > max_bytes:
+            raise too_large(f"--corpus {path} and those before it", max_bytes)
+        yield decode_text(raw, f"--corpus {path}", encoding)
+
+
+def name_files(names: Sequence[str]) -> str:
+    """Return a short phrase that names the files: "a.txt and 2 more"."""
+    first, *others = names
+    return f"{first} and {len(others)} more" if others else first
+
+
+def join_lines(text: str, end: str = " ") -> str:
+    r"""Return the text with each line end, \r\n included, replaced by one space or another `end`."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", end)
 
 
 def first_lines(text: str) -> List[str]:

@@ -14,7 +14,7 @@ import codecs
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
-from lstm_dist.data.archives import ARCHIVES, HEAD, kind_of
+from lstm_dist.data.archives import ARCHIVES, HEAD, find_texts, kind_of
 from lstm_dist.data.corpus import join_lines
 from lstm_dist.encoding import SAMPLE, detect, has_controls, is_wide, not_a_text, undecodable, without_mark
 from lstm_dist.errors import ExitStatus, UserError
@@ -51,19 +51,19 @@ def find_text_files(paths: Sequence[Path], encoding: Optional[str] = None) -> Se
     """Return the text files of `paths`, in this order, with their encodings.
 
     Args:
-        paths: of the files.
+        paths: of the files, and of folders of them.
         encoding: of all of them; None detects UTF-8, UTF-16 and UTF-32.
 
     Raises:
         UserError: naming the file, when one is missing, unreadable, not a file or not a text.
     """
-    return [_find(path, encoding) for path in paths]
+    return [_find(path, encoding) for path in find_texts(paths, "TEXT")]
 
 
 def _find(path: Path, encoding: Optional[str]) -> TextFile:
     try:
         if not path.is_file():
-            what = "is not a file: give the files in it" if path.exists() else "no such file"
+            what = "is not a file" if path.exists() else "no such file"
             raise UserError(f"TEXT {path}: {what}", ExitStatus.NO_INPUT)
         with path.open("rb") as file:
             codec = _codec(file.read(SAMPLE), encoding, f"TEXT {path}")
@@ -99,12 +99,13 @@ def chunks(files: Sequence[TextFile], start: int, stop: int, max_bytes: int) -> 
         before += file.size
 
 
-def decode(chunk: Chunk, raw: bytes) -> str:
-    r"""Return the characters that begin in a chunk, each line end (also \r\n) as one space, without byte order mark.
+def decode(chunk: Chunk, raw: bytes, line_end: str = " ") -> str:
+    r"""Return the characters that begin in a chunk, each line end (also \r\n) as `line_end`, without byte order mark.
 
     Args:
         chunk: of a file.
         raw: its bytes and, as far as the file has them, the next LOOKAHEAD bytes.
+        line_end: one character.
 
     Raises:
         UserError: naming the file and the byte, for what is not UTF-8.
@@ -124,7 +125,7 @@ def decode(chunk: Chunk, raw: bytes) -> str:
         text = without_mark(text)
     if text.endswith("\r") and raw[last : last + 1] == b"\n":
         text = text[:-1]
-    return join_lines(text)
+    return join_lines(text, line_end)
 
 
 def changed(file: TextFile) -> UserError:

@@ -19,7 +19,8 @@ from typing import IO, Any, Dict, List, Optional, Sequence, Tuple
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from lstm_dist.data.corpus import Corpus, Vocabulary, load_corpus
+from lstm_dist.data.archives import find_texts
+from lstm_dist.data.corpus import Corpus, Vocabulary, load_corpus, name_files
 from lstm_dist.data.token_file import TOKENS, TokenFile, damaged
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import LOCK, cannot_write, claim
@@ -40,6 +41,7 @@ class Manifest:
         first_lines: the beginnings of the first lines.
         blocks: SHA-256 of every BLOCK bytes of tokens.npy.
         vocabulary: SHA-256 of vocabulary.json.
+        keeps_newlines: whether line ends are what they were; otherwise they are spaces.
     """
 
     files: List[Tuple[str, int]]
@@ -51,6 +53,7 @@ class Manifest:
     blocks: List[str]
     vocabulary: str
     format: int = FORMAT
+    keeps_newlines: bool = False
 
     @property
     def digest(self) -> str:
@@ -59,8 +62,7 @@ class Manifest:
 
     def describe(self) -> str:
         """Return a short phrase that names the files."""
-        first, *others = (name for name, _ in self.files)
-        return f"{first} and {len(others)} more" if others else first
+        return name_files([name for name, _ in self.files])
 
 
 def vocabulary_json(vocabulary: Vocabulary, counts: Sequence[int]) -> bytes:
@@ -154,7 +156,10 @@ def _write_durably(path: Path, data: bytes) -> None:
 
 
 def _to_json(manifest: Manifest) -> Dict[str, Any]:
-    return {**dataclasses.asdict(manifest), "digest": manifest.digest}
+    facts = {**dataclasses.asdict(manifest), "digest": manifest.digest}
+    if not manifest.keeps_newlines:
+        del facts["keeps_newlines"]  # so that versions without this field can read the manifest
+    return facts
 
 
 def read_manifest(folder: Path, flag: str = "--corpus") -> Manifest:
@@ -215,18 +220,37 @@ def open_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
     )  # fmt: skip
 
 
-def load(path: Optional[Path], max_chars: int, max_bytes: int, encoding: Optional[str] = None) -> Corpus:
-    """Read a corpus of either kind: a folder is a prepared one, any other path is text, None the packaged songs.
+def is_prepared(path: Path) -> bool:
+    """Return whether a path is a prepared corpus, if possibly a damaged one, and not a text or a folder of texts."""
+    return any(os.path.lexists(path / name) for name in (MANIFEST, TOKENS))
+
+
+def load(
+    paths: Sequence[Path], max_chars: int, max_bytes: int, encoding: Optional[str] = None, keeps_newlines: bool = False
+) -> Corpus:
+    """Read a corpus of either kind.
 
     Args:
-        path: of the corpus.
+        paths: a prepared corpus; or texts and folders of them, which are concatenated; none are the packaged songs.
         max_chars: number of characters to keep; 0 keeps all.
         max_bytes: limit of the size of a text.
         encoding: of a text; None detects UTF-8, UTF-16 and UTF-32.
+        keeps_newlines: whether the line ends of a text stay what they are; a prepared corpus must have kept them.
 
     Raises:
         UserError: naming `--corpus`.
     """
-    if path is not None and os.path.isdir(path):
-        return open_corpus(path, max_chars)
-    return load_corpus(path, max_chars, max_bytes, encoding)
+    prepared = next(filter(is_prepared, paths), None)
+    if prepared is None:
+        return load_corpus(find_texts(paths, "--corpus"), max_chars, max_bytes, encoding, keeps_newlines)
+    if len(paths) > 1:
+        raise UserError(
+            f"--corpus {prepared}: is a prepared corpus, which cannot be combined with others: prepare the texts "
+            "together"
+        )
+    if keeps_newlines and not read_manifest(prepared).keeps_newlines:
+        raise UserError(
+            f"--corpus {prepared}: has spaces instead of line ends: prepare it again with --keep-newlines",
+            ExitStatus.BAD_CONFIG,
+        )
+    return open_corpus(prepared, max_chars)

@@ -32,11 +32,12 @@ class TextShard:
 
     Attributes:
         files: all texts.
+        keeps_newlines: whether line ends stay what they are instead of becoming spaces.
         start, stop: this rank's range of the concatenated texts.
     """
 
-    def __init__(self, files: Sequence[TextFile], group: MpiGroup) -> None:
-        self.files = files
+    def __init__(self, files: Sequence[TextFile], group: MpiGroup, keeps_newlines: bool = False) -> None:
+        self.files, self.keeps_newlines = files, keeps_newlines
         total = sum(file.size for file in files)
         self.start, self.stop = (total * rank // group.size for rank in (group.rank, group.rank + 1))
 
@@ -49,7 +50,7 @@ class TextShard:
         for file, mine in groupby(chunks(self.files, self.start, self.stop, CHUNK_SIZE), lambda chunk: chunk.file):
             with SharedFile(file.path) as shared:
                 for chunk in mine:
-                    yield decode(chunk, _read(shared, chunk))
+                    yield decode(chunk, _read(shared, chunk), "\n" if self.keeps_newlines else " ")
                     advance(chunk.stop - chunk.start)
             if TextFile.stat(file.path) != file:
                 raise changed(file)
@@ -218,5 +219,6 @@ def prepare_corpus(
         first_lines=group.run_on_all(texts.first_lines, "lines"),
         blocks=blocks,
         vocabulary=hashlib.sha256(vocabulary_file).hexdigest(),
+        keeps_newlines=texts.keeps_newlines,
     )
     return manifest, vocabulary_file

@@ -21,14 +21,14 @@ from typing_extensions import Literal
 from lstm_dist.cli import TeachingParser
 from lstm_dist.cluster import devices
 from lstm_dist.comm.horovod_group import World
-from lstm_dist.data.corpus import Corpus
+from lstm_dist.data.corpus import Corpus, name_files
 from lstm_dist.data.reencode import EncodedText, reencode
 from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError, printable
 from lstm_dist.options import add_options, option, validated
 from lstm_dist.run.pretrained import SOURCE, Pretrained, find_checkpoint, load_pretrained
 from lstm_dist.run.watchdog import Watchdog
-from lstm_dist.train.config import FIELDS, require_encoding
+from lstm_dist.train.config import FIELDS, corpus_paths, require_encoding
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.metrics import bits_per_char, perplexity
 
@@ -39,7 +39,7 @@ STREAMS = 32  # of every worker, by default
 class Options:
     """The command line, apart from the source of the model."""
 
-    corpus: Path = option(..., str(FIELDS["corpus"].description).partition(" (")[0])
+    corpus: List[Path] = option(..., str(FIELDS["corpus"].description).rpartition(" (")[0])
     encoding: Optional[str] = option(None, str(FIELDS["encoding"].description))
     max_chars: int = option(0, "use only the first N characters (0 = all)", ge=0)
     max_corpus_bytes: int = option(
@@ -55,6 +55,7 @@ class Options:
         allow_inf_nan=False,
     )
 
+    _one_or_several = field_validator("corpus", mode="before")(corpus_paths)
     _is_encoding = field_validator("encoding")(require_encoding)
 
 
@@ -88,13 +89,15 @@ def prepare(options: Options, checkpoint: Path, world: World) -> Task:
         UserError: if either is invalid, or the text is too short.
     """
     trained = load_pretrained(checkpoint, devices.choose(options.device, world.local_rank))
-    corpus = load(options.corpus, options.max_chars, options.max_corpus_bytes, options.encoding)
+    keeps_newlines = not trained.vocabulary.missing("\n")
+    corpus = load(options.corpus, options.max_chars, options.max_corpus_bytes, options.encoding, keeps_newlines)
     encoded = reencode(corpus, trained.vocabulary)
     streams = options.streams or max(world.size, min(STREAMS * world.size, len(encoded.tokens) - 1))
     try:
         evaluator = Evaluator(encoded.tokens, streams, options.seq_len, world)
     except UserError as error:
-        reasons = ": ".join(filter(None, [f"--corpus {options.corpus}", encoded.describe_unknown(), str(error)]))
+        corpora = name_files([str(path) for path in options.corpus])
+        reasons = ": ".join(filter(None, [f"--corpus {corpora}", encoded.describe_unknown(), str(error)]))
         raise UserError(
             f"{reasons}: use a longer text with characters of the model's vocabulary, or fewer --streams", error.status
         ) from None

@@ -5,8 +5,9 @@ mpirun -np 8 python jobs/prepare.py a.txt b.txt --out corpus     eight processes
 python jobs/train.py --corpus corpus                             train on the result
 python jobs/prepare.py --check corpus                            verify its hashes
 
-The texts are concatenated in the order given. Line ends become spaces, as in the D2L chapter. UTF-8, UTF-16 and UTF-32
-are detected; a text that is not UTF-8 is first decoded by one process.
+The texts are concatenated in the order given, those of a folder in the order of their names. Line ends become spaces,
+as in the D2L chapter, unless --keep-newlines is given. UTF-8, UTF-16 and UTF-32 are detected; a text that is not UTF-8
+is first decoded by one process.
 """
 
 import argparse
@@ -38,7 +39,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """
     text = argparse.RawDescriptionHelpFormatter
     parser = TeachingParser(prog="jobs/prepare.py", description=__doc__, allow_abbrev=False, formatter_class=text)
-    parser.add_argument("texts", nargs="*", type=Path, metavar="TEXT", help="text files")
+    parser.add_argument("texts", nargs="*", type=Path, metavar="TEXT", help="text files, or folders of them")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to create for the prepared corpus")
     parser.add_argument("--overwrite", action="store_true", help="replace the prepared corpus in --out")
     parser.add_argument(
@@ -53,6 +54,9 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
         "--encoding", metavar="NAME",
         help="encoding of the texts, such as gb18030, big5, utf-16 or cp1252 (default: UTF-8, UTF-16 or UTF-32)",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep-newlines", action="store_true", help="keep line ends instead of replacing them by spaces"
+    )
     parser.add_argument(
         "--check", type=Path, metavar="DIR", help="verify the hashes of a prepared corpus instead of preparing one"
     )
@@ -91,7 +95,7 @@ def create(given: argparse.Namespace, group: MpiGroup) -> None:
     folder = Path(group.broadcast_object(str(staging.folder.resolve()) if staging else "", "folder"))
     rules = VocabularyRules(given.min_count, given.max_vocab)
     try:
-        shard = TextShard(in_utf8(files, staging, group), group)
+        shard = TextShard(in_utf8(files, staging, group), group, given.keep_newlines)
         manifest, vocabulary = prepare_corpus(shard, group, folder, rules, partial(progress, group))
         group.run_on_root(lambda: commit(given.out, staging, manifest, vocabulary), "finish")
     except BaseException:

@@ -67,4 +67,5 @@ def main(argv: Optional[List[str]] = None) -> None:
         text = continue_text(
             model, vocabulary, prefix, options.length, options.temperature, options.top_k, options.seed or 0
         )
-        print(printable(text) if sys.stdout.isatty() else text, flush=True)
+        # The model may have learnt lines, whose ends are then shown as they are.
+        print("\n".join(map(printable, text.split("\n"))) if sys.stdout.isatty() else text, flush=True)

@@ -4,13 +4,13 @@ import shlex
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence
 
-from lstm_dist.data.token_dataset import load
 from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, create_folder, execute, read_json_lines
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.point import Point
 from lstm_dist.scaling.records import Experiment
 from lstm_dist.train.config import RunConfig
+from lstm_dist.train.text import load_text
 
 
 class Target(NamedTuple):
@@ -28,7 +28,7 @@ def text_length(streams: int, steps: int, seq_len: int) -> int:
 def base_text(config: RunConfig, streams: int, steps: int) -> str:
     """Return one worker's text: the beginning of the training corpus, repeated if it is too short."""
     chars = text_length(streams, steps, config.seq_len)
-    text = load(config.corpus, chars, config.max_corpus_bytes, config.encoding).text
+    text = load_text(config, chars).text
     return (text * (chars // len(text) + 1))[:chars]
 
 
@@ -42,9 +42,15 @@ def train_flags(experiment: Experiment, point: Point, corpus: Path, target: Targ
         ]  # fmt: skip
     chars = text_length(point.streams, experiment.steps, experiment.seq_len)
     return [
-        *flags, f"--corpus={corpus}", f"--max-chars={chars}", f"--epochs={experiment.epochs}",
-        f"--log-every={experiment.epochs}", f"--time-every={experiment.time_every}",
+        *_without_corpus(flags), f"--corpus={corpus}", "--encoding=utf-8", f"--max-chars={chars}",
+        f"--epochs={experiment.epochs}", f"--log-every={experiment.epochs}", f"--time-every={experiment.time_every}",
     ]  # fmt: skip
+
+
+def _without_corpus(flags: Sequence[str]) -> List[str]:
+    """Return flags of jobs/train.py without --corpus, which would name another text in addition."""
+    values = {number + 1 for number, flag in enumerate(flags) if flag == "--corpus"}
+    return [flag for k, flag in enumerate(flags) if k not in values and flag.partition("=")[0] != "--corpus"]
 
 
 class TrainRuns:

@@ -3,9 +3,9 @@
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
-from lstm_dist.data.token_dataset import load
 from lstm_dist.errors import UserError
 from lstm_dist.train.config import RunConfig
+from lstm_dist.train.text import load_text
 
 # The varied settings and their default values, which include the D2L chapter's.
 DEFAULT = {
@@ -66,7 +66,7 @@ def require_long_enough(settings: RunConfig, workers: int) -> None:
     Raises:
         UserError: if it is too short; the message names --corpus.
     """
-    text = load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes, settings.encoding)
+    text = load_text(settings)
     kept = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
     batches = RandomBatches if settings.sampling == "random" else ConsecutiveBatches
     batches(text.tokens[:kept], settings.streams(workers), settings.seq_len)

@@ -33,6 +33,16 @@ def require_encoding(name: Optional[str]) -> Optional[str]:
     return name
 
 
+def corpus_paths(value: Any) -> Any:
+    """Return the value of --corpus as a list, None if it is not given; raise ValueError for an empty name."""
+    if value is None or isinstance(value, bool):
+        return value
+    paths = value if isinstance(value, (list, tuple)) else [value]
+    if not paths or "" in paths:
+        raise ValueError("Input should name a file or a folder")
+    return paths
+
+
 _text = partial(option, group="text", decides=True)
 _model = partial(option, group="model", decides=True)
 _optimization = partial(option, group="optimization", decides=True)
@@ -48,10 +58,10 @@ class RunConfig:
     when a run is resumed without giving it.
     """
 
-    corpus: Optional[Path] = _text(
+    corpus: Optional[List[Path]] = _text(
         None,
-        "text file, also compressed or in an archive (zip, tar, gzip, bzip2, xz), or folder made by jobs/prepare.py "
-        "(default: the packaged songs)",
+        "text file, also compressed or in an archive (zip, tar, gzip, bzip2, xz), folder of texts, or folder made by "
+        "jobs/prepare.py; may be repeated for several texts (default: the packaged songs)",
         decides=False,
     )
     encoding: Optional[str] = _text(
@@ -60,6 +70,7 @@ class RunConfig:
         "in one of them)",
         decides=False,
     )
+    keep_newlines: bool = _text(False, "keep line ends instead of replacing them by spaces")
     max_chars: Optional[int] = _text(
         None,
         "use only the first N characters, 0 for all (default: 20,000 as in the D2L chapter; all of a prepared corpus)",
@@ -193,10 +204,13 @@ class RunConfig:
             raise ValueError("Input should not be a boolean")
         return value
 
+    _one_or_several = field_validator("corpus", mode="before")(corpus_paths)
+
     @field_validator("corpus", "init", "run_dir")
     @classmethod
-    def _no_control_character(cls, value: Optional[Path]) -> Optional[Path]:
-        if any(unicodedata.category(character) == "Cc" for character in str(value or "")):
+    def _no_control_character(cls, value: Any) -> Any:
+        paths = value if isinstance(value, list) else [value or ""]
+        if any(unicodedata.category(character) == "Cc" for path in paths for character in str(path)):
             raise ValueError("Input should not contain a null byte, a line end or another control character")
         return value
 
@@ -274,7 +288,7 @@ class RunConfig:
         """Return the number of characters of the corpus to use; 0 means all."""
         if self.max_chars is not None:
             return self.max_chars
-        return 0 if self.corpus is not None and os.path.isdir(self.corpus) else 20_000
+        return 0 if self.corpus and os.path.isdir(self.corpus[0]) else 20_000
 
     def streams(self, size: int) -> int:
         """Return B, the number of streams in the whole job of `size` workers."""
@@ -290,7 +304,8 @@ class RunConfig:
 
     def to_json(self) -> Dict[str, Any]:
         """Return the fields as JSON values, with paths as text."""
-        return {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        fields = {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(self).items()}
+        return {**fields, "corpus": _one_or_list([str(path) for path in self.corpus or ()])}
 
     def facts(self) -> Dict[str, str]:
         """Return every field as text; equal on two ranks if and only if their configurations are equal."""
@@ -300,7 +315,7 @@ class RunConfig:
         """Return the fields with their defaults resolved for `size` workers and the corpus, to reproduce the run."""
         return {
             **self.to_json(),
-            "corpus": None if self.corpus is None else str(self.corpus.resolve()),
+            "corpus": _one_or_list([str(path.resolve()) for path in self.corpus or ()]),
             "max_chars": self.kept_chars,
             "global_batch_size": self.streams(size),
             "batch_size_per_worker": None,
@@ -308,6 +323,11 @@ class RunConfig:
             "decay_epochs": self.decay_epochs or (None if self.learning_rate_schedule == "constant" else self.epochs),
             "prefix": list(prefixes),
         }
+
+
+def _one_or_list(values: List[str]) -> Any:
+    """Return None for no values, a single one as it is, and several as a list."""
+    return values if len(values) > 1 else values[0] if values else None
 
 
 FIELDS = fields_of(RunConfig)

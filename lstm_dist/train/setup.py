@@ -9,7 +9,7 @@ import numpy as np
 from lstm_dist.cluster import devices
 from lstm_dist.cluster.startup import AGREEING, PREPARING, Startup
 from lstm_dist.comm.horovod_group import World
-from lstm_dist.data import corpus, token_dataset
+from lstm_dist.data import corpus
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
 from lstm_dist.data.token_file import Tokens
 from lstm_dist.errors import ExitStatus, UserError
@@ -22,6 +22,7 @@ from lstm_dist.train.config import RunConfig
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import Schedule
+from lstm_dist.train.text import load_text
 from lstm_dist.train.trainer import Batches
 
 
@@ -54,7 +55,7 @@ class Job(NamedTuple):
 def set_up(settings: RunConfig, world: World, startup: Startup) -> Job:
     """Read the corpus, create the model and its initial weights, and cut the batches, without writing any file."""
     startup.enter(PREPARING)
-    text = token_dataset.load(settings.corpus, settings.kept_chars, settings.max_corpus_bytes, settings.encoding)
+    text = load_text(settings)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
     batches = _make_batches(text.tokens[:cut], settings, world)
     model = _make_model(text, settings, batches, world)

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.model.parameters import layers_of, parameter_shapes
+from lstm_dist.programs import sample
 from lstm_dist.programs.evaluate import main
 from lstm_dist.run.checkpoint import load_checkpoint
 from tests.support import reference
@@ -118,6 +119,31 @@ def test_deeper_model_is_evaluated_and_sampled(model: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_lines_of_several_files_are_learnt_evaluated_and_sampled(tmp_path: Path, capsys: pytest.CaptureFixture):
+    names = {"b.txt": "ruth\r\nnaomi\r\n" * 40, "a.txt": "boas\nobed\n" * 40}
+    (tmp_path / "names").mkdir()
+    for name, text in names.items():
+        (tmp_path / "names" / name).write_bytes(text.encode("utf-16"))
+    words = [f"--corpus={tmp_path}/names", f"--corpus={tmp_path}/names/a.txt", "--keep-newlines"]
+    done = run([*TRAIN, *TINY, "--max-chars=0", *words, f"--run-dir={tmp_path}/run"], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "corpus: all 1,240 characters of a.txt and 2 more, " in done.stdout
+    text = names["a.txt"] + names["b.txt"].replace("\r\n", "\n") + names["a.txt"]
+    done = evaluate(tmp_path / "run", *words[:2])
+    assert done.returncode == 0, done.stderr
+    assert float(re.findall(r"perplexity (\S+)", done.stdout)[0]) == pytest.approx(
+        expected(tmp_path / "run", text), rel=6e-6
+    )
+    sample.main([f"{tmp_path}/run", "--prefix=obed\n", "--length=9"])
+    assert capsys.readouterr().out.startswith("obed\n")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["corpus"], config["keep_newlines"]) == ([f"{tmp_path}/names", f"{tmp_path}/names/a.txt"], True)
+    again = ["--resume", f"--run-dir={tmp_path}/run", "--epochs=3"]
+    done = run([*TRAIN, *again], env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
 def test_unknown_characters_are_encoded_as_the_unknown_character(model: Path, tmp_path: Path):
     corpus = model.parent / "text.txt"
     done = run([*PREPARE, str(corpus), f"--out={tmp_path}/few", "--max-vocab=6"], env=ENVIRONMENT)
@@ -194,7 +220,9 @@ def row_of(line: str) -> Any:
             65,
             "--corpus {0}/cyrillic.txt: 40 characters (1 distinct: Ж) are not in the model's vocabulary",
         ),
-        (["{run}", "--corpus={0}"], 66, "--corpus {0}: is not a prepared corpus"),
+        (["{run}", "--corpus={0}/empty"], 66, "--corpus {0}/empty: the folder has no file in it: give a text"),
+        (["{run}", "--corpus="], 2, "--corpus '': should name a file or a folder"),
+        (["{run}", "--corpus={text}", "--encoding=hex"], 2, "--encoding hex: should be an encoding of text"),
     ],
 )
 def test_invalid_input_is_reported_in_one_line(
@@ -202,6 +230,7 @@ def test_invalid_input_is_reported_in_one_line(
 ):
     names = {"run": model, "text": model.parent / "text.txt"}
     (tmp_path / "cyrillic.txt").write_text("Ж" * 40, encoding="utf-8")
+    (tmp_path / "empty").mkdir()
     refused = refusal(main, [word.format(tmp_path, **names) for word in words], capsys)
     assert refused.status == status
     assert refused.message.startswith(message.format(tmp_path, **names))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lstm_dist.data.token_dataset import load
+from lstm_dist.errors import UserError
 from lstm_dist.programs.prepare import main
 from tests.support.launchers import ENVIRONMENT, mpirun
 from tests.support.outcomes import same_bits
@@ -54,7 +55,7 @@ def test_prepared_bytes_are_independent_of_the_number_of_ranks(texts: List[Path]
         made[ranks] = contents(tmp_path / str(ranks))
     assert sorted(made[1]) == ["manifest.json", "tokens.npy", "vocabulary.json"]
     assert all(files == made[1] for files in made.values())
-    corpus = load(tmp_path / "7", 0, 10**6)
+    corpus = load([tmp_path / "7"], 0, 10**6)
     expected = plain(texts)
     if rules:
         kept = sorted(set(expected), key=lambda c: (-expected.count(c), c))[:4]
@@ -69,10 +70,25 @@ def test_texts_in_other_encodings_are_prepared_as_in_utf_8(texts: List[Path], tm
     wide.write_bytes(texts[2].read_bytes().decode().encode("utf-16"))
     done = prepare(str(texts[0]), str(wide), f"--out={tmp_path}/out", ranks=2)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    assert load(tmp_path / "out", 0, 10**6).text == plain([texts[0], texts[2]])
+    assert load([tmp_path / "out"], 0, 10**6).text == plain([texts[0], texts[2]])
     assert "characters of a.txt and 1 more" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["b.txt", "out"]
     assert sorted(contents(tmp_path / "out")) == ["manifest.json", "tokens.npy", "vocabulary.json"]
+
+
+@pytest.mark.slow
+def test_folder_is_prepared_with_its_line_ends(texts: List[Path], tmp_path: Path):
+    done = prepare(str(texts[0].parent), f"--out={tmp_path}/out", "--keep-newlines", ranks=2)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    whole = "".join(path.read_bytes().decode() for path in sorted(texts))
+    for corpus in (tmp_path / "out", texts[0].parent):
+        assert load([corpus], 0, 10**6, None, True).text == whole.replace("\r\n", "\n").replace("\r", "\n")
+    assert prepare(*map(str, texts), f"--out={tmp_path}/spaces").returncode == 0
+    assert b"newlines" not in contents(tmp_path / "spaces")["manifest.json"]
+    with pytest.raises(UserError, match="has spaces instead of line ends: prepare it again with --keep-newlines"):
+        load([tmp_path / "spaces"], 0, 10**6, None, True)
+    with pytest.raises(UserError, match="is a prepared corpus, which cannot be combined with others"):
+        load([texts[0], tmp_path / "out"], 0, 10**6)
 
 
 @pytest.mark.slow
@@ -199,4 +215,4 @@ def test_interrupted_preparation_leaves_no_corpus(tmp_path: Path, number: signal
         assert "is not a prepared corpus (it has no manifest.json)" in done.stderr
     assert prepare(*words).returncode == 0
     assert not (tmp_path / "out.partial").exists()
-    assert len(load(tmp_path / "out", 0, 0).tokens) == 5 * 10**7
+    assert len(load([tmp_path / "out"], 0, 0).tokens) == 5 * 10**7

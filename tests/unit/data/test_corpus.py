@@ -6,13 +6,14 @@ import time
 import tracemalloc
 import zipfile
 from pathlib import Path
-from typing import Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 import pytest
 
+from lstm_dist.data import corpus as module
 from lstm_dist.data.archives import read_bytes
-from lstm_dist.data.corpus import PACKAGED, Vocabulary, load_corpus
+from lstm_dist.data.corpus import PACKAGED, Corpus, Vocabulary
 from lstm_dist.errors import UserError
 
 MANY = 10**6
@@ -51,6 +52,11 @@ def zip_with_link() -> bytes:
 
 def zipped_twice() -> bytes:
     return zipped({"a.txt": TEXT, "b.txt": TEXT}).replace(b"b.txt", b"a.txt")
+
+
+def load_corpus(path: Optional[Path], max_chars: int, max_bytes: int, **how: Any) -> Corpus:
+    """Load a corpus of one file; None is the packaged songs."""
+    return module.load_corpus([path] if path else [], max_chars, max_bytes, **how)
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -102,6 +108,33 @@ def test_line_ends_become_one_space_each(tmp_path: Path):
         assert corpus.text == "天 地  人 和", name
         assert list(corpus.first_lines) == ["天", "地", "人 和"], name
         assert corpus.vocabulary.decode(corpus.tokens) == corpus.text
+
+
+def test_line_ends_are_kept_on_request(tmp_path: Path):
+    for name, text in {"lf": "anna\nbo\n\n", "crlf": "anna\r\nbo\r\n\r\n", "cr": "anna\rbo\r\r"}.items():
+        corpus = load_corpus(write(tmp_path / name, text.encode()), 0, MANY, keeps_newlines=True)
+        assert corpus.text == "anna\nbo\n\n", name
+        assert list(corpus.first_lines) == ["anna", "bo"]
+        assert corpus.digest != load_corpus(tmp_path / name, 0, MANY).digest
+
+
+def test_texts_are_concatenated_each_in_its_own_encoding(tmp_path: Path):
+    paths = [write(tmp_path / "b", "天地\n".encode("utf-16")), write(tmp_path / "a", "人和".encode("utf-8-sig"))]
+    corpus = module.load_corpus(paths, 0, MANY)
+    assert corpus.text == "天地 人和"
+    assert corpus.describe() == "all 5 characters of b and 1 more, 5 distinct"
+    both = sum(path.stat().st_size for path in paths)
+    assert module.load_corpus(paths, 0, both).text == corpus.text
+    with pytest.raises(UserError, match=rf"^--corpus {tmp_path}/a and those before it: its text is larger than --max"):
+        module.load_corpus(paths, 0, both - 1)
+
+
+def test_text_in_a_given_encoding_is_read_from_an_archive(tmp_path: Path):
+    path = write(tmp_path / "a.zip", zip_of_bytes(TEXT.encode("gb18030")))
+    assert (
+        load_corpus(path, 0, MANY, encoding="gbk").digest
+        == load_corpus(write(tmp_path / "b", TEXT.encode()), 0, MANY).digest
+    )
 
 
 def test_byte_order_mark_is_skipped(tmp_path: Path):

@@ -17,11 +17,11 @@ from lstm_dist.errors import UserError
 TEXTS = st.text(st.sampled_from("aé中😀\r\n\ufeff"), max_size=12)
 
 
-def pieces(raw: bytes, cuts: List[int]) -> str:
+def pieces(raw: bytes, cuts: List[int], line_end: str = " ") -> str:
     """Return the characters of the chunks between the cuts, each decoded from its own bytes and the lookahead."""
     edges = sorted({0, len(raw), *cuts})
     file = TextFile(Path("text"), len(raw))
-    return "".join(decode(Chunk(file, a, b), raw[a : b + LOOKAHEAD]) for a, b in zip(edges, edges[1:]))
+    return "".join(decode(Chunk(file, a, b), raw[a : b + LOOKAHEAD], line_end) for a, b in zip(edges, edges[1:]))
 
 
 def plain(text: str) -> str:
@@ -33,6 +33,14 @@ def test_text_is_preserved_at_every_single_cut(text: str):
     raw = text.encode()
     for cut in range(len(raw) + 1):
         assert pieces(raw, [cut]) == plain(text)
+
+
+@given(TEXTS)
+def test_line_ends_are_kept_at_every_single_cut(text: str):
+    raw = text.encode()
+    whole = (text[1:] if text[:1] == "\ufeff" else text).replace("\r\n", "\n").replace("\r", "\n")
+    for cut in range(len(raw) + 1):
+        assert pieces(raw, [cut], "\n") == whole
 
 
 @given(TEXTS, st.lists(st.integers(0, 48), max_size=8))
@@ -50,7 +58,7 @@ def test_text_is_preserved_in_chunks_of_one_byte(text: str):
 def test_chunks_contain_the_text_that_training_reads(tmp_path: Path):
     raw = "\ufeff我们走\r\n你们看\r他们唱\n\n".encode()
     (tmp_path / "a.txt").write_bytes(raw)
-    assert pieces(raw, [5, 6, 7, 13]) == load_corpus(tmp_path / "a.txt", 0, 10**6).text
+    assert pieces(raw, [5, 6, 7, 13]) == load_corpus([tmp_path / "a.txt"], 0, 10**6).text
 
 
 @pytest.mark.parametrize(
@@ -96,8 +104,24 @@ def test_archives_missing_files_and_folders_are_refused(tmp_path: Path):
     assert [file.codec for file in find_text_files([tmp_path / "a.zip"])] == ["utf-8"]
     with pytest.raises(UserError, match="nothing: no such file"):
         find_text_files([tmp_path / "nothing"])
-    with pytest.raises(UserError, match="is not a file: give the files in it"):
-        find_text_files([tmp_path])
+    with pytest.raises(UserError, match="^TEXT /dev/null: is not a file"):
+        find_text_files([Path("/dev/null")])
+
+
+def test_folder_stands_for_the_texts_in_it(tmp_path: Path):
+    for name in ("b.txt", "a.TXT", "cover.jpg", ".hidden.txt", "folder/c.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / "folder" / "d").write_text("text")
+    (tmp_path / "names").mkdir()
+    (tmp_path / "names" / "2").write_text("text")
+    (tmp_path / "names" / "1").write_text("text")
+    given = [tmp_path / "names", tmp_path / "cover.jpg", tmp_path, tmp_path / "folder"]
+    names = [str(file.path.relative_to(tmp_path)) for file in find_text_files(given)]
+    assert names == ["names/1", "names/2", "cover.jpg", "a.TXT", "b.txt", "folder/c.txt"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=f"^TEXT {tmp_path}/empty: the folder has no file in it: give a text"):
+        find_text_files([tmp_path / "empty"])
 
 
 def test_encoding_is_detected_or_given(tmp_path: Path):

@@ -32,11 +32,11 @@ def make(out: Path, overwrite: bool = False, text: str = TEXT) -> Path:
 
 
 def test_prepared_corpus_contains_its_text(tmp_path: Path):
-    corpus = load(make(tmp_path / "out"), 0, 10**6)
+    corpus = load([make(tmp_path / "out")], 0, 10**6)
     assert (corpus.text, corpus.total_chars, corpus.first_lines) == (TEXT, 10, ["天地人和，"])
     assert corpus.vocabulary == Vocabulary(TEXT)
     assert corpus.tokens.dtype == np.uint8
-    assert load(tmp_path / "out", 4, 10**6).text == TEXT[:4]
+    assert load([tmp_path / "out"], 4, 10**6).text == TEXT[:4]
     assert np.load(tmp_path / "out" / TOKENS).tolist() == np.asarray(corpus.tokens).tolist()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [MANIFEST, TOKENS, VOCABULARY]
 
@@ -105,16 +105,16 @@ def test_incomplete_corpus_is_refused_and_can_be_prepared_again(tmp_path: Path):
     with pytest.raises(UserError, match=r"is not a prepared corpus \(it has no manifest.json\)"):
         open_corpus(tmp_path / "out.partial", 0)
     assert not (tmp_path / "out").exists()
-    assert load(make(tmp_path / "out"), 0, 10**6).text == TEXT
+    assert load([make(tmp_path / "out")], 0, 10**6).text == TEXT
 
 
 def test_existing_corpus_is_kept_without_overwrite(tmp_path: Path):
     make(tmp_path / "out")
     with pytest.raises(UserError, match="already contains a prepared corpus: give --overwrite, or another"):
         StagingDir(tmp_path / "out", overwrite=False)
-    assert load(tmp_path / "out", 0, 10**6).text == TEXT
+    assert load([tmp_path / "out"], 0, 10**6).text == TEXT
     make(tmp_path / "out", overwrite=True, text=TEXT[::-1])
-    assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
+    assert load([tmp_path / "out"], 0, 10**6).text == TEXT[::-1]
     (tmp_path / "out" / "precious").touch()
     for overwrite in (False, True):
         with pytest.raises(UserError, match="contains "):
@@ -139,9 +139,9 @@ def test_previous_corpus_is_restored_after_interrupted_replacement(tmp_path: Pat
     (tmp_path / "out").rename(tmp_path / "out.partial" / "before")
     with pytest.raises(UserError, match="already contains a prepared corpus: give --overwrite, or another"):
         StagingDir(tmp_path / "out", overwrite=False)
-    assert load(tmp_path / "out", 0, 10**6).text == TEXT
+    assert load([tmp_path / "out"], 0, 10**6).text == TEXT
     make(tmp_path / "out", overwrite=True, text=TEXT[::-1])
-    assert load(tmp_path / "out", 0, 10**6).text == TEXT[::-1]
+    assert load([tmp_path / "out"], 0, 10**6).text == TEXT[::-1]
 
 
 def test_folder_created_by_another_job_is_not_replaced(tmp_path: Path):
@@ -172,7 +172,7 @@ def test_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match=r"is not a prepared corpus \(Permission denied\)"):
         open_corpus(tmp_path / "out", 0)
     with pytest.raises(UserError, match="cannot be read"):
-        load(Path("x" * 300), 0, 10**6)
+        load([Path("x" * 300)], 0, 10**6)
 
 
 # The vocabulary

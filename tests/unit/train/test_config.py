@@ -28,6 +28,7 @@ def test_defaults_are_the_hyperparameters_of_the_d2l_chapter():
     assert settings.to_json() == {
         "corpus": None,
         "encoding": None,
+        "keep_newlines": False,
         "max_chars": None,
         "valid_fraction": 0.0,
         "max_corpus_bytes": 2**28,
@@ -74,14 +75,26 @@ def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path: Path)
     settings = parse_config(["--epochs=9", file, "--prefix", "地", "--prefix=人和", "--max-chars", "0"])
     assert (settings.epochs, settings.hidden_size, settings.max_chars, settings.seq_len) == (9, 64, 0, 35)
     assert settings.prefix == ["地", "人和"]
-    assert settings.corpus == Path("歌.txt")
+    assert settings.corpus == [Path("歌.txt")]
     assert settings.learning_rate == 1.0
     assert parse_config([file]).prefix == ["天"]
+
+
+def test_corpus_is_one_text_or_several(tmp_path: Path):
+    several = parse_config(["--corpus", "a", "--corpus=b"])
+    assert several.corpus == [Path("a"), Path("b")]
+    assert several == parse_config([toml(tmp_path, 'corpus = ["a", "b"]')])
+    assert several.to_json()["corpus"] == ["a", "b"]
+    assert several.resolved(1, [])["corpus"] == [str(Path("a").resolve()), str(Path("b").resolve())]
+    assert parse_config([], several.resolved(1, [])).corpus == [Path("a").resolve(), Path("b").resolve()]
+    assert parse_config([], parse_config(["--corpus=a"]).resolved(1, [])).corpus == [Path("a").resolve()]
+    assert parse_config(["--corpus=c"], several.resolved(1, [])).corpus == [Path("c")]
 
 
 EVERY_FIELD: Dict[str, Any] = {
     "corpus": "a.txt",
     "encoding": "gb18030",
+    "keep_newlines": True,
     "max_chars": 1,
     "valid_fraction": 0.5,
     "max_corpus_bytes": 2,
@@ -186,13 +199,20 @@ def test_a_time_limit_leaves_time_to_stop():
 def test_settings_that_decide_the_result_are_fixed_on_resume():
     then = parse_config(["--learning-rate=0.5"]).resolved(2, ["天"])
     free = ["--epochs=900", "--log-every=3", "--prefix=地", "--checkpoint-every=1epoch", "--device=cpu", "--corpus=b"]
-    require_same_run(then, parse_config(["--learning-rate=0.5", *free]).resolved(3, ["地"]))
+    require_same_run(then, parse_config(free, then).resolved(3, ["地"]))
     with pytest.raises(UserError) as caught:
         require_same_run(then, parse_config(["--hidden-size=9", "--batch-size-per-worker=32"]).resolved(2, []))
     assert str(caught.value) == (
         "--resume: --global-batch-size was 32 and is 64, --hidden-size was 256 and is 9, --learning-rate was 0.5 and "
         "is 0.1: leave them as in that run, or start another"
     )
+
+
+def test_line_ends_of_the_text_are_fixed_on_resume():
+    then = parse_config(["--keep-newlines"]).resolved(1, [])
+    assert parse_config([], then).keep_newlines
+    with pytest.raises(UserError, match="^--resume: --keep-newlines was true and is false: leave it as in that run"):
+        require_same_run(then, parse_config([]).resolved(1, []))
 
 
 def test_run_of_a_version_with_fewer_settings_can_be_resumed():
@@ -270,6 +290,7 @@ BAD_FLAGS = [
     ("--max-chars=-1", "--max-chars -1", "greater than or equal to 0"),
     ("--max-chars=2e4", "--max-chars 2e4", "valid integer"),
     ("--max-chars=", "--max-chars ", "valid integer"),
+    ("--corpus=", "--corpus ''", "should name a file or a folder"),
     ("--encoding=utf-9", "--encoding utf-9", "should be an encoding of text that Python knows, such as gb18030"),
     ("--encoding=", "--encoding ''", "should be an encoding"),
     ("--max-corpus-bytes=0", "--max-corpus-bytes 0", "greater than or equal to 1"),
@@ -361,6 +382,8 @@ BAD_FILES = [
     ('prefix = "分开"', "--prefix 分开", "valid list (in {})"),
     ("prefix = [1]", "--prefix [1]", "valid string (in {})"),
     ('prefix = ["天", ""]', '--prefix ["天", ""]', "at least one character (in {})"),
+    ("corpus = []", "--corpus []", "should name a file or a folder (in {})"),
+    ('corpus = ["a", 5]', '--corpus ["a", 5]', "valid path"),
     ("corpus = 5", "--corpus 5", "valid path"),
     ('corpus = "a\\u0000b"', "--corpus a", "control character (in {})"),
     ('init = "a\\u0000b"', "--init a", "control character (in {})"),

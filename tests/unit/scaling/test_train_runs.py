@@ -1,0 +1,22 @@
+"""The flags of the timed jobs: they train on the experiment's own text, whatever text it was made from."""
+
+from pathlib import Path
+
+import pytest
+
+from lstm_dist.scaling.point import Point
+from lstm_dist.scaling.records import Experiment
+from lstm_dist.scaling.train_runs import Target, train_flags
+from lstm_dist.train.command_line import parse_config
+
+
+@pytest.mark.parametrize("given", [("--corpus", "a", "--corpus=b"), ("--corpus=a", "--seed=1", "--corpus", "b"), ()])
+def test_timed_jobs_read_the_text_of_the_experiment_only(given: "tuple[str, ...]"):
+    sizes = {"streams": 4, "seq_len": 5, "hidden_size": 8, "vocab_size": 9, "parameters": 1, "bytes": 4, "steps": 3}
+    times = {"epochs": 2, "warm_up": 1, "time_every": 1, "threads": 1}
+    experiment = Experiment(**sizes, **times, flags=(*given, "--encoding=gb18030"), launcher="none")
+    settings = parse_config(train_flags(experiment, Point("weak", 1, 4, 1), Path("corpus.txt"), Target(0, 0)))
+    assert settings.corpus == [Path("corpus.txt")]
+    assert (settings.encoding, settings.max_chars) == ("utf-8", 4 * (3 * 5 + 1))
+    target = parse_config(train_flags(experiment, Point("perplexity", 1, 4, 1), Path("corpus.txt"), Target(5, 9)))
+    assert target.corpus == ([Path("a"), Path("b")] if given else None)
