@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 import re
 import unicodedata
 from functools import partial
@@ -73,7 +72,8 @@ class RunConfig:
     keep_newlines: bool = _text(False, "keep line ends instead of replacing them by spaces")
     max_chars: Optional[int] = _text(
         None,
-        "use only the first N characters, 0 for all (default: 20,000 as in the D2L chapter; all of a prepared corpus)",
+        "use only the first N characters, 0 for all (default: 20,000 of the packaged songs, as in the D2L chapter; all of "
+        "another corpus)",
         ge=0,
     )
     max_corpus_bytes: int = _text(
@@ -288,7 +288,7 @@ class RunConfig:
         """Return the number of characters of the corpus to use; 0 means all."""
         if self.max_chars is not None:
             return self.max_chars
-        return 0 if self.corpus and os.path.isdir(self.corpus[0]) else 20_000
+        return 0 if self.corpus else 20_000
 
     def streams(self, size: int) -> int:
         """Return B, the number of streams in the whole job of `size` workers."""

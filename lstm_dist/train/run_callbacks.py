@@ -6,6 +6,7 @@ import time
 from typing import Any, Dict, Mapping, Optional
 
 import numpy as np
+from tqdm import tqdm
 
 from lstm_dist.comm.horovod_group import World
 from lstm_dist.comm.process_group import CollectiveError
@@ -19,6 +20,7 @@ from lstm_dist.run.status import write_status
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.callbacks import Callbacks, Progress
+from lstm_dist.train.epoch_forecast import EpochForecast
 from lstm_dist.train.metrics import perplexity
 from lstm_dist.train.session import Session
 
@@ -69,6 +71,19 @@ class RunCallbacks(GuardedCallbacks):
         self._model = session.job.model
         self._checkpoints = CheckpointDir.of_run(session.run_dir)
         self._best: Optional[float] = None  # lowest validation loss; None until it is looked up
+        self._forecast = EpochForecast()
+
+    def beat(self, phase: str, step: int) -> None:
+        """Report progress to the watchdog and, once, how long an epoch of a large text takes."""
+        super().beat(phase, step)
+        job = self._session.job
+        seconds = self._forecast.seconds(step, job.batches.steps_per_epoch) if phase == "step" else None
+        if seconds is not None:
+            epochs, interval = job.settings.epochs, tqdm.format_interval
+            self._session.log.say(
+                f"an epoch takes about {interval(seconds)}, all {epochs} epochs {interval(epochs * seconds)}: lower "
+                "--epochs, or --max-chars to train on the beginning of the text"
+            )
 
     def write_samples(self, epoch: int) -> None:
         """Show and write a continuation of every prefix, on the root."""

@@ -57,19 +57,32 @@ def set_up(settings: RunConfig, world: World, startup: Startup) -> Job:
     startup.enter(PREPARING)
     text = load_text(settings)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
-    batches = _make_batches(text.tokens[:cut], settings, world)
+    batches = _make_batches(text.tokens, cut, settings, world)
     model = _make_model(text, settings, batches, world)
     evaluator = make_evaluator(text, cut, settings, world) if settings.valid_fraction else None
     startup.enter(AGREEING)  # this worker waits for those that are still preparing
     return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text), evaluator)
 
 
-def _make_batches(tokens: Tokens, settings: RunConfig, world: World) -> Batches:
-    """Return this worker's shard of the batch streams."""
-    streams = settings.streams(world.size)
-    if settings.sampling == "random":
-        return RandomBatches(tokens, streams, settings.seq_len, world.rank, world.size, seed=settings.seed)
-    return ConsecutiveBatches(tokens, streams, settings.seq_len, world.rank, world.size)
+def _make_batches(tokens: Tokens, cut: int, settings: RunConfig, world: World) -> Batches:
+    """Return this worker's shard of the batch streams of the text before the cut.
+
+    Raises:
+        UserError: if it is too short; the message names --valid-fraction if that has made it so.
+    """
+    streams, length, training = settings.streams(world.size), settings.seq_len, tokens[:cut]
+    try:
+        if settings.sampling == "random":
+            return RandomBatches(training, streams, length, world.rank, world.size, seed=settings.seed)
+        return ConsecutiveBatches(training, streams, length, world.rank, world.size)
+    except UserError as error:
+        if error.status != ExitStatus.BAD_DATA or cut == len(tokens):
+            raise
+        raise UserError(
+            f"--valid-fraction {settings.valid_fraction:g}: leaves {cut:,} of {len(tokens):,} characters to train on; "
+            f"{error}, or lower --valid-fraction",
+            error.status,
+        ) from None
 
 
 def _make_model(text: corpus.Corpus, settings: RunConfig, batches: Batches, world: World) -> LanguageModel:

@@ -52,6 +52,21 @@ def test_short_corpus_is_reported_with_the_required_length(tmp_path: Path):
         assert job.batches.steps_per_epoch == 1
 
 
+def test_validation_set_can_make_the_training_text_too_short(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("天地" * 50, encoding="utf-8")
+    message = set_up_refusal(f"--corpus={tmp_path}/a.txt", "--valid-fraction=0.8")
+    assert message.startswith("--valid-fraction 0.8: leaves 20 of 100 characters to train on; --corpus: too short, 4 ")
+    assert message.endswith(", or lower --valid-fraction")
+    assert "--valid-fraction" not in set_up_refusal(f"--corpus={tmp_path}/a.txt", "--seq-len=50")
+
+
+def test_all_of_a_text_is_used_unless_it_is_cut(tmp_path: Path):
+    (tmp_path / "a.txt").write_text("天地" * 15_000, encoding="utf-8")
+    for flags, chars in (([], 30_000), (["--max-chars=20000"], 20_000)):
+        settings = parse_config([f"--corpus={tmp_path}/a.txt", "--hidden-size=8", *flags])
+        assert len(set_up(settings, FakeWorld(), SilentStartup()).text.tokens) == chars
+
+
 def test_max_chars_can_make_the_corpus_too_short(song_file: Path):
     assert "need 24 and it has 10: " in set_up_refusal(f"--corpus={song_file}", "--max-chars=10")
 

@@ -68,6 +68,8 @@ def test_defaults_are_the_hyperparameters_of_the_d2l_chapter():
     }
     assert settings.streams(1) == settings.streams(4) == 32
     assert settings.kept_chars == 20_000
+    assert parse_config(["--corpus=my.txt"]).kept_chars == 0
+    assert parse_config(["--corpus=my.txt", "--max-chars=20000"]).kept_chars == 20_000
 
 
 def test_flags_override_the_file_and_the_file_overrides_defaults(tmp_path: Path):
