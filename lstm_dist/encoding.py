@@ -176,13 +176,22 @@ def undecodable(name: str, codec: str, offset: int, part: bytes, start: int) -> 
     advice = f"give --encoding {best}, which decodes it without error"
     if others:
         advice += f" (so {'do' if others[1:] else 'does'} {', '.join(others)})"
-    if not best:
+    if codec == "utf-8" and _is_mostly_utf_8(part[max(0, start - SAMPLE) : start + SAMPLE]):
+        advice = "what is around it is UTF-8: repair it, for example with `iconv -c -f utf-8 -t utf-8`"
+    elif not best:
         advice = "no common encoding fits either: repair it, or give --encoding"
     label = "UTF-8" if codec == "utf-8" else codec
     return UserError(
         f"{name}: not {label}, the first bad byte is 0x{part[start]:02x} at offset {offset}: {advice}",
         ExitStatus.BAD_DATA,
     )
+
+
+def _is_mostly_utf_8(sample: bytes) -> bool:
+    """Return whether more characters beyond ASCII are UTF-8 than bytes are not, which chance does not bring about."""
+    text = sample.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    return sum(c > "\x7f" for c in text) - bad > bad
 
 
 def fitting_encodings(raw: bytes, offset: int) -> List[str]:

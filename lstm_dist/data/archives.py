@@ -5,6 +5,7 @@ trusted: neither names nor sizes.
 """
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
@@ -40,6 +41,7 @@ _KINDS = (
     (b"Rar!\x1a\x07", "RAR"),
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
     (b"%PDF-", "PDF"),
+    (b"{\\rtf", "RTF"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "Word or Excel"),
     (b"\x93NUMPY", "NumPy"),
     (b"\x89PNG\r\n", "PNG"),
@@ -182,7 +184,7 @@ def too_large(name: str, max_bytes: int) -> UserError:
 def _read_zip(file: IO[bytes], name: str, max_bytes: int) -> bytes:
     with zipfile.ZipFile(file) as archive:
         members = [
-            _Member(info.filename, info, stat.S_ISLNK(info.external_attr >> 16))
+            _Member(_name_in_zip(info), info, stat.S_ISLNK(info.external_attr >> 16))
             for info in archive.infolist()
         ]  # fmt: skip
         if any(member.name in ("[Content_Types].xml", "mimetype") for member in members):
@@ -200,6 +202,17 @@ def _read_zip(file: IO[bytes], name: str, max_bytes: int) -> bytes:
             )
         with archive.open(info) as member:
             return _read_capped(member, name, max_bytes)
+
+
+def _name_in_zip(info: zipfile.ZipInfo) -> str:
+    """Return the name of an entry as it was written; unless it is marked as UTF-8, Python reads it as code page 437."""
+    if info.flag_bits & 0x800:
+        return info.filename
+    raw = info.filename.encode("cp437")
+    for codec in ("utf-8", "gb2312"):
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode(codec)
+    return info.filename
 
 
 def _read_tar(data: bytes, name: str, max_bytes: int) -> bytes:

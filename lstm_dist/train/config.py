@@ -72,8 +72,8 @@ class RunConfig:
     keep_newlines: bool = _text(False, "keep line ends instead of replacing them by spaces")
     max_chars: Optional[int] = _text(
         None,
-        "use only the first N characters, 0 for all (default: 20,000 of the packaged songs, as in the D2L chapter; all of "
-        "another corpus)",
+        "use only the first N characters, 0 for all (default: 20,000 of the packaged songs, as in the D2L chapter; all "
+        "of another corpus)",
         ge=0,
     )
     max_corpus_bytes: int = _text(

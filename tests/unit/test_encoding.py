@@ -77,7 +77,10 @@ POEMS = {
     ("euc_kr",): "모든 국민은 인간으로서의 존엄과 가치를 가지며, 행복을 추구할 권리를 가진다. 국가는 개인이 가지는",
     ("cp1251", "koi8_r", "cp866"): RUSSIAN,
     ("cp1252",): "Zwölf Boxkämpfer jagen Viktor quer über den großen Deich – he said it’s “fine”, déjà vu à Besançon",
-    ("cp1250", "iso8859_2"): "Litwo, Ojczyzno moja! ty jesteś jak zdrowie; Ile cię trzeba cenić, ten tylko się dowie",
+    (
+        "cp1250",
+        "iso8859_2",
+    ): "Litwo, Ojczyzno moja! ty jesteś jak zdrowie; Kto cię stracił. Dziś piękność twą w całej ozdobie",
     ("cp1254",): "Korkma, sönmez bu şafaklarda yüzen al sancak; Sönmeden yurdumun üstünde tüten en son ocak yıldızıdır",
     ("cp1253",): "Σα βγεις στον πηγαιμό για την Ιθάκη, να εύχεσαι νάναι μακρύς ο δρόμος, γεμάτος περιπέτειες",
     ("cp1255",): "בראשית ברא אלהים את השמים ואת הארץ והארץ היתה תהו ובהו וחשך על פני תהום ורוח אלהים מרחפת",
@@ -103,8 +106,14 @@ def test_no_encoding_is_suggested_that_fails_later_in_the_file():
 
 
 def test_damaged_utf_8_gets_no_wrong_suggestion():
-    raw = SONGS.encode()
-    with pytest.raises(
-        UserError, match="at offset 3000: no common encoding fits either: repair it, or give --encoding$"
-    ):
-        decode_text(raw[:3000] + b"\xff" + raw[3000:], "a", None)
+    french = "C’est l’été – déjà\n".encode() * 20
+    for raw, bad in ((SONGS.encode(), b"\xff"), (french, "’été".encode("cp1252"))):
+        offset = raw.rindex(b"\n", 0, 3000)
+        words = f"^a: not UTF-8, the first bad byte is 0x.. at offset {offset}: what is around it is UTF-8: repair it, "
+        with pytest.raises(UserError, match=words):
+            decode_text(raw[:offset] + bad + raw[offset:], "a", None)
+
+
+def test_bytes_that_fit_nothing_get_no_suggestion():
+    with pytest.raises(UserError, match=r"at offset 6: no common encoding fits either: repair it, or give --encoding$"):
+        decode_text(b"plain \x81\x8d\x8f text\n" * 9, "a", None)

@@ -84,6 +84,15 @@ def test_only_file_of_an_archive_needs_no_extension(tmp_path: Path):
         assert read_bytes(tmp_path / "a", MANY) == TEXT
 
 
+@pytest.mark.parametrize("codec", ["utf-8", "gb2312", "cp437"])
+def test_names_in_a_zip_are_shown_as_they_were_written(tmp_path: Path, codec: str):
+    names = ["Lied ü.txt", "Lied ä.txt"] if codec == "cp437" else ["诗经.txt", "楚辞.txt"]
+    first, second = (name.encode(codec) for name in names)
+    data = zipped({"A" * len(first[:-4]) + ".txt": TEXT, "B" * len(second[:-4]) + ".txt": TEXT})  # not marked as UTF-8
+    data = data.replace(b"A" * len(first[:-4]), first[:-4]).replace(b"B" * len(second[:-4]), second[:-4])
+    assert f"contains 2 ('{names[0]}', '{names[1]}')" in refusal(tmp_path, data)
+
+
 def test_text_is_read_from_a_pipe():
     for pack in (bytes, zipped_alone, gzip.compress):
         reading, writing = os.pipe()
@@ -105,6 +114,7 @@ def test_text_is_read_from_a_pipe():
         (bz2.compress(b""), "bzip2"),
         (b"Rar!\x1a\x07\x01\x00", "RAR"),
         (b"%PDF-1.7\n", "PDF"),
+        (b"{\\rtf1\\ansi", "RTF"),
     ],
 )
 def test_kinds_are_told_by_more_than_letters(data: bytes, kind: str):

@@ -129,5 +129,6 @@ def test_encoding_is_detected_or_given(tmp_path: Path):
         (tmp_path / "a").write_bytes("明月几时有\n".encode(codec) * 9)
         (file,) = find_text_files([tmp_path / "a"])
         assert file.codec == codec.replace("-sig", "")
-    assert [file.codec for file in find_text_files([tmp_path / "a"], "UTF8")] == ["utf-8"]
     assert [file.codec for file in find_text_files([tmp_path / "a"], "utf32")] == ["utf-32"]
+    (tmp_path / "a").write_text("明月几时有", encoding="utf-8")
+    assert [file.codec for file in find_text_files([tmp_path / "a"], "UTF8")] == ["utf-8"]
