@@ -2,7 +2,8 @@
 # Trains on several hosts without a scheduler: horovodrun starts the workers over ssh.
 set -euo pipefail
 
-launch=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+script=$(readlink -f -- "${BASH_SOURCE[0]}")
+launch=${script%/*} repo=${script%/*/*}
 
 usage() {
     cat <<'END'
@@ -39,8 +40,10 @@ done
 for word; do
     case $word in
         -H* | --hostfile | --hostfile=*)
-            "$launch/setup.sh" --quiet >&2
-            exec "${launch%/*}/.venv/bin/python" "$launch/supervise.py" "$@"
+            "$launch/setup.sh" --keep --quiet >&2
+            unset "${!PYTHON@}" # set for other Pythons
+            export PYTHONPATH=$repo
+            exec "$repo/.venv/bin/python" "$launch/supervise.py" "$@" # this path exists on every host
             ;;
     esac
 done

@@ -2,13 +2,15 @@
 # Trains on this machine with a few workers; creates the environment first if there is none.
 set -euo pipefail
 
-launch=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+script=$(readlink -f -- "${BASH_SOURCE[0]}")
+launch=${script%/*} repo=${script%/*/*}
 
 usage() {
     cat <<'END'
 usage: launch/local.sh [-n N] [--gloo | --mpi] [--max-restarts K] [flags of jobs/train.py]
 
-Trains on this machine with N workers, which horovodrun starts. The first run sets up .venv, see launch/setup.sh --help.
+Trains on this machine with N workers, which horovodrun starts. The first run sets up .venv, see launch/setup.sh --help;
+later runs use it as it is.
 File names are relative to the current directory.
 
   -n N              number of workers (default 2)
@@ -29,5 +31,8 @@ END
 for word; do
     case $word in -h | --help) usage && exit ;; esac
 done
-"$launch/setup.sh" --quiet >&2
-exec "${launch%/*}/.venv/bin/python" "$launch/supervise.py" "$@"
+"$launch/setup.sh" --keep --quiet >&2
+venv=$(readlink -f "$repo/.venv") # so that the job stays in this environment if launch/setup.sh replaces it
+unset "${!PYTHON@}"               # set for other Pythons
+export PYTHONPATH=$repo
+exec "$venv/bin/python" "$launch/supervise.py" "$@"

