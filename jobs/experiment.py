@@ -3,9 +3,12 @@
 
 import sys
 
+from lstm_dist.cluster.isolation import isolate
 from lstm_dist.errors import one_line_errors
-from lstm_dist.programs.experiment import main
 
 if __name__ == "__main__":
     with one_line_errors():
+        isolate()
+        from lstm_dist.programs.experiment import main
+
         sys.exit(main(sys.argv[1:]))

@@ -2,10 +2,12 @@
 """Let a trained model continue a text: lstm_dist/programs/sample.py."""
 
 from lstm_dist.cluster.bootstrap import prepare_process
+from lstm_dist.cluster.isolation import isolate
 from lstm_dist.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():
+        isolate()
         prepare_process()  # before the next line loads MXNet
         from lstm_dist.programs.sample import main
 

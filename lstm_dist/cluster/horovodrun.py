@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from lstm_dist.cluster.hosts import Host, is_here
+from lstm_dist.cluster.isolation import isolated
 
 # Variables that are passed on to the workers. horovodrun writes every value on its workers' command lines, where all
 # users of the machine can read it, so no others are passed.
@@ -57,7 +58,7 @@ class Workers(NamedTuple):
 
     def environment(self) -> Dict[str, str]:
         """Return the workers' environment: the passed variables and required additions."""
-        env = {k: v for k, v in os.environ.items() if PASSED.fullmatch(k) and not SECRET.search(k)}
+        env = {k: v for k, v in isolated(os.environ).items() if PASSED.fullmatch(k) and not SECRET.search(k)}
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
         env["PYTHONUTF8"] = "1"  # horovodrun stops reading the workers at the first byte that is not UTF-8
         # To see what Horovod was built with, horovodrun imports MXNet, which imports distutils. Python's own loads in

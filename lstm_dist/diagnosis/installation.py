@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Optional, Tuple
 
 from lstm_dist.cluster.cuda_libs import DRIVER
+from lstm_dist.cluster.isolation import IGNORED
 from lstm_dist.diagnosis.report import SET_UP, CheckReport
 
 _PACKAGE = "lstm-dist"
@@ -85,9 +86,10 @@ def check_python(report: CheckReport) -> None:
         else:
             versions = " to ".join(f"{major}.{minor}" for major, minor in (first, last))
             report.fail("python", f"{text}: MXNet {pinned_version('mxnet')} needs {versions}", SET_UP)
-    path = os.environ.get("PYTHONPATH")
-    if path:
-        report.warn("python", f"PYTHONPATH={path} precedes the environment's packages", "unset PYTHONPATH")
+    ignored = os.environ.get(IGNORED)
+    if ignored:
+        advice = f"unset {ignored} before horovodrun is started by hand, which does not ignore it"
+        report.warn("python", f"{ignored} is set for another Python, and ignored by the programs here", advice)
 
 
 def check_numpy(report: CheckReport) -> None:

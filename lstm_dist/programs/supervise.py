@@ -144,6 +144,9 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[LaunchPlan, List[str]]":
     if given.n is not None and (given.hosts is not None or given.hostfile is not None):
         raise UserError("-n: cannot be combined with -H or --hostfile, which give the numbers of workers: leave it out")
     number = "2" if given.n is None else given.n
+    if number.startswith("p"):  # -np 4, -np4 or -np=4, as horovodrun and mpirun take it
+        wanted = next((word for word in [number.lstrip("p="), *train_flags] if word.isdigit()), "2")
+        raise UserError(f"-np: the number of workers is given as -n {wanted}")
     if not re.fullmatch(r"[1-9][0-9]{0,3}", number):
         raise UserError(f"-n '{number}': should be a number of workers from 1 to 9999")
     if not re.fullmatch(r"[0-9]{1,6}", given.max_restarts or ""):

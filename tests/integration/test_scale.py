@@ -14,6 +14,7 @@ import pytest
 
 from lstm_dist.programs.scale import main
 from tests.support.launchers import ENVIRONMENT
+from tests.support.layered import LayeredEnvironment
 from tests.support.network import wait_until
 from tests.support.programs import ROOT, environment, run
 from tests.support.refusals import refusal
@@ -179,10 +180,10 @@ def test_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
 
 @pytest.mark.slow
 def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
-    (tmp_path / "mxnet.py").write_text("raise OSError('libcuda.so.1: cannot open shared object file')")
-    env = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
-    for command in ([*SCALE, "--workers=1,2", f"--out={tmp_path}/out", "--dry-run"], ["python", REPORT, "--help"]):
-        done = run(command, env=env)
+    environment = LayeredEnvironment(tmp_path / "venv")
+    environment.package("mxnet", "raise OSError('libcuda.so.1: cannot open shared object file')")
+    for words in ([*SCALE[1:], "--workers=1,2", f"--out={tmp_path}/out", "--dry-run"], [REPORT, "--help"]):
+        done = run([str(environment.python), *words], env=ENVIRONMENT)
         assert (done.returncode, done.stderr) == (0, "")
 
 

@@ -4,14 +4,16 @@ import json
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import List, Optional
 
 import pytest
 
+from lstm_dist.programs.supervise import main
+from tests.support.layered import LayeredEnvironment
 from tests.support.programs import ROOT, environment, run
+from tests.support.refusals import refusal
 
 pytestmark = pytest.mark.slow
 
@@ -22,10 +24,8 @@ class Machine:
     """An environment with the real Python and a fake horovodrun."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.bin = root, root / "bin"
-        self.bin.mkdir()
-        self.python = self.bin / "python"
-        self.python.symlink_to(Path(sys.executable).resolve())
+        environment = LayeredEnvironment(root / "venv")
+        self.root, self.bin, self.python = root, environment.bin, environment.python
         self.run_dir = root / "run"
 
     def horovodrun(self, text: str) -> None:
@@ -34,8 +34,7 @@ class Machine:
         path.chmod(0o755)
 
     def environment(self, **more: Optional[str]) -> "dict[str, Optional[str]]":
-        packages = next(path for path in sys.path if path.endswith("site-packages"))
-        return {"PYTHONPATH": f"{ROOT}:{packages}", "LSTM_DIST_TERMINAL": None, **more}
+        return {"PYTHONPATH": None, "LSTM_DIST_TERMINAL": None, **more}
 
     def start(self, *arguments: str, **more: Optional[str]) -> "subprocess.CompletedProcess[str]":
         argv = [str(self.python), SUPERVISE, *arguments, f"--run-dir={self.run_dir}"]
@@ -59,6 +58,20 @@ def test_all_flags_are_forwarded(machine: Machine) -> None:
     assert machine.start().stdout.splitlines()[:4] == ["--disable-cache", "--gloo", "-np", "2"]
     # The terminal of an outer run is not inherited.
     assert "terminal=\n" in machine.start(LSTM_DIST_TERMINAL="/dev/pts/9").stdout
+
+
+def test_variables_of_other_pythons_do_not_reach_the_job_and_its_output_is_utf_8(machine: Machine) -> None:
+    machine.horovodrun('#!/bin/sh\nenv | grep -E "^PYTHON(UTF8|I|O|DEV|P)" | sort\necho 分开\n')
+    foreign = {"PYTHONIOENCODING": "latin-1", "PYTHONDEVMODE": "1", "PYTHONOPTIMIZE": "2", "PYTHONPATH": "/opt/other"}
+    result = machine.start(**foreign)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "PYTHONUTF8=1\n分开\n", "")
+
+
+@pytest.mark.parametrize("words", [["-np", "3"], ["-np3"], ["--mpi", "-np=3", "--epochs", "5"]])
+def test_flag_of_horovodrun_for_the_number_of_workers_is_answered_with_ours(
+    words: List[str], capsys: pytest.CaptureFixture
+) -> None:
+    assert refusal(main, words, capsys) == (2, "-np: the number of workers is given as -n 3")
 
 
 def test_default_run_directory_is_removed_if_the_run_never_began(machine: Machine) -> None:

@@ -197,6 +197,19 @@ def test_programs_only_start_the_library(path: Path):
         assert not isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)), node
 
 
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_programs_leave_out_variables_of_other_pythons_before_they_import_packages(path: Path):
+    *_, start = TREES[path].body
+    assert isinstance(start, ast.If)
+    (block,) = start.body
+    assert isinstance(block, ast.With)
+    first, tops = block.body[0], [node.module for node in TREES[path].body if isinstance(node, ast.ImportFrom)]
+    assert isinstance(first, ast.Expr)
+    assert isinstance(first.value, ast.Call)
+    assert name_of(first.value.func) == "isolate"
+    assert not any(str(name).startswith("lstm_dist.programs") for name in tops)
+
+
 PINNED = ("jobs/train.py", "jobs/sample.py", "jobs/evaluate.py", "lstm_dist/scaling/allreduce_worker.py")
 
 

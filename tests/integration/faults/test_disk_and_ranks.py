@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -98,14 +97,14 @@ def test_different_number_of_threads_is_reported(song_file, tmp_path):
 
 
 def test_different_code_is_reported(song_file, tmp_path):
-    sitecustomize = tmp_path / "sitecustomize.py"
-    sitecustomize.write_text(
-        "import os\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, runpy\nif os.environ.get('OMPI_COMM_WORLD_RANK') == '1':\n"
         "    import lstm_dist.cluster.provenance\n    lstm_dist.cluster.provenance.code_digest = lambda _: 'another'\n"
+        f"runpy.run_path({TRAIN[1]!r}, run_name='__main__')\n"
     )
-    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[3])])
-    argv = [*mpirun(2), *TRAIN, *TINY, f"--corpus={song_file}", "--run-dir=run"]
-    done = run(argv, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": path})
+    argv = [*mpirun(2), "python", str(program), *TINY, f"--corpus={song_file}", "--run-dir=run"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
     assert done.returncode == 78
     assert re.search(
         r"error: start: ranks differ: rank 1 \(\S+\) has code another, rank 0 \(\S+\) has \w{12}\.\.\.: ", done.stderr

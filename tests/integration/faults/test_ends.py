@@ -1,7 +1,6 @@
 """A failure of one rank ends the job quickly, with that rank's message, a non-zero status and no process left."""
 
 import json
-import os
 import re
 import time
 
@@ -11,8 +10,9 @@ import pytest
 from lstm_dist.run.checkpoint import load_checkpoint
 from lstm_dist.run.status import first_failure
 from tests.support.launchers import ENVIRONMENT, EVERY_LAUNCHER, LAUNCHERS, mpirun, under
+from tests.support.layered import LayeredEnvironment
 from tests.support.outcomes import under_way
-from tests.support.programs import ROOT, TINY, TRAIN, faulty, newest, run
+from tests.support.programs import TINY, TRAIN, faulty, newest, run
 
 pytestmark = pytest.mark.slow
 
@@ -87,16 +87,17 @@ def test_slow_rank_is_not_reported_as_stalled(song_file, tmp_path):
 
 
 def test_slow_start_is_not_reported_as_stalled(song_file, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(
+    environment = LayeredEnvironment(tmp_path / "venv")
+    environment.at_start(
         "import time\nfrom lstm_dist.cluster import provenance\nfrom lstm_dist.data import token_dataset\n"
         "load, describe = token_dataset.load_corpus, provenance.describe_rank\n"
         "token_dataset.load_corpus = lambda *arguments: (time.sleep(3), load(*arguments))[1]\n"
         "provenance.describe_rank = lambda *rank: (time.sleep(0.5), describe(*rank))[1]\n"
     )
-    path = os.pathsep.join([str(tmp_path), str(ROOT)])
-    argv = [*TRAIN, *TINY, "--run-dir=run", f"--corpus={song_file}", "--stall-timeout=1"]
-    done = run(argv, cwd=tmp_path, env={**ENVIRONMENT, "PYTHONPATH": path})
-    assert (done.returncode, done.stderr) == (0, ""), "a failing sitecustomize.py prints to stderr, too"
+    program = [str(environment.python), *TRAIN[1:]]
+    argv = [*program, *TINY, "--run-dir=run", f"--corpus={song_file}", "--stall-timeout=1"]
+    done = run(argv, cwd=tmp_path, env=ENVIRONMENT)
+    assert (done.returncode, done.stderr) == (0, ""), "failing code at the start prints to stderr, too"
 
 
 @under("horovodrun-gloo", "mpirun")
