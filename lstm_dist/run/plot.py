@@ -28,7 +28,8 @@ def draw_perplexity(history: List[EpochMetrics], path: Path) -> None:
         axes.legend(frameon=False)
     axes.margins(x=0.08)  # room for the last number
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    lowest, highest = axes.get_ylim()
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if highest > 10 * lowest else (1, 2, 3, 4, 5, 7)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
     axes.grid(alpha=0.3)

@@ -17,6 +17,7 @@ from lstm_dist.experiments.report.figure import (
     draw_estimate,
     log2_axis,
     panel,
+    start_at_zero,
     styled,
     to_picture,
 )
@@ -67,7 +68,7 @@ def efficiency_figure(modes: Sequence[ModeFindings]) -> Picture:
     _draw_ideal(axes, workers, [100] * len(workers))
     log2_axis(axes, workers, "workers")
     axes.set_ylabel("efficiency (%)")
-    axes.set_ylim(bottom=0)
+    start_at_zero(axes)
     values = [(rate.group, percent(rate.efficiency.value)) for mode in modes for rate in mode.throughputs]
     return to_picture(
         figure, "Efficiency: speedup over workers", f"Efficiency against workers. {_describe_values(values)}"
@@ -228,7 +229,7 @@ def _target_figure(
         draw_estimate(axes, runs.streams, value, hue, "o", runs.oversubscribed and name != "chars")
     axes.plot(streams, [value for value, *_ in values], color=hue, linewidth=0.8)
     log2_axis(axes, streams, "global batch (streams)")
-    axes.set_ylim(bottom=0)
+    start_at_zero(axes)
     axes.set_ylabel(label)
     add_hollow_legend(axes, name != "chars" and any(runs.oversubscribed for runs in reached))
     description = ", ".join(f"{batch} streams: {value:,.3g}" for batch, (value, *_) in zip(streams, values))

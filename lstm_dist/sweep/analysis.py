@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Sequence
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from lstm_dist.experiments.report.document import Cell, Picture, Report, Row, Section, Table, estimate_cells
-from lstm_dist.experiments.report.figure import HUES, draw_estimate, panel, styled, to_picture
+from lstm_dist.experiments.report.figure import HUES, draw_estimate, panel, start_at_zero, styled, to_picture
 from lstm_dist.experiments.report.formatters import capitalized, counted, listed, number
 from lstm_dist.experiments.stats import Estimate, mean, ratio
 from lstm_dist.sweep.grid import CHAPTER, DEFAULT, MEANING
@@ -181,7 +181,7 @@ def values_figure(factor: str, found: List[Effect]) -> Picture:
     axes.set_xlabel(f"--{factor}")
     axes.set_ylabel("perplexity")
     axes.margins(x=0.12)
-    axes.set_ylim(bottom=0)
+    start_at_zero(axes)
     values = "; ".join(f"{e.value}: {number(e.training.value, 1)} and {number(e.best.value, 1)}" for e in found)
     return to_picture(figure, "Perplexity by value", f"Training and best validation perplexity: {values}")
 

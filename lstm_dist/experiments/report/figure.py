@@ -72,6 +72,11 @@ def log2_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
     axes.margins(x=0.07)
 
 
+def start_at_zero(axes: Axes) -> None:
+    """Start the y axis at zero, and leave room above the largest value for its marker."""
+    axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
+
+
 def draw_estimate(axes: Axes, x: float, estimate: Sequence[float], hue: str, marker: str, hollow: bool) -> None:
     """Draw a value with its confidence interval; hollow markers stand for oversubscribed jobs."""
     value, low, high = estimate

@@ -27,6 +27,8 @@ from tests.support.scaling_results import (
     scaling_point,
 )
 
+pytestmark = pytest.mark.xdist_group("report")  # so that only one process builds the whole report
+
 
 class Field(NamedTuple):
     text: str
