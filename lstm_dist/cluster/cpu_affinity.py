@@ -15,13 +15,15 @@ from lstm_dist.cluster.core_monitor import CoreMonitor
 from lstm_dist.cluster.launch_env import Launch, detect
 from lstm_dist.cluster.launcher_watch import parent_of
 from lstm_dist.cluster.time_slice import request_short_slices
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 
 VARIABLE = "LSTM_DIST_PINNING"
 _MODES = ("auto", "always", "never")
 
 _MPI_DAEMONS = ("mpirun", "mpiexec", "orterun", "orted", "prterun", "prted")
 _MAX_ANCESTORS = 5  # that are searched for mpirun's daemon
+_THREADS = "OMP_NUM_THREADS"
+_MOST_THREADS = 1024  # of a worker; MXNet aborts when it cannot start as many as it is told to
 _OPENMP_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "HOROVOD_THREAD_AFFINITY")
 
 _MAX_LISTED = 4  # workers up to which the log lists each
@@ -64,7 +66,7 @@ def plan(environ: Mapping[str, str]) -> Affinity:
     mpirun by default binds the ranks of every job of two to the first two cores.
 
     Raises:
-        UserError: when LSTM_DIST_PINNING has an unknown value.
+        UserError: when LSTM_DIST_PINNING has an unknown value, or OMP_NUM_THREADS an impossible one.
     """
     mode = environ.get(VARIABLE) or "auto"
     if mode not in _MODES:
@@ -132,13 +134,14 @@ def _prevented_by(launch: Launch, allowed: FrozenSet[int], own: FrozenSet[int], 
 def pin_to_cores(report: Optional[ReportLine] = None) -> Affinity:
     """Pin this worker to its share of the node's cores and start the monitor; call it before MXNet is loaded.
 
-    OMP_NUM_THREADS is set to the number of cores of the share where it is unset or invalid.
+    OMP_NUM_THREADS is set to the number of cores of the share where it is unset or invalid, and to its first number
+    where it is a list: OpenMP accepts one for nested parallel regions, MXNet aborts.
 
     Args:
         report: receives one line, when the cores are released for the first time.
 
     Raises:
-        UserError: when LSTM_DIST_PINNING has an unknown value.
+        UserError: as `plan`.
     """
     affinity = plan(os.environ)
 
@@ -146,8 +149,7 @@ def pin_to_cores(report: Optional[ReportLine] = None) -> Affinity:
         if report is not None:
             report(describe_release(affinity.share, foreign))
 
-    if openmp_threads(os.environ) != affinity.threads:
-        os.environ["OMP_NUM_THREADS"] = str(affinity.threads)
+    os.environ[_THREADS] = str(affinity.threads)
     if detect().size > 1:
         request_short_slices()
     if affinity.share:
@@ -158,10 +160,22 @@ def pin_to_cores(report: Optional[ReportLine] = None) -> Affinity:
 
 
 def openmp_threads(environ: Optional[Mapping[str, str]] = None) -> int:
-    """Return the value of OMP_NUM_THREADS; 0 if it is unset or invalid for OpenMP."""
+    """Return the number of threads that OMP_NUM_THREADS gives; 0 if it is unset or invalid for OpenMP.
+
+    Raises:
+        UserError: when it is a number of threads that no machine can start.
+    """
     environ = os.environ if environ is None else environ
-    given = re.fullmatch(r"([1-9]\d*)(,\d+)*", environ.get("OMP_NUM_THREADS", ""))  # "4,2": 4 threads, 2 nested in each
-    return int(given[1]) if given else 0
+    text = environ.get(_THREADS, "")
+    given = re.fullmatch(r"\s*0*([1-9][0-9]*)\s*(,[\s0-9]+)*", text)  # "4,2": 4 threads, 2 nested in each
+    if given is None:
+        return 0
+    if len(given[1]) > len(str(_MOST_THREADS)) or int(given[1]) > _MOST_THREADS:
+        raise UserError(
+            f"{_THREADS}={text[:40]}: should be at most {_MOST_THREADS} threads; unset it to use all cores",
+            ExitStatus.BAD_CONFIG,
+        )
+    return int(given[1])
 
 
 def set_affinity(cores: FrozenSet[int]) -> None:

@@ -11,11 +11,12 @@ import signal
 from dataclasses import dataclass
 from typing import Mapping, Optional
 
+LOOPBACK = "lo"  # Linux's network interface of a machine to itself
 ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable by which a launcher identifies the job that it started
 
 # (launcher, rank, size, local rank, local size), the most specific first: horovodrun --gloo sets its own variables, and
 # an mpirun inside a Slurm step inherits those of the step.
-_LAUNCHER_VARIABLES = (
+LAUNCHER_VARIABLES = (
     ("horovodrun", "HOROVOD_RANK", "HOROVOD_SIZE", "HOROVOD_LOCAL_RANK", "HOROVOD_LOCAL_SIZE"),
     (
         "mpirun",
@@ -44,7 +45,7 @@ class Launch:
 def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
     """Read the launcher's variables: horovodrun, Open MPI's mpirun, MPICH's or Intel's mpiexec, srun, or none."""
     environ = os.environ if environ is None else environ
-    for name, rank, size, local_rank, local_size in _LAUNCHER_VARIABLES:
+    for name, rank, size, local_rank, local_size in LAUNCHER_VARIABLES:
         if environ.get(rank, "").isdigit() and environ.get(size, "").isdigit():
             return Launch(
                 name,

@@ -1,7 +1,6 @@
 """Communication of the workers of a training job through Horovod; the only module that imports Horovod.
 
-A world of one runs the same code without communication. Every collective has a name, by which Horovod matches the calls
-of the ranks.
+Horovod matches the calls of the ranks by the name of the collective.
 """
 
 import os
@@ -12,7 +11,10 @@ from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence
 import numpy as np
 
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
-from lstm_dist.comm.process_group import Group, refuse_split_world, refuse_without_pmix
+from lstm_dist.cluster.leftovers import drop_leftovers
+from lstm_dist.comm.process_group import refuse_split_world, refuse_without_pmix
+from lstm_dist.comm.single_worker import SingleWorker
+from lstm_dist.comm.world import World
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
@@ -25,14 +27,8 @@ _DISCONNECTED = re.compile(
 )
 
 
-class World(Group):
-    """The group of all workers of a training job, on one of its ranks.
-
-    Attributes:
-        local_rank: this worker's rank among those of its host.
-        is_one_host: whether all workers are on this host.
-        has_nccl: whether GPU gradients are reduced by NCCL instead of through host memory.
-    """
+class HorovodWorld(World):
+    """The group of several workers of a training job, connected by Horovod."""
 
     def __init__(self, hvd: ModuleType, mpi: Optional[ModuleType]) -> None:
         self._hvd = hvd
@@ -45,18 +41,19 @@ class World(Group):
         self.controller = "mpi" if mpi else "gloo"
 
     @classmethod
-    def open(cls) -> "World":
-        """Join the world of the launcher; without a launcher, form a world of one.
+    def open(cls) -> World:
+        """Join the world of the launcher; a job of one worker needs no Horovod, with or without a launcher.
 
         Raises:
+            UserError: when the environment is that of one of several workers whose launcher has ended.
             SystemExit: when the launcher started several processes that do not find each other; the first reports it.
         """
+        drop_leftovers(os.environ)
         launch = detect()
+        if launch.size == 1:
+            return SingleWorker()
         refuse_without_pmix(launch)
-        # Without mpirun or srun there is no MPI world to join; Gloo forms a world of one by itself.
-        controller = os.environ.setdefault(
-            "HOROVOD_CONTROLLER", "gloo" if launch.name in ("none", "horovodrun") else "mpi"
-        )
+        controller = os.environ.setdefault("HOROVOD_CONTROLLER", "gloo" if launch.name == "horovodrun" else "mpi")
         os.environ.setdefault("HOROVOD_CPU_OPERATIONS", controller)
         # Reduce one buffer at a time, in a fixed order. Fusing the buffers that happen to be ready changes the order of
         # summation, so with three or more ranks two runs of a job would not be bitwise equal.
@@ -76,19 +73,8 @@ class World(Group):
         return cls(hvd, mpi)
 
     def average_(self, array: "NDArray", name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
-        """Replace `array` by scale times its mean over all ranks; asynchronous, ordered by MXNet's engine.
-
-        Args:
-            array: of the same shape and type on all ranks.
-            name: the same on all ranks, and not in use by a pending collective.
-            scale: factor, applied in the same call.
-            wire_dtype: type for communication; "float16" halves the bytes, and rounds each rank's share and the sum to
-                11 significant bits.
-        """
-        if self.size == 1:
-            if scale != 1.0:
-                array *= scale
-        elif wire_dtype == str(np.dtype(array.dtype)):
+        """See `World`."""
+        if wire_dtype == str(np.dtype(array.dtype)):
             self._allreduce_(array, self._hvd.Average, name, scale)
         else:
             # Divide before the sum, because the largest float16 is 65,504.
@@ -98,18 +84,17 @@ class World(Group):
             wire.copyto(array)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
-        """Replace `array` by the root's in place, bit for bit."""
-        if self.size > 1:
-            # Horovod 0.28's own broadcast rarely crashes: it reads the tensor's name after enqueuing it, when the name
-            # may be freed. A sum with negative zeros is equivalent, as -0.0 + x is x.
-            if not self.is_root:
-                array[:] = 0.0
-                array *= -1.0  # MXNet assigns 0.0 for -0.0
-            self._allreduce_(array, self._hvd.Sum, name)
+        """See `World`."""
+        # Horovod 0.28's own broadcast rarely crashes: it reads the tensor's name after enqueuing it, when the name may
+        # be freed. A sum with negative zeros is equivalent, as -0.0 + x is x.
+        if not self.is_root:
+            array[:] = 0.0
+            array *= -1.0  # MXNet assigns 0.0 for -0.0
+        self._allreduce_(array, self._hvd.Sum, name)
         array.wait_to_read()
 
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:
-        """Return the sums over all ranks, in float64, on every rank."""
+        """See `World`."""
         from mxnet import nd
 
         total: np.ndarray = self._hvd.allreduce(
@@ -118,7 +103,7 @@ class World(Group):
         return total
 
     def gather_rows(self, array: "NDArray", name: str) -> np.ndarray:
-        """Return the rows of all ranks' arrays, concatenated in rank order, on every rank; row counts may differ."""
+        """See `World`."""
         rows: np.ndarray = self._hvd.allgather(self._within_reach(array), name=name).asnumpy()
         return rows
 

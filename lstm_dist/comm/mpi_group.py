@@ -1,19 +1,23 @@
 """Communication of ranks through MPI alone, without Horovod."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, List, NoReturn
 
 import numpy as np
 
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
-from lstm_dist.comm.process_group import Group, refuse_split_world, refuse_without_pmix
+from lstm_dist.cluster.leftovers import drop_leftovers
+from lstm_dist.comm.mpi_file import SharedFile
+from lstm_dist.comm.process_group import refuse_split_world, refuse_without_pmix
+from lstm_dist.comm.rank_group import RankGroup, SingleRank
 
 if TYPE_CHECKING:
     from mpi4py.MPI import Intracomm
 
 
-class MpiGroup(Group):
-    """The group of all ranks that mpirun or srun has started; without a launcher, one rank.
+class MpiGroup(RankGroup):
+    """The group of all ranks that mpirun or srun has started.
 
     Attributes:
         comm: the MPI communicator.
@@ -24,11 +28,22 @@ class MpiGroup(Group):
         self.comm = comm
 
     @classmethod
-    def open(cls) -> "MpiGroup":
-        """Join the group of the launcher's ranks.
+    def open(cls) -> RankGroup:
+        """Join the group of the launcher's ranks; a single process needs no MPI, with or without a launcher.
 
         Raises:
+            UserError: when the environment is that of one of several processes whose launcher has ended.
             SystemExit: when it started several processes that do not find each other; the first reports it.
+        """
+        drop_leftovers(os.environ)
+        return SingleRank() if detect().size == 1 else cls.join()
+
+    @classmethod
+    def join(cls) -> "MpiGroup":
+        """Start MPI and join its ranks.
+
+        Raises:
+            SystemExit: as `open`.
         """
         launch = detect()
         refuse_without_pmix(launch)
@@ -49,10 +64,14 @@ class MpiGroup(Group):
         return [part.tobytes() for part in np.split(gathered, np.cumsum(lengths)[:-1])]
 
     def sum_(self, array: np.ndarray) -> None:
-        """Replace `array` by its sum over all ranks, on every rank."""
+        """See `RankGroup`."""
         from mpi4py import MPI
 
         self.comm.Allreduce(MPI.IN_PLACE, array)
+
+    def create_file(self, path: Path) -> SharedFile:
+        """See `RankGroup`."""
+        return SharedFile(path, self.comm)
 
     def leave(self) -> None:
         """Wait for all ranks."""

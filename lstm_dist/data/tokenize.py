@@ -11,9 +11,9 @@ from typing import Callable, ContextManager, Iterator, List, NamedTuple, Sequenc
 
 import numpy as np
 
-from lstm_dist.comm.mpi_file import SharedFile
-from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.comm.rank_file import LocalFile
+from lstm_dist.comm.rank_group import RankGroup
 from lstm_dist.data.corpus import UNKNOWN, Vocabulary, code_points, first_lines
 from lstm_dist.data.text_chunks import LOOKAHEAD, Chunk, TextFile, changed, chunks, decode
 from lstm_dist.data.token_dataset import BLOCK, Manifest, vocabulary_json
@@ -36,7 +36,7 @@ class TextShard:
         start, stop: this rank's range of the concatenated texts.
     """
 
-    def __init__(self, files: Sequence[TextFile], group: MpiGroup, keeps_newlines: bool = False) -> None:
+    def __init__(self, files: Sequence[TextFile], group: RankGroup, keeps_newlines: bool = False) -> None:
         self.files, self.keeps_newlines = files, keeps_newlines
         total = sum(file.size for file in files)
         self.start, self.stop = (total * rank // group.size for rank in (group.rank, group.rank + 1))
@@ -48,7 +48,7 @@ class TextShard:
             UserError: naming the file, when it is not UTF-8 or has changed.
         """
         for file, mine in groupby(chunks(self.files, self.start, self.stop, CHUNK_SIZE), lambda chunk: chunk.file):
-            with SharedFile(file.path) as shared:
+            with LocalFile(file.path) as shared:
                 for chunk in mine:
                     yield decode(chunk, _read(shared, chunk), "\n" if self.keeps_newlines else " ")
                     advance(chunk.stop - chunk.start)
@@ -57,11 +57,11 @@ class TextShard:
 
     def first_lines(self) -> List[str]:
         """Return the beginnings of the first lines of the first text."""
-        with SharedFile(self.files[0].path) as file:
+        with LocalFile(self.files[0].path) as file:
             return first_lines(file.read(0, 4096).decode("utf-8", "ignore").lstrip("\ufeff"))
 
 
-def _read(shared: SharedFile, chunk: Chunk) -> bytes:
+def _read(shared: LocalFile, chunk: Chunk) -> bytes:
     """Return the bytes of a chunk and up to LOOKAHEAD more."""
     wanted = min(chunk.stop + LOOKAHEAD, chunk.file.size) - chunk.start
     raw = shared.read(chunk.start, wanted)
@@ -70,7 +70,7 @@ def _read(shared: SharedFile, chunk: Chunk) -> bytes:
     return raw
 
 
-def count_characters(texts: TextShard, group: MpiGroup, advance: Advance) -> "tuple[np.ndarray, int]":
+def count_characters(texts: TextShard, group: RankGroup, advance: Advance) -> "tuple[np.ndarray, int]":
     """Return the count of each code point in all texts, and the number of characters of this shard.
 
     Raises:
@@ -115,7 +115,7 @@ def choose_vocabulary(counts: np.ndarray, min_count: int, max_vocab: int) -> Voc
 
 
 def write_tokens(
-    texts: TextShard, group: MpiGroup, vocabulary: Vocabulary, mine: int, path: Path, advance: Advance
+    texts: TextShard, group: RankGroup, vocabulary: Vocabulary, mine: int, path: Path, advance: Advance
 ) -> None:
     """Write every rank's tokens after those of the preceding ranks; the root writes the header.
 
@@ -145,12 +145,12 @@ def write_tokens(
             shared.write(offset, data)
             offset += len(data)
 
-    with SharedFile(path, group) as shared:
+    with group.create_file(path) as shared:
         group.run_on_all(write_mine, "write")
         group.run_on_all(shared.sync, "sync")
 
 
-def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> List[str]:
+def hash_blocks(path: Path, size: int, group: RankGroup, advance: Advance) -> List[str]:
     """Return the SHA-256 of every BLOCK bytes of a file, in order; each rank reads back a range of the blocks.
 
     Raises:
@@ -161,7 +161,7 @@ def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> Lis
     mine: List[str] = []
 
     def hash_mine() -> None:
-        with SharedFile(path) as shared:
+        with LocalFile(path) as shared:
             for start in blocks[first:last]:
                 digest, stop = hashlib.sha256(), min(size, start + BLOCK)
                 for offset in range(start, stop, CHUNK_SIZE):
@@ -177,7 +177,7 @@ def hash_blocks(path: Path, size: int, group: MpiGroup, advance: Advance) -> Lis
 
 
 def prepare_corpus(
-    texts: TextShard, group: MpiGroup, folder: Path, rules: VocabularyRules, progress: Progress
+    texts: TextShard, group: RankGroup, folder: Path, rules: VocabularyRules, progress: Progress
 ) -> "tuple[Manifest, bytes]":
     """Count the characters, write the token file and hash it.
 

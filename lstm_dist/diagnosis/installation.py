@@ -187,7 +187,7 @@ def check_singleton(report: CheckReport) -> None:
         lines = [line for line in run.stderr.splitlines() if "error" in line.lower()] or run.stderr.splitlines()
         text = f"does not start without a launcher: {lines[0].strip(' *') if lines else f'status {run.returncode}'}"
         report.warn(
-            "MPI", text, "run this program under mpirun too; a job without a launcher uses Gloo and is not affected"
+            "MPI", text, "run this program under mpirun too; a job of one worker needs no MPI and is not affected"
         )
 
 

@@ -1,13 +1,19 @@
 """Checks of the workers of a job: whether they find each other, are alike, and have a core and a device each."""
 
 import dataclasses
+import os
+import socket
 from collections import defaultdict
 from types import ModuleType
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist.cluster.devices import Gpu, unsupported
-from lstm_dist.cluster.launch_env import Launch
+from lstm_dist.cluster.launch_env import LOOPBACK, Launch
+from lstm_dist.cluster.leftovers import drop_leftovers
 from lstm_dist.diagnosis.report import SET_UP, CheckReport
+from lstm_dist.errors import UserError
+
+_CONNECT = 5.0  # seconds
 
 
 class RankFacts(NamedTuple):
@@ -43,11 +49,30 @@ class RankFacts(NamedTuple):
         return cls(**{**facts, "gpus": gpus})
 
 
+def check_launcher(report: CheckReport) -> None:
+    """Check that the environment is not that of one of several workers whose launcher has ended."""
+    try:
+        drop_leftovers(os.environ)
+    except UserError as error:
+        report.fail("launcher", str(error))
+
+
+def check_loopback(report: CheckReport) -> None:
+    """Check that processes of this machine can connect to each other, without which Horovod ends this process."""
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            socket.create_connection(server.getsockname(), _CONNECT).close()
+    except OSError as error:
+        text = f"this machine cannot connect to itself, 127.0.0.1 ({error.strerror})"
+        report.fail("loopback", text, f"ip link set {LOOPBACK} up")
+
+
 def gather_facts(mine: RankFacts, hvd: ModuleType, mpi: Optional[ModuleType]) -> List[RankFacts]:
     """Return the facts of all workers, in rank order, on each of them."""
-    from lstm_dist.comm.horovod_group import World  # it imports numpy, which may be missing when this module is loaded
+    # It imports numpy, which may be missing when this module is loaded.
+    from lstm_dist.comm.horovod_group import HorovodWorld
 
-    gathered = World(hvd, mpi).allgather_object(mine.to_json(), "doctor.facts")
+    gathered = HorovodWorld(hvd, mpi).allgather_object(mine.to_json(), "doctor.facts")
     return [RankFacts.from_json(facts) for facts in gathered]
 
 

@@ -14,21 +14,28 @@ from typing import Optional, Sequence
 
 from lstm_dist.cluster import devices
 from lstm_dist.cluster.cpu_affinity import pin_to_cores
-from lstm_dist.cluster.launch_env import Launch, detect
+from lstm_dist.cluster.launch_env import LOOPBACK, detect
 from lstm_dist.diagnosis import installation, workers
 from lstm_dist.diagnosis.report import FAIL, CheckReport
 
 
-def examine(launch: Launch, expected_workers: Optional[int], expected_controller: Optional[str]) -> CheckReport:
+def examine(expected_workers: Optional[int], expected_controller: Optional[str]) -> CheckReport:
     """Run all checks that the state of the environment allows.
 
     Returns:
         The report of this worker; results that concern all workers are the same on each of them.
     """
     report = CheckReport()
+    workers.check_launcher(report)
+    workers.check_loopback(report)
+    if report.count(FAIL):
+        return report
+    launch = detect()
     threads = pin_to_cores().threads  # as in a job, before MXNet is loaded
-    # As in a job: MPI takes part only if a launcher connects the ranks through it.
-    needed = "gloo" if launch.name in ("none", "horovodrun") else "mpi"
+    # As in a job: MPI takes part only if a launcher connects several ranks through it.
+    needed = "gloo" if launch.size == 1 or launch.name == "horovodrun" else "mpi"
+    if launch.size == 1:  # a job would not start Horovod, so nothing is lost by connecting it to this machine alone
+        os.environ.update(HOROVOD_CONTROLLER=needed, HOROVOD_CPU_OPERATIONS=needed, HOROVOD_GLOO_IFACE=LOOPBACK)
     os.environ.setdefault("HOROVOD_CONTROLLER", needed)
     os.environ.setdefault("HOROVOD_CPU_OPERATIONS", needed)
 
@@ -75,11 +82,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--controller", choices=("gloo", "mpi"), help="fail unless Horovod uses this controller")
     given = parser.parse_args(argv)
 
-    launch = detect()
-    report = examine(launch, given.workers, given.controller)
+    report = examine(given.workers, given.controller)
     has_failed = report.count(FAIL) > 0
     # A worker that fails before it can join the others reports for itself.
     has_joined = any(result.topic == "world" for result in report.results)
-    if launch.rank == 0 or (has_failed and not has_joined):
+    if detect().rank == 0 or (has_failed and not has_joined):
         print(report.render(), flush=True)  # in one write, because workers share the terminal
     return int(has_failed)

@@ -20,7 +20,8 @@ from typing_extensions import Literal
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.cluster import devices
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
+from lstm_dist.comm.world import World
 from lstm_dist.data.corpus import Corpus, name_files
 from lstm_dist.data.reencode import EncodedText, reencode
 from lstm_dist.data.token_dataset import load
@@ -106,7 +107,7 @@ def prepare(options: Options, checkpoint: Path, world: World) -> Task:
 
 def main(argv: Optional[List[str]] = None) -> None:
     """Evaluate the model, and print the result on the root."""
-    with Watchdog() as watchdog, World.open() as world:
+    with Watchdog() as watchdog, HorovodWorld.open() as world:
         source, options = world.run_on_all(lambda: parse(argv), "configuration")
         watchdog.allow(options.stall_timeout)
         found = world.run_on_root(lambda: find_checkpoint(source), "find")

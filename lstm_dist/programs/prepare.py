@@ -22,6 +22,7 @@ from tqdm import tqdm
 from lstm_dist.cli import TeachingParser
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.comm.rank_group import RankGroup
 from lstm_dist.data.text_chunks import TextFile, find_text_files
 from lstm_dist.data.token_dataset import Manifest, StagingDir, open_corpus, read_manifest
 from lstm_dist.data.token_file import TOKENS, damaged
@@ -77,13 +78,13 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def progress(group: MpiGroup, phase: str, size: int) -> Iterator[Advance]:
+def progress(group: RankGroup, phase: str, size: int) -> Iterator[Advance]:
     """Show a progress bar of the root's `size` bytes; the other ranks have shares of about the same size."""
     with tqdm(total=size, desc=phase, unit="B", unit_scale=True, disable=None if group.is_root else True) as bar:
         yield bar.update
 
 
-def create(given: argparse.Namespace, group: MpiGroup) -> None:
+def create(given: argparse.Namespace, group: RankGroup) -> None:
     """Prepare the texts and write the corpus to --out.
 
     Raises:
@@ -104,7 +105,7 @@ def create(given: argparse.Namespace, group: MpiGroup) -> None:
         raise
 
 
-def in_utf8(files: Sequence[TextFile], staging: Optional[StagingDir], group: MpiGroup) -> Sequence[TextFile]:
+def in_utf8(files: Sequence[TextFile], staging: Optional[StagingDir], group: RankGroup) -> Sequence[TextFile]:
     """Return the texts, those in other encodings as copies in UTF-8, which the root makes."""
     if all(file.codec == "utf-8" for file in files):
         return files
@@ -125,7 +126,7 @@ def commit(out: Path, staging: Optional[StagingDir], manifest: Manifest, vocabul
         print(f"{out}: {manifest.chars:,} characters of {manifest.describe()}, {manifest.unknown:,} unknown")
 
 
-def check(folder: Path, group: MpiGroup) -> None:
+def check(folder: Path, group: RankGroup) -> None:
     """Verify the hashes of a prepared corpus.
 
     Raises:

@@ -12,7 +12,8 @@ from typing import IO, Any, List, Mapping, NamedTuple, Optional
 from lstm_dist.cluster import provenance
 from lstm_dist.cluster.cpu_affinity import Affinity
 from lstm_dist.cluster.startup import CONFIGURING, CONNECTING, OPENING, Startup
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
+from lstm_dist.comm.world import World
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import STARTING, Watchdog
 from lstm_dist.train.callbacks import BEGINNING, Callbacks
@@ -86,7 +87,7 @@ def main(startup: Startup, affinity: Affinity, argv: Optional[List[str]] = None)
     os.umask(0o077)  # a run is private to its user
     process = provenance.describe_process()
     startup.enter(CONNECTING)
-    with StopRequest() as stop, Watchdog() as watchdog, World.open() as world:
+    with StopRequest() as stop, Watchdog() as watchdog, HorovodWorld.open() as world:
         startup.enter(CONFIGURING)
         request = read_request(argv, world)
         watchdog.allow(max(STARTING, request.settings.stall_timeout))

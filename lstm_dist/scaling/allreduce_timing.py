@@ -8,8 +8,9 @@ from typing import Any, Callable, Dict, List, NamedTuple
 import numpy as np
 
 from lstm_dist.cluster.provenance import describe_process, describe_rank
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.comm.mpi_group import MpiGroup
+from lstm_dist.comm.world import World
 from lstm_dist.run.watchdog import Watchdog
 
 SMALLEST = 1024  # bytes
@@ -56,7 +57,7 @@ def horovod_transport(world: World) -> Transport:
 
 def mpi_transport() -> Transport:
     """Return the transport of plain MPI's Allreduce, without Horovod."""
-    group = MpiGroup.open()
+    group = MpiGroup.join()
     mpi = group.comm
 
     def prepare(size: int) -> Callable[[], Any]:
@@ -112,5 +113,5 @@ def main(path: str, file: str, seconds: str, largest: str) -> None:
         if path == "mpi":
             measure_all(mpi_transport(), measurement, watchdog, process)
         else:
-            with World.open() as world:
+            with HorovodWorld.open() as world:
                 measure_all(horovod_transport(world), measurement, watchdog, process)

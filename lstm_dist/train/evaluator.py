@@ -18,7 +18,7 @@ from typing import Callable, List, NamedTuple, Optional, Tuple
 import mxnet as mx
 import numpy as np
 
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.world import World
 from lstm_dist.data.batching import Window, shard
 from lstm_dist.data.token_file import Tokens, read_sequences
 from lstm_dist.errors import ExitStatus, UserError

@@ -10,8 +10,8 @@ from typing import Dict, List, Mapping, Tuple
 import mxnet as mx
 
 from lstm_dist.cluster import cpu_affinity, devices, provenance
-from lstm_dist.comm.horovod_group import World
 from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus
 from lstm_dist.run.run_dir import create_probe, is_visible, remove_probe
 from lstm_dist.train.setup import Job

@@ -4,8 +4,8 @@ import contextlib
 from pathlib import Path
 from typing import IO, Any, Dict, List, Mapping, NamedTuple, NoReturn, Optional, Sequence, Tuple
 
-from lstm_dist.comm.horovod_group import World
 from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus
 from lstm_dist.files import claim
 from lstm_dist.model.language_model import LanguageModel, LSTMState
@@ -65,6 +65,8 @@ class PreviousRun(NamedTuple):
         """
         if self.progress.epoch >= epochs:
             return f"all {self.progress.epoch} epochs are done: train longer with more --epochs"
+        if here["workers"] == self.facts["workers"] == 1:
+            here = {**here, "controller": self.facts["controller"]}  # which has no work with a single worker
         line = f"resumed after step {self.progress.step}, in epoch {self.progress.epoch + 1}"
         changed = [f"{key} {self.facts[key]} -> {here[key]}" for key in here if self.facts[key] != here[key]]
         return (

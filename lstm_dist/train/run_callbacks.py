@@ -8,8 +8,8 @@ from typing import Any, Dict, Mapping, Optional
 import numpy as np
 from tqdm import tqdm
 
-from lstm_dist.comm.horovod_group import World
 from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus
 from lstm_dist.model.control_flags import ControlFlags
 from lstm_dist.model.generate import continue_text

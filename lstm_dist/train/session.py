@@ -8,8 +8,9 @@ from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optio
 
 from lstm_dist.cluster import devices, provenance
 from lstm_dist.cluster.cpu_affinity import Affinity, describe_pinning
-from lstm_dist.comm.horovod_group import World, is_peer_failure
+from lstm_dist.comm.horovod_group import is_peer_failure
 from lstm_dist.comm.process_group import CollectiveError
+from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.pretrained import D2L_PREFIXES

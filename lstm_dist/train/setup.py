@@ -8,7 +8,7 @@ import numpy as np
 
 from lstm_dist.cluster import devices
 from lstm_dist.cluster.startup import AGREEING, PREPARING, Startup
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.world import World
 from lstm_dist.data import corpus
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
 from lstm_dist.data.token_file import Tokens
@@ -43,10 +43,11 @@ class Job(NamedTuple):
     def describe(self, world: World, devices: Sequence[str]) -> str:
         """Describe the workers, the model and the batches in one line."""
         streams, validation = self.settings.streams(world.size), ""
+        workers = f"{world.size} workers over {world.controller}" if world.size > 1 else "1 worker"
         if self.evaluator:
             validation = f", {self.evaluator.chars + 1:,} characters for validation"
         return (
-            f"{world.size} worker{'s' if world.size > 1 else ''} over {world.controller} on {', '.join(devices)}, "
+            f"{workers} on {', '.join(devices)}, "
             f"{self.model.weights.size:,} parameters, {streams} {self.settings.sampling} streams of "
             f"{self.settings.seq_len}, {self.batches.steps_per_epoch} steps an epoch{validation}"
         )

@@ -8,7 +8,7 @@ from typing import NamedTuple, Tuple
 import mxnet as mx
 import numpy as np
 
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.world import World
 from lstm_dist.data.batching import Window
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LanguageModel, LSTMState

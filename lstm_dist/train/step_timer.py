@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
 
-    from lstm_dist.comm.horovod_group import World
+    from lstm_dist.comm.world import World
 
 
 class StepTimes(NamedTuple):

@@ -8,7 +8,7 @@ samples and checkpoints.
 import time
 from typing import List, NamedTuple, Optional, Union
 
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.world import World
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches, Window
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LanguageModel, LSTMState

@@ -6,13 +6,14 @@ from typing import Iterator
 
 import pytest
 
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
+from lstm_dist.comm.world import World
 
 
 @pytest.fixture(scope="session")
 def world() -> Iterator[World]:
     before = dict(os.environ)
-    world = World.open()
+    world = HorovodWorld.open()
     os.environ.clear()  # remove the variables of this world: other tests start programs by other launchers
     os.environ.update(before)
     yield world

@@ -12,6 +12,14 @@ ENVIRONMENT["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
 if os.geteuid() == 0:
     ENVIRONMENT.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
 
+# Variables of Open MPI's mpirun, of MPICH's mpiexec and of a Slurm step without PMIx, of one process each, all ended.
+LEFTOVERS = {
+    "OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMIX_NAMESPACE": "1", "PMIX_RANK": "0",
+    "OMPI_MCA_ess_base_jobid": "1", "OMPI_MCA_ess_base_vpid": "0", "PMIX_SERVER_URI2": "1.0;tcp4://127.0.0.1:1",
+    "PMI_RANK": "0", "PMI_SIZE": "1", "PMI_FD": "77", "HOROVOD_CONTROLLER": "mpi",
+    "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_JOB_ID": "1", "SLURM_STEPID": "0",
+}  # fmt: skip
+
 
 def horovodrun(controller: str, ranks: int) -> list:
     return ["horovodrun", "-np", str(ranks), "-H", f"localhost:{ranks}", f"--{controller}", "--disable-cache"]

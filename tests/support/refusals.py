@@ -10,7 +10,7 @@ from typing import Callable, List, NamedTuple, Sequence
 import pytest
 
 from lstm_dist.cluster.cpu_affinity import Affinity
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.errors import one_line_errors
 from lstm_dist.programs import train
@@ -29,7 +29,7 @@ def refusal(main: Callable[[List[str]], object], argv: Sequence[object], capsys:
     """Call a program's `main` without MPI and Horovod, and return how it failed, with one line on stderr."""
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(World, "open", FakeWorld)
+        patch.setattr(HorovodWorld, "open", FakeWorld)
         patch.setattr(MpiGroup, "open", FakeWorld)
         with pytest.raises(SystemExit) as ended, one_line_errors():
             main([str(word) for word in argv])

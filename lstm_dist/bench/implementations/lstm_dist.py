@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 
 from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Implementation, WorkerAssignment
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.data.batching import Window
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.run.stop_request import StopRequest
@@ -23,7 +23,7 @@ from lstm_dist.train.step_timer import NOT_PROFILED, RunningStepTimer, StepTimer
 class LstmDist(Implementation):
     """This project's step, on one worker of a job."""
 
-    world_type: Type[World] = World
+    world_type: Type[HorovodWorld] = HorovodWorld
 
     def __init__(self, assignment: WorkerAssignment) -> None:
         case = assignment.case
@@ -105,7 +105,7 @@ class LstmDistTimed(LstmDist):
         return RunningStepTimer()
 
 
-class _WithoutExchange(World):
+class _WithoutExchange(HorovodWorld):
     """A process group that leaves the gradients of each worker as they are."""
 
     def average_(self, array: Any, name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:

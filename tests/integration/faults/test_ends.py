@@ -175,7 +175,7 @@ def test_non_finite_loss_stops_every_rank(launcher, rank, song_file, tmp_path):
 
 def test_unconnected_processes_are_reported(song_file, tmp_path):
     # The environment under the launcher of another MPI: its variables are set, but the processes are not connected.
-    lonely = {"PMI_RANK": "0", "PMI_SIZE": "4", "HOROVOD_CONTROLLER": "gloo"}
+    lonely = {"PMI_RANK": "0", "PMI_SIZE": "4", "PMI_FD": "0", "HOROVOD_CONTROLLER": "gloo"}
     done = run([*TRAIN, *TINY, f"--corpus={song_file}"], cwd=tmp_path, env={**ENVIRONMENT, **lonely})
     assert done.returncode == 78
     assert done.stderr.startswith("error: mpiexec started 4 processes, but each finds a world of 1")

@@ -56,12 +56,20 @@ def test_number_of_threads_is_the_share_of_the_cores(node, allowed: int, own: in
 
 
 @pytest.mark.parametrize(
-    ("given", "threads"), [("5", 5), ("4,2", 4), ("", 8), ("many", 8), ("-1", 8), ("0", 8), ("4.5", 8)]
+    ("given", "threads"),
+    [("5", 5), ("4,2", 4), (" 3 , 1 ", 3), ("auto", 8), ("", 8), ("many", 8), ("-1", 8), ("0", 8), ("4.5", 8)],
 )
 def test_valid_omp_num_threads_takes_precedence(node, given: str, threads: int):
     """An invalid value is replaced, because OpenMP ignores it and would use every core in every worker."""
     node(8, 8)
     assert plan({"OMP_NUM_THREADS": given}).threads == threads
+
+
+@pytest.mark.parametrize("given", ["1025", "9" * 5000, "70000,2"])
+def test_impossible_number_of_threads_is_refused(node, given: str):
+    node(8, 8)
+    with pytest.raises(UserError, match=r"^OMP_NUM_THREADS=\d+(,2)?: should be at most 1024 threads; unset it"):
+        plan({"OMP_NUM_THREADS": given})
 
 
 @pytest.mark.parametrize(
@@ -326,10 +334,12 @@ def test_pinned_cores_are_monitored_unless_pinning_is_always(
     assert found == started
 
 
-def test_unpinned_worker_starts_no_monitor_thread(monkeypatch: pytest.MonkeyPatch, node):
+@pytest.mark.parametrize(("given", "set_to"), [("x", "8"), ("4,2", "4"), ("0", "8")])
+def test_unpinned_worker_starts_no_monitor_thread(monkeypatch: pytest.MonkeyPatch, node, given: str, set_to: str):
+    """What it sets for MXNet is one number, also where OpenMP would accept a list."""
     node(8, 8)
-    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "x"})
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": given})
     before: Tuple[threading.Thread, ...] = tuple(threading.enumerate())
-    assert cpu_affinity.pin_to_cores().threads == 8
-    assert os.environ["OMP_NUM_THREADS"] == "8"
+    assert cpu_affinity.pin_to_cores().threads == int(set_to)
+    assert os.environ["OMP_NUM_THREADS"] == set_to
     assert tuple(threading.enumerate()) == before

@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import pytest
 from mxnet.base import MXNetError
 
-from lstm_dist.comm.horovod_group import World, is_peer_failure
+from lstm_dist.comm.horovod_group import HorovodWorld, is_peer_failure
 
 
 def test_world_takes_its_ranks_from_horovod():
     facts = {"rank": 5, "size": 8, "local_rank": 1, "local_size": 4, "nccl_built": 0, "cuda_built": False}
-    world = World(SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()}), None)
+    world = HorovodWorld(SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()}), None)
     assert (world.rank, world.size, world.local_rank) == (5, 8, 1)
     assert not world.is_root
     assert not world.is_one_host

@@ -7,7 +7,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from lstm_dist.comm.horovod_group import World
+from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.data.batching import ConsecutiveBatches
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.control_flags import FLAGS
@@ -89,9 +89,9 @@ def test_gradients_on_a_device_without_cuda_are_averaged_via_the_host(monkeypatc
         local_size = staticmethod(lambda: 2)
         nccl_built = cuda_built = staticmethod(lambda: False)
 
-    monkeypatch.setattr(World, "_is_here", staticmethod(lambda array: array.context == HOST))
+    monkeypatch.setattr(HorovodWorld, "_is_here", staticmethod(lambda array: array.context == HOST))
     for wire_dtype in ("float32", "float16"):
         array = mx.nd.array([1.0, 2.0, 3.0], ctx=DEVICE)
-        World(Two(), None).average_(array, "gradients", 4.0, wire_dtype)  # type: ignore[arg-type]
+        HorovodWorld(Two(), None).average_(array, "gradients", 4.0, wire_dtype)  # type: ignore[arg-type]
         assert array.context == DEVICE
         np.testing.assert_array_equal(array.asnumpy(), [4.0, 8.0, 12.0])
