@@ -3,12 +3,13 @@
 
 from lstm_dist.cluster.bootstrap import prepare_process
 from lstm_dist.cluster.isolation import isolate
+from lstm_dist.cluster.start_signals import EndOnSignal
 from lstm_dist.errors import one_line_errors
 
 if __name__ == "__main__":
     with one_line_errors():
         isolate()
-        prepare_process()  # before the next line loads MXNet
-        from lstm_dist.programs.sample import main
-
+        with EndOnSignal():
+            prepare_process()  # before the next line loads MXNet
+            from lstm_dist.programs.sample import main
         main()

@@ -5,6 +5,7 @@ import os
 
 from lstm_dist.cluster.bootstrap import prepare_process
 from lstm_dist.cluster.isolation import isolate
+from lstm_dist.cluster.start_signals import EndOnSignal
 from lstm_dist.cluster.startup import Startup
 from lstm_dist.errors import one_line_errors
 
@@ -12,7 +13,7 @@ if __name__ == "__main__":
     with one_line_errors():
         isolate()
         startup = Startup.begin(os.environ)
-        affinity = prepare_process(startup.report)  # before the next line loads MXNet
-        from lstm_dist.programs.train import main
-
+        with EndOnSignal():
+            affinity = prepare_process(startup.report)  # before the next line loads MXNet
+            from lstm_dist.programs.train import main
         main(startup, affinity)

@@ -58,6 +58,7 @@ def one_line_errors() -> Iterator[None]:
         print_error(str(error))
         sys.exit(int(error.status))
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would end the report of the first
         print_error("interrupted")
         sys.exit(130)
     except BrokenPipeError:

@@ -12,6 +12,7 @@ import numpy as np
 
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
 from lstm_dist.cluster.leftovers import drop_leftovers
+from lstm_dist.cluster.start_signals import default_actions
 from lstm_dist.comm.process_group import refuse_split_world, refuse_without_pmix
 from lstm_dist.comm.single_worker import SingleWorker
 from lstm_dist.comm.world import World
@@ -63,7 +64,8 @@ class HorovodWorld(World):
         if controller == "mpi":
             yield_while_waiting()
             # Before hvd.init, so that mpi4py requests the thread level that Horovod needs, and finalizes MPI.
-            from mpi4py import MPI
+            with default_actions():  # MPI_Init holds Python's lock
+                from mpi4py import MPI
 
             mpi = MPI
         import horovod.mxnet as hvd

@@ -8,6 +8,7 @@ import numpy as np
 
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
 from lstm_dist.cluster.leftovers import drop_leftovers
+from lstm_dist.cluster.start_signals import default_actions
 from lstm_dist.comm.mpi_file import SharedFile
 from lstm_dist.comm.process_group import refuse_split_world, refuse_without_pmix
 from lstm_dist.comm.rank_group import RankGroup, SingleRank
@@ -48,7 +49,8 @@ class MpiGroup(RankGroup):
         launch = detect()
         refuse_without_pmix(launch)
         yield_while_waiting()
-        from mpi4py import MPI
+        with default_actions():  # MPI_Init holds Python's lock
+            from mpi4py import MPI
 
         refuse_split_world(launch, MPI.COMM_WORLD.Get_size())
         return cls(MPI.COMM_WORLD)

@@ -147,7 +147,11 @@ class Group(ABC):
         status = int(ExitStatus.INTERNAL)
         where = f"rank {self.rank} on {socket.gethostname()}"
         try:
-            if isinstance(error, BrokenPipeError):
+            if isinstance(error, KeyboardInterrupt):
+                status = 128 + signal.SIGINT
+                if self.is_root:
+                    print_error("interrupted")
+            elif isinstance(error, BrokenPipeError):
                 status = 128 + signal.SIGPIPE  # the reader has closed the pipe, so nothing is reported
             elif self.is_peer_failure(error):
                 status = int(ExitStatus.PEER_LOST)
@@ -189,6 +193,7 @@ def _refuse(launch: Launch, message: str) -> NoReturn:
     """End processes that cannot communicate: the first reports why, and all wait so that it can do so."""
     if launch.rank == 0:
         print_error(message)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # with which a launcher ends the others when the first has exited
     time.sleep(_FIRST_WORD)
     raise SystemExit(int(ExitStatus.BAD_CONFIG))
 

@@ -11,6 +11,7 @@ from typing import IO, Any, List, Mapping, NamedTuple, Optional
 
 from lstm_dist.cluster import provenance
 from lstm_dist.cluster.cpu_affinity import Affinity
+from lstm_dist.cluster.start_signals import EndOnSignal
 from lstm_dist.cluster.startup import CONFIGURING, CONNECTING, OPENING, Startup
 from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.comm.world import World
@@ -41,6 +42,12 @@ class Request(NamedTuple):
     settings: RunConfig
     previous: Optional[PreviousRun]
     lock: Optional[IO[str]]
+
+
+def join() -> World:
+    """Join the other workers; until they are connected, a signal ends this one."""
+    with EndOnSignal():
+        return HorovodWorld.open()
 
 
 def read_request(argv: Optional[List[str]], world: World) -> Request:
@@ -85,14 +92,16 @@ def main(startup: Startup, affinity: Affinity, argv: Optional[List[str]] = None)
     """
     began = time.monotonic()
     os.umask(0o077)  # a run is private to its user
-    process = provenance.describe_process()
+    with EndOnSignal():
+        process = provenance.describe_process()
     startup.enter(CONNECTING)
-    with StopRequest() as stop, Watchdog() as watchdog, HorovodWorld.open() as world:
-        startup.enter(CONFIGURING)
-        request = read_request(argv, world)
-        watchdog.allow(max(STARTING, request.settings.stall_timeout))
-        job = prepare(request, world, startup, process)
-        startup.enter(OPENING)
+    with StopRequest() as stop, Watchdog() as watchdog, join() as world:
+        with EndOnSignal():
+            startup.enter(CONFIGURING)
+            request = read_request(argv, world)
+            watchdog.allow(max(STARTING, request.settings.stall_timeout))
+            job = prepare(request, world, startup, process)
+        startup.enter(OPENING)  # from here on there is something to stop with a checkpoint
         session = open_session(job, request.previous, request.lock, world)
         watchdog.allow(request.settings.stall_timeout, session.first_step)
         if world.is_root:

@@ -6,19 +6,14 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import List, Optional, Type
+from typing import Optional, Type
 
 from lstm_dist.cluster.launcher_watch import LauncherProcess
+from lstm_dist.cluster.start_signals import handled_signals
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 FILE = "STOP"
 LAUNCHER_ENDED = "the end of horovodrun"
 _LOOK_EVERY = 0.5  # seconds between two checks of file and launcher, as shared file systems are slow
-
-
-def handled_signals() -> List[int]:
-    """Return those of SIGNALS to handle: all but SIGHUP under nohup, where the process must outlive its terminal."""
-    return [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
 
 
 class StopRequest:

@@ -10,11 +10,11 @@ from typing import Callable, List, NamedTuple, Sequence
 import pytest
 
 from lstm_dist.cluster.cpu_affinity import Affinity
+from lstm_dist.cluster.start_signals import SIGNALS
 from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.comm.mpi_group import MpiGroup
 from lstm_dist.errors import one_line_errors
 from lstm_dist.programs import train
-from lstm_dist.run.stop_request import SIGNALS
 from tests.support.fake_world import FakeWorld, SilentStartup
 
 

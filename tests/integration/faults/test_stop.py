@@ -12,7 +12,9 @@ from typing import List, Optional, Sequence
 
 import pytest
 
+from lstm_dist.cluster.startup import CONFIGURING, PHASES, phases_on_host
 from tests.support.launchers import ENVIRONMENT, LAUNCHERS, horovodrun, mpirun
+from tests.support.network import wait_until
 from tests.support.outcomes import same_bits, under_way
 from tests.support.programs import ROOT, TINY, TRAIN, environment, faulty, newest, run
 
@@ -105,6 +107,42 @@ def test_signal_during_startup_leaves_no_partial_files(moment: Optional[float], 
             assert path.suffix == ".safetensors"
     if job.returncode == 75:
         stopped_step(tmp_path / "run", "SIGTERM")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_signal_ends_a_worker_that_waits_for_a_file(number: signal.Signals, tmp_path: Path):
+    """Nobody writes to the named pipe that it opens; the first step is far away, and so is a checkpoint."""
+    os.mkfifo(tmp_path / "settings")
+    argv = [sys.executable, *TRAIN[1:], *TINY, "--config=settings", "--run-dir=run"]
+    job = subprocess.Popen(argv, cwd=tmp_path, env=environment(ENVIRONMENT), stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until(lambda: phases_on_host(f"process {job.pid}", 1) == [PHASES.index(CONFIGURING)], "the configuration")
+        time.sleep(0.5)
+        job.send_signal(number)
+        _, stderr = job.communicate(timeout=5)
+    finally:
+        job.kill()
+        job.wait()
+    assert (job.returncode, stderr) == (128 + number, f"stopped by {number.name} while starting\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["settings"]
+
+
+@pytest.mark.parametrize(
+    ("program", "library", "line"),
+    [
+        ("train", "mxnet", "stopped by SIGINT while starting"),
+        ("sample", "pydantic", "stopped by SIGINT while starting"),
+        ("scale", "pydantic", "error: interrupted"),
+        ("prepare", "numpy", "error: interrupted"),
+    ],
+)
+def test_ctrl_c_during_the_imports_is_one_line(program: str, library: str, line: str, tmp_path: Path):
+    """The library is one that sends the signal while it is imported."""
+    (tmp_path / f"{library}.py").write_text("import os, time\nos.kill(os.getpid(), 2)\ntime.sleep(20)\n")
+    path = str(ROOT / "jobs" / f"{program}.py")
+    code = f"import runpy, sys\nsys.path.insert(0, {str(tmp_path)!r})\nsys.argv = [{path!r}]\n"
+    done = run(["python", "-c", f"{code}runpy.run_path({path!r}, run_name='__main__')"], env=ENVIRONMENT, timeout=15)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", f"{line}\n")
 
 
 def test_time_limit_and_stop_file_stop_the_run(song_file, tmp_path):

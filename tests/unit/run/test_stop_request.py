@@ -8,8 +8,9 @@ from typing import Callable
 
 import pytest
 
+from lstm_dist.cluster.start_signals import SIGNALS
 from lstm_dist.run import stop_request
-from lstm_dist.run.stop_request import SIGNALS, StopRequest
+from lstm_dist.run.stop_request import StopRequest
 
 
 class PressedWhileFreed:
