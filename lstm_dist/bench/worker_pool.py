@@ -105,9 +105,7 @@ class WorkerPool:
     def _start(self) -> "subprocess.Popen[bytes]":
         name, case, controller = self.entry
         program = ["-m", "lstm_dist.bench.worker", name, json.dumps(case), str(self.folder)]
-        command = [sys.executable, *program]
-        if case.workers > 1:
-            command = Workers(case.workers, controller=controller).command(program)
+        command = Workers(case.workers, controller=controller).command(program)
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(case.threads),

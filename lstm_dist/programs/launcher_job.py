@@ -15,19 +15,25 @@ from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence
 
 from lstm_dist.cluster.launch_env import ATTEMPT, die_with_parent
+from lstm_dist.cluster.process_tree import end_descendants
+from lstm_dist.cluster.start_signals import handled_signals
 from lstm_dist.files import is_claimed
+from lstm_dist.programs.start_watch import StartWatch
 from lstm_dist.run.status import first_failure, read_status
-from lstm_dist.run.stop_request import FILE, handled_signals
+from lstm_dist.run.stop_request import FILE
 
 _RANK_0_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
 _LAUNCHER_LINE = re.compile(
     r"Process \d+ exit with status code|Terminating remaining workers after failure|"
     r"\[\S+\] plm:rsh: Warning: setpgid"  # a race that is harmless
 )
+# What a worker says when it is stopped before the first step; the supervisor says the same.
+_STOPPED_START = re.compile(r"(\[(1,)?\d+\]<stderr>:)?stopped by SIG\w+ while starting")
 _EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 _CLEANUP = 30.0  # seconds that workers have to end after their launcher
 _SILENT = 20.0  # seconds without a line after which the start is reported as slow; workers report after 10
-_ABORT = 15.0  # seconds that a launcher has to end a job of which a rank has failed
+_ABORT = 15.0  # seconds that a launcher has to end a job that has failed, or that is to end
+_END = 5.0  # seconds for what a launcher has left behind to end
 _ECHO = 2.0  # seconds in which a second stop request counts as a repetition of the first: shells repeat a SIGHUP
 
 
@@ -36,20 +42,29 @@ class LauncherJob:
 
     Attributes:
         run_dir: of the job.
+        is_direct: whether the launcher is the only worker itself.
         was_killed: whether the launcher was killed because it did not end a failed job.
+        start_failure: why it was killed before the workers began; empty if it was not.
     """
 
-    def __init__(self, command: Sequence[str], env: Dict[str, str], run_dir: Path, stop_timeout: float) -> None:
+    def __init__(
+        self, command: Sequence[str], env: Dict[str, str], run_dir: Path, stop_timeout: float, is_local: bool
+    ) -> None:
         """Start the launcher.
 
         Args:
-            command: of horovodrun.
+            command: of horovodrun, which ends with that of a worker; or that of the only worker.
             env: environment of the launcher and the workers.
             run_dir: of the job.
-            stop_timeout: seconds that the workers have to stop after the first request.
+            stop_timeout: seconds that the workers have to stop after the first request, and to start.
+            is_local: whether all workers are on this machine.
         """
         self.run_dir, self._stop_timeout = run_dir, stop_timeout
-        self.was_killed = False
+        self.is_direct = command[0] == sys.executable
+        self.was_killed, self.start_failure = False, ""
+        self._kill_at = math.inf
+        worker = command[command.index(sys.executable) :]
+        self._start_watch = StartWatch(worker, stop_timeout, is_local, time.monotonic())
         self._attempt = uuid.uuid4().hex
         self._stop_requested_at: Optional[float] = None
         self._held_output: List[str] = []
@@ -73,7 +88,9 @@ class LauncherJob:
 
     @property
     def exit_codes(self) -> List[int]:
-        """Return the exit statuses of workers that horovodrun has reported."""
+        """Return the exit statuses of workers that horovodrun has reported, or that of the only worker."""
+        if self.is_direct:
+            return [self._process.returncode] if self._process.returncode > 0 else []
         return [int(code) for code in _EXIT_CODE.findall(self.held_output)]
 
     @property
@@ -92,7 +109,7 @@ class LauncherJob:
             return
         status = self.status()
         if self.is_stopping or status.get("state") != "running":
-            self._process.terminate()
+            self._terminate(now)
         elif status["host"] != socket.gethostname():
             with contextlib.suppress(OSError):
                 (self.run_dir / FILE).touch()
@@ -108,23 +125,37 @@ class LauncherJob:
 
     def wait(self) -> int:
         """Wait until the launcher and its workers have ended, and return the launcher's status."""
-        failed_at: Optional[float] = None
         while self._process.poll() is None:
-            now = time.monotonic()
-            if self._stop_requested_at is not None and now > self._stop_requested_at + self._stop_timeout:
-                self._process.terminate()
-            self._report_slow_start(now)
-            if failed_at is None and self.status() and first_failure(self.run_dir):
-                failed_at = now
-            if failed_at is not None and now > failed_at + _ABORT:
-                # mpirun waits forever for a host that does not answer.
-                self.was_killed = True
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._enforce_limits(time.monotonic())
             time.sleep(0.1)
         for forwarder in self._forwarders:
             forwarder.join(timeout=5)  # an orphaned process of a worker may keep the pipe open
         self._wait_for_workers()
+        end_descendants(_END)
         return self._process.returncode
+
+    def _enforce_limits(self, now: float) -> None:
+        """End the launcher, or kill it, if it does not do so itself."""
+        self._report_slow_start(now)
+        if self._stop_requested_at is not None and now > self._stop_requested_at + self._stop_timeout:
+            self._terminate(now)
+        if self._kill_at == math.inf and self._is_failed():
+            self._kill_at = now + _ABORT  # mpirun waits forever for a host that does not answer
+        if self._kill_at == math.inf and not self.status():
+            self.start_failure = self._start_watch.failure(now, self._silent_until == math.inf)
+            self._kill_at = now if self.start_failure else math.inf
+        if now > self._kill_at:
+            self.was_killed = True
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _terminate(self, now: float) -> None:
+        """Ask the launcher to end, for the first time or again."""
+        self._process.terminate()
+        self._kill_at = min(self._kill_at, now + _ABORT)
+
+    def _is_failed(self) -> bool:
+        return bool(self.status()) and first_failure(self.run_dir) is not None
 
     def _report_slow_start(self, now: float) -> None:
         if now > self._silent_until:
@@ -150,7 +181,8 @@ class LauncherJob:
         for line in source:
             self._silent_until = math.inf
             is_traceback = is_traceback or line.startswith("Traceback (most recent call last):")
-            if is_traceback or _LAUNCHER_LINE.match(line):
+            is_repetition = self.is_stopping and _STOPPED_START.match(line)
+            if is_repetition or (not self.is_direct and (is_traceback or _LAUNCHER_LINE.match(line))):
                 self._held_output.append(line)
             elif is_open:
                 try:

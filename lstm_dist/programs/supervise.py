@@ -16,6 +16,7 @@ from typing import List, NamedTuple, Optional, Sequence
 
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.hosts import choose_hosts, parse_interface, require_usable, unreachable
+from lstm_dist.cluster.process_tree import adopt_orphans
 from lstm_dist.errors import ExitStatus, UserError, print_error, printable
 from lstm_dist.programs.launcher_job import LauncherJob, StopSignals
 from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
@@ -87,7 +88,7 @@ def classify(job: LauncherJob, returncode: int) -> Verdict:
         is_failure = reason.startswith("SIG") or reason == LAUNCHER_ENDED  # not a stop request of a user
         return Verdict(int(ExitStatus.STOPPED), is_failure, f"stopped by {reason}", step)
     # If horovodrun itself was killed by a signal, that is the cause, whatever its workers report.
-    killed_by_signal = returncode < 0 and not job.was_killed
+    killed_by_signal = returncode < 0 and not job.was_killed and not job.is_direct
     lost = f"horovodrun ({signal.Signals(-returncode).name})" if killed_by_signal else ""
     cause, reason = first_failure(job.run_dir), describe_failure(job.run_dir, lost)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
@@ -99,6 +100,8 @@ def classify_failed_start(job: LauncherJob, returncode: int, step: int) -> Verdi
     """Return how an attempt ended that did not reach training; the workers have reported the reason if they could."""
     if job.is_stopping:
         return Verdict(int(ExitStatus.STOPPED), False, "stopped before the first step", step)
+    if job.start_failure:
+        return Verdict(int(ExitStatus.PEER_LOST), True, job.start_failure, step)
     codes = job.exit_codes
     if not codes:
         sys.stderr.write(job.held_output)
@@ -106,7 +109,8 @@ def classify_failed_start(job: LauncherJob, returncode: int, step: int) -> Verdi
     if returncode < 0 or not 0 <= status <= 128 or status == ExitStatus.PEER_LOST:
         return Verdict(int(ExitStatus.PEER_LOST), True, "a worker was lost while the job was starting", step)
     if status == 1 and step != NO_CHECKPOINT:  # not a worker's status, and the launcher has started this job before
-        return Verdict(status, True, "horovodrun could not start the workers", step)
+        starter = "the worker could not start" if job.is_direct else "horovodrun could not start the workers"
+        return Verdict(status, True, starter, step)
     return Verdict(status, False, "", step)
 
 
@@ -170,10 +174,12 @@ def run(plan: LaunchPlan, settings: RunConfig, run_dir: Path, train_flags: Seque
     Returns:
         The verdict on the last attempt.
     """
+    adopt_orphans()
     started, signals, env = time.monotonic(), StopSignals(), plan.workers.environment()
     restarts, best_step, flags = 0, NO_CHECKPOINT, list(train_flags)
     while True:
-        job = LauncherJob(plan.command(flags), env, run_dir, settings.stall_timeout)
+        is_local = not plan.workers.hosts
+        job = LauncherJob(plan.command(flags), env, run_dir, settings.stall_timeout, is_local)
         signals.forward_to(job)
         verdict = add_lost_hosts(classify(job, job.wait()), plan.workers)
         if verdict.step > best_step:

@@ -1,6 +1,7 @@
 """launch/supervise.py with a fake horovodrun: the command and output it forwards, and how it classifies each end."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 from lstm_dist.programs.supervise import main
 from tests.support.layered import LayeredEnvironment
-from tests.support.programs import ROOT, environment, run
+from tests.support.network import wait_until
+from tests.support.programs import ROOT, TINY, environment, run
 from tests.support.refusals import refusal
 
 pytestmark = pytest.mark.slow
@@ -294,6 +296,70 @@ def test_horovodrun_ends_with_the_supervisor(machine: Machine) -> None:
     time.sleep(1)
     state = Path(f"/proc/{child}/stat")
     assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_nothing_outlives_a_supervisor_that_is_killed(machine: Machine) -> None:
+    """Neither does a helper in a session of its own whose launcher ends at the first signal, as that of mpirun."""
+    machine.horovodrun(
+        '#!/bin/sh\nsetsid sh -c \'trap "" HUP INT; sleep 600 & echo $$ $! >"$TMPDIR/pids"; wait\' &\n'
+        "echo started\nexec sleep 600\n"
+    )
+    argv = [str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"]
+
+    def is_started() -> bool:
+        return (machine.root / "pids").exists() and len((machine.root / "pids").read_text().split()) == 2
+
+    done = run(
+        argv, cwd=machine.root, env=machine.environment(TMPDIR=str(machine.root)), interrupt_when=is_started,
+        interrupt=lambda pid: os.kill(pid, signal.SIGKILL), timeout=40,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    assert done.stdout == "started\n"
+
+
+def test_launcher_that_ignores_signals_is_killed(machine: Machine) -> None:
+    machine.horovodrun("#!/bin/sh\ntrap '' INT TERM\necho started\nwhile :; do sleep 1; done\n")
+    argv = [str(machine.python), SUPERVISE, f"--run-dir={machine.run_dir}"]
+    env = environment(machine.environment())
+    job = subprocess.Popen(argv, env=env, cwd=machine.root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert job.stdout.readline() == "started\n"
+    job.send_signal(signal.SIGINT)
+    _, stderr = job.communicate(timeout=30)
+    assert (job.returncode, stderr) == (75, "stopped before the first step\n")
+
+
+def test_single_worker_is_started_without_horovodrun(machine: Machine, song_file: Path) -> None:
+    """It is restarted and stopped as the workers of horovodrun are."""
+    machine.horovodrun("#!/bin/sh\necho horovodrun was called >&2\nexit 1\n")
+    status = machine.run_dir / "status.json"
+
+    def running(pid: int = 0) -> int:
+        """Return the worker's process id once it trains; 0 before, or while it is `pid`."""
+        now = json.loads(status.read_text()) if status.exists() else {}
+        return now["pid"] if now.get("state") == "running" and now["pid"] != pid else 0
+
+    def kill_and_stop(supervisor: int) -> None:
+        first = running()
+        os.kill(first, signal.SIGKILL)
+        wait_until(lambda: running(first) != 0, "the restarted worker", 30)
+        os.kill(supervisor, signal.SIGTERM)
+
+    argv = [str(machine.python), SUPERVISE, "-n", "1", "--max-restarts=1", *TINY, "--epochs=1000000"]
+    done = run(
+        [*argv, "--log-every=1000000", f"--corpus={song_file}", f"--run-dir={machine.run_dir}"], cwd=machine.root,
+        env=machine.environment(OMP_NUM_THREADS="1"), interrupt_when=lambda: running() != 0,
+        interrupt=kill_and_stop, timeout=90,
+    )  # fmt: skip
+    assert done.returncode == 75, done.stderr
+    restart, stop = done.stderr.splitlines()
+    assert re.match(r"error: rank 0 on \S+ exited without reporting an error .*; restarting from step 0 ", restart)
+    assert re.match(r"stopped by SIGTERM; resume from step \d+ with: launch/local.sh -n 1 --gloo --resume ", stop)
+
+
+def test_refused_flag_of_a_single_worker_is_one_line(machine: Machine) -> None:
+    result = machine.start("-n", "1", "--corpus=absent.txt", "--max-restarts=2")
+    assert (result.returncode, result.stdout) == (66, "")
+    assert result.stderr == "error: --corpus absent.txt: no such file\n"
 
 
 def test_job_with_closed_output_is_not_restarted(machine: Machine) -> None:
