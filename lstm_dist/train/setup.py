@@ -156,7 +156,7 @@ def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str
         return given
     if text.vocabulary.missing("".join(D2L_PREFIXES)):
         begins = [line[:5] for line in text.first_lines if not text.vocabulary.missing(line[:5])]
-        return begins or [text.vocabulary.decode(np.asarray(text.tokens[:5]))]
+        return list(dict.fromkeys(begins)) or [text.vocabulary.decode(np.asarray(text.tokens[:5]))]
     return list(D2L_PREFIXES)
 
 

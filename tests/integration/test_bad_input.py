@@ -104,6 +104,12 @@ def test_prefix_must_occur_in_the_characters_that_are_read(song_file: Path):
     assert f"--prefix {missing}: " in set_up_refusal(f"--corpus={song_file}", "--max-chars=50", f"--prefix={missing}")
 
 
+def test_lines_that_are_equal_give_one_prefix(tmp_path: Path):
+    (tmp_path / "names.txt").write_text("ruth\nboas\nruth\n" * 9, encoding="utf-8")
+    job = set_up(parse_config([*TINY, f"--corpus={tmp_path}/names.txt"]), FakeWorld(), SilentStartup())
+    assert job.prefixes == ["ruth", "boas"]
+
+
 # Initial weights
 
 

@@ -78,6 +78,8 @@ def test_run_directory_holds_exactly_the_expected_files(trained: Trained):
 def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
     assert json.loads((trained.run_dir / "config.json").read_bytes()) == {
         "corpus": str(song_file),
+        "encoding": None,
+        "keep_newlines": False,
         "max_chars": 600,
         "max_corpus_bytes": 2**28,
         "sampling": "consecutive",
