@@ -31,6 +31,13 @@ from lstm_dist.cluster.provenance import processor
 from lstm_dist.errors import UserError
 
 SIZES = {"hidden_size": (512, 1024), "vocab_size": (10_000,), "streams": (128,), "seq_len": (128,)}  # of --sizes
+UNUSED = {  # options without effect on a benchmark
+    "sizes": ("seconds",),
+    "guards": ("seconds", "only"),
+    "profile": ("seconds", "only", "turns", "json"),
+    "prepare": ("seconds", "only", "threads", "json", "streams", "seq_len", "hidden_size", "vocab_size"),
+    "large": ("only", "json", "vocab_size"),
+}
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -57,6 +64,12 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
             raise UserError(f"{flag} {path}: the folder {path.parent} does not exist; create it first")
     if args.picture is not None and not args.sizes:
         raise UserError("--picture: plots the result of --sizes; add --sizes")
+    benchmark = next((name for name in UNUSED if getattr(args, name)), "")
+    for name in UNUSED.get(benchmark, ("seconds",)):
+        value = getattr(args, name)
+        if value != parser.get_default(name):
+            where = f"with --{benchmark}" if benchmark else "without --large"
+            raise UserError(f"--{name.replace('_', '-')} {value}: has no effect {where}; leave it out")
     return args
 
 

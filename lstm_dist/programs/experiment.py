@@ -90,7 +90,8 @@ def prepare(given: argparse.Namespace, flags: List[str]) -> Trials:
         UserError: if a flag is invalid; the message names it.
     """
     trials = plan_trials(parse_grid(given.vary), given.seeds)
-    refuse_determined(parse_config(flags), parse_config([]))
+    base = {"valid_fraction": given.valid_fraction}
+    refuse_determined(parse_config(flags, base), parse_config([], base))
     flags = [*flags, f"--valid-fraction={given.valid_fraction:g}"]
     for trial in trials:
         settings = parse_config([*flags, *trial.flags])
@@ -98,7 +99,12 @@ def prepare(given: argparse.Namespace, flags: List[str]) -> Trials:
             require_long_enough(settings, given.workers)
     hosts = tuple(choose_hosts(given.hosts, given.hostfile))
     interface = parse_interface(given.interface) if given.interface else ""
+    if interface and not hosts:
+        raise UserError(f"--interface {interface}: only with -H or --hostfile: add one, or leave it out")
     launcher = Horovodrun(Workers(given.workers, hosts, given.controller, interface))
+    if given.workers > launcher.max_workers:
+        reason = f"at most {launcher.max_workers} can run ({launcher.description}): give fewer, or more hosts"
+        raise UserError(f"--workers {given.workers}: {reason}")
     return Trials(trials, SweepSettings(flags, given.epochs, given.workers), given.out, launcher)
 
 

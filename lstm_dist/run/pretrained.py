@@ -60,18 +60,18 @@ def _prefixes(facts: Mapping[str, Any], vocabulary: Vocabulary) -> Sequence[str]
     return known or [next(filter(str.isalnum, vocabulary.characters), vocabulary.characters[0])]
 
 
-def find_checkpoint(source: Path) -> Path:
-    """Return a given file as it is, or the last checkpoint of a finished or running run.
+def find_checkpoint(source: Path, flag: str = SOURCE) -> Path:
+    """Return a given file as it is, or the last checkpoint of a finished or running run or in its folder of them.
 
     Raises:
-        UserError: naming SOURCE, if the run has no checkpoint.
+        UserError: naming the flag, if the run has no checkpoint.
     """
     if not os.path.isdir(source):
         return source
-    paths = CheckpointDir.of_run(source).paths()
+    paths = CheckpointDir.of_run(source).paths() or CheckpointDir(source).paths()
     if not paths:
         raise UserError(
-            f"{SOURCE} {source}: has no checkpoint; give a run of jobs/train.py, or a file",
+            f"{flag} {source}: has no checkpoint; give a run of jobs/train.py, or a file",
             ExitStatus.NO_INPUT,
         )
     return paths[0]

@@ -106,6 +106,9 @@ def _refuse_ineffective(given: Set[str], flags: argparse.Namespace) -> None:
             needs_slurm,
             "only for horovodrun, as Slurm selects the nodes: leave it out",
         ),
+        (("controller",), needs_slurm, "only for horovodrun, as the tasks of srun use MPI: leave it out"),
+        (("interface",), not (flags.hosts or flags.hostfile), "only with -H or --hostfile: add one, or leave it out"),
+        (("to_perplexity",), is_network, "only for training: leave it out"),
     ):
         for name in names:
             if has_no_effect and name in given:

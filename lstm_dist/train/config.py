@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import re
-import unicodedata
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -12,6 +11,7 @@ from pydantic import ConfigDict, ValidationInfo, field_validator
 from pydantic.dataclasses import dataclass
 from typing_extensions import Literal
 
+from lstm_dist.cli import possible_path
 from lstm_dist.encoding import NO_ENCODING, is_encoding
 from lstm_dist.options import fields_of, option, shown
 
@@ -33,13 +33,13 @@ def require_encoding(name: Optional[str]) -> Optional[str]:
 
 
 def corpus_paths(value: Any) -> Any:
-    """Return the value of --corpus as a list, None if it is not given; raise ValueError for an empty name."""
+    """Return the value of --corpus as a list, None if it is not given; raise ValueError for names that no file has."""
     if value is None or isinstance(value, bool):
         return value
     paths = value if isinstance(value, (list, tuple)) else [value]
-    if not paths or "" in paths:
+    if not paths:
         raise ValueError("Input should name a file or a folder")
-    return paths
+    return [possible_path(path) if isinstance(path, str) else path for path in paths]
 
 
 _text = partial(option, group="text", decides=True)
@@ -114,7 +114,7 @@ class RunConfig:
     layers: int = _model(1, "number of stacked LSTM layers; the D2L chapter has one", ge=1, le=16)
     init: Optional[Path] = _model(
         None,
-        "start from the weights in this .safetensors file instead of random ones",
+        "start from the weights in this .safetensors file, or from the last ones of this run, instead of random ones",
         decides=False,
         inherited=False,
     )
@@ -206,13 +206,10 @@ class RunConfig:
 
     _one_or_several = field_validator("corpus", mode="before")(corpus_paths)
 
-    @field_validator("corpus", "init", "run_dir")
+    @field_validator("init", "run_dir", mode="before")
     @classmethod
-    def _no_control_character(cls, value: Any) -> Any:
-        paths = value if isinstance(value, list) else [value or ""]
-        if any(unicodedata.category(character) == "Cc" for path in paths for character in str(path)):
-            raise ValueError("Input should not contain a null byte, a line end or another control character")
-        return value
+    def _possible_path(cls, value: Any) -> Any:
+        return possible_path(value) if isinstance(value, str) else value
 
     _is_encoding = field_validator("encoding")(require_encoding)
 

@@ -1,5 +1,6 @@
 """Setup of a job before its first step: configuration, text, batches and model, consistent on all ranks."""
 
+import dataclasses
 import socket
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
@@ -17,7 +18,7 @@ from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.model.parameters import initial_parameters, memory_needed
 from lstm_dist.run.checkpoint import load_checkpoint
-from lstm_dist.run.pretrained import D2L_PREFIXES
+from lstm_dist.run.pretrained import D2L_PREFIXES, find_checkpoint
 from lstm_dist.train.config import RunConfig
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.lr_schedule import LearningRate
@@ -56,6 +57,8 @@ class Job(NamedTuple):
 def set_up(settings: RunConfig, world: World, startup: Startup) -> Job:
     """Read the corpus, create the model and its initial weights, and cut the batches, without writing any file."""
     startup.enter(PREPARING)
+    if settings.init is not None:  # the last checkpoint of a running job changes, so that its name is recorded
+        settings = dataclasses.replace(settings, init=find_checkpoint(settings.init, "--init"))
     text = load_text(settings)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
     batches = _make_batches(text.tokens, cut, settings, world)

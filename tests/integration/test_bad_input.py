@@ -169,8 +169,10 @@ def test_initial_weights_must_be_intact_and_match_the_corpus(song_file: Path, we
     assert set_up_refusal(corpus, f"--init={tmp_path}/a") == f"--init {tmp_path}/a: no such file"
     assert (
         set_up_refusal(corpus, f"--init={tmp_path}")
-        == f"--init {tmp_path}: is a folder: name one of its .safetensors files"
+        == f"--init {tmp_path}: has no checkpoint; give a run of jobs/train.py, or a file"
     )
+    job = set_up(parse_config([*TINY, corpus, f"--init={weights.parents[1]}"]), FakeWorld(), SilentStartup())
+    assert job.settings.init == weights  # the last checkpoint of the run, under its own name
     path = tmp_path / "a.safetensors"
     path.write_bytes(weights.read_bytes()[:-1])
     assert set_up_refusal(corpus, f"--init={path}").startswith(f"--init {path}: is not an intact .safetensors file (")

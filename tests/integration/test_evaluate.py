@@ -221,7 +221,7 @@ def row_of(line: str) -> Any:
             "--corpus {0}/cyrillic.txt: 40 characters (1 distinct: Ж) are not in the model's vocabulary",
         ),
         (["{run}", "--corpus={0}/empty"], 66, "--corpus {0}/empty: the folder has no file in it: give a text"),
-        (["{run}", "--corpus="], 2, "--corpus '': should name a file or a folder"),
+        (["{run}", "--corpus="], 2, "--corpus '': should not be empty"),
         (["{run}", "--corpus={text}", "--encoding=hex"], 2, "--encoding hex: should be an encoding of text"),
     ],
 )

@@ -110,6 +110,9 @@ def test_failed_trial_is_reported_and_can_be_rerun(tmp_path: Path):
         (["--", "--corpus=/nowhere/a.txt"], "--corpus /nowhere/a.txt: no such file"),
         (["--vary=max-chars=900"], "--corpus: too short, 32 streams of 35 characters need 1,152 and it has 810: "),
         (["--", "--eval-every=9"], "--eval-every after --: the trials determine it: leave it out"),
+        (["--workers=3", "-H", "a:1,b:1"], "--workers 3: at most 2 can run (horovodrun --mpi on a:1,b:1): give fewer"),
+        (["--interface=eth0"], "--interface eth0: only with -H or --hostfile: add one, or leave it out"),
+        (["--", "--decay-epochs=3"], "--decay-epochs 3: has no effect without --learning-rate-schedule step or cosine"),
         (["--", "--seed=1"], "--seed after --: the trials determine it: use --seeds"),
     ],
 )

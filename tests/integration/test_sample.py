@@ -140,7 +140,8 @@ def test_invalid_checkpoint_is_reported_in_one_line(trained: Trained, tmp_path: 
         return str(caught.value)
 
     assert "no such file" in refusal()
-    assert "no such file" in refusal("a" * 3000)
+    assert refusal("a" * 3000) == "RUN_DIR_OR_CHECKPOINT: should have names of at most 255 bytes, one has 3,000"
+    assert refusal("") == "RUN_DIR_OR_CHECKPOINT: should not be empty"
     assert refusal(tmp_path) == (
         f"RUN_DIR_OR_CHECKPOINT {tmp_path}: has no checkpoint; give a run of jobs/train.py, or a file"
     )

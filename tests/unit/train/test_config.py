@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 import pytest
 
@@ -134,18 +134,27 @@ EVERY_FIELD: Dict[str, Any] = {
 }
 
 
+NEEDED = {  # flags without which a field has no effect
+    "decay_epochs": ["--learning-rate-schedule=cosine"],
+    "decay_factor": ["--learning-rate-schedule=cosine"],
+    "eval_every": ["--valid-fraction=0.1"],
+}
+
+
 @pytest.mark.parametrize("name", [name for name in FIELDS if "resume" not in name])  # those need a second flag
 def test_every_field_is_a_flag_and_a_key_of_the_file(tmp_path: Path, name: str):
     value = EVERY_FIELD[name]
     assert value != RunConfig().to_json()[name]
     flag = "--" + name.replace("_", "-")
     argv = [flag] if value is True else [flag, str(value[0] if name == "prefix" else value)]
-    from_flag = parse_config(argv)
-    from_file = parse_config([toml(tmp_path, f"{name} = {json.dumps(value, ensure_ascii=False)}")])
+    needed = NEEDED.get(name, [])
+    without = parse_config(needed)
+    from_flag = parse_config([*needed, *argv])
+    from_file = parse_config([*needed, toml(tmp_path, f"{name} = {json.dumps(value, ensure_ascii=False)}")])
     assert from_flag == from_file
-    assert from_flag.to_json() == {**RunConfig().to_json(), name: value}
+    assert from_flag.to_json() == {**without.to_json(), name: value}
     assert json.loads(json.dumps(from_flag.to_json())) == from_flag.to_json()
-    differing = {k for k, v in from_flag.facts().items() if v != RunConfig().facts()[k]}
+    differing = {k for k, v in from_flag.facts().items() if v != without.facts()[k]}
     assert differing == {name}
     assert from_flag.facts() == from_file.facts()
 
@@ -233,6 +242,50 @@ def test_settings_that_are_not_given_keep_the_values_of_the_run(tmp_path: Path):
     assert parse_config(["--batch-size-per-worker=4"], base).streams(3) == 12
 
 
+def test_config_of_a_run_gives_its_settings_to_another(tmp_path: Path):
+    then = parse_config([
+        "--batch-size-per-worker=4", "--hidden-size=64", "--eval-every=3", "--valid-fraction=0.2", "--run-dir=a",
+        "--overwrite", "--time-limit=5m", "--init=w.safetensors",
+    ])  # fmt: skip
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**then.resolved(2, ["天"]), "corpus_sha256": "0" * 64}, indent=2), encoding="utf-8")
+    again = parse_config([f"--config={path}", "--epochs=7"])
+    assert (again.streams(5), again.hidden_size, again.eval_every, again.prefix) == (8, 64, 3, ["天"])
+    assert (again.epochs, again.init) == (7, Path("w.safetensors"))
+    assert (again.run_dir, again.overwrite, again.time_limit) == (None, False, None)
+    assert parse_config([f"--config={path}", "--batch-size-per-worker=9"]).streams(2) == 18
+    assert parse_config([f"--config={path}", "--valid-fraction=0"]).eval_every == 3  # it was not asked for here
+    resumed = parse_config([f"--config={path}", "--resume", "--run-dir=b"], {"seed": 8})
+    assert (resumed.seed, resumed.init, resumed.run_dir) == (0, None, Path("b"))
+
+
+def test_settings_without_effect_are_refused(tmp_path: Path):
+    schedule = "has no effect without --learning-rate-schedule step or cosine: add that, or leave it out"
+    assert refusal(["--decay-epochs=9"]) == f"--decay-epochs 9: {schedule}"
+    assert refusal(["--decay-factor=0.5", "--warm-up-steps=5"]) == f"--decay-factor 0.5: {schedule}"
+    assert refusal([toml(tmp_path, "eval_every = 4")]) == (
+        "--eval-every 4: has no effect without --valid-fraction: add that, or leave it out"
+    )
+    assert refusal(["--learning-rate-schedule=step", "--decay-epochs=200"]) == (
+        "--learning-rate-schedule step: has no effect without --decay-epochs below --epochs: add that, or leave it out"
+    )
+    assert refusal(["--eval-every=9", "--valid-fraction=0.1", "--epochs=8"]) == (
+        "--eval-every 9: has no effect without as many --epochs: add that, or leave it out"
+    )
+    assert refusal(["--eval-every=4"]) == refusal([toml(tmp_path, "eval_every = 4")])
+    parse_config(["--eval-every=4", "--resume", "--run-dir=a"])  # the settings of the run are not known yet
+    parse_config(["--eval-every=4", "--resume", "--run-dir=a"], {"valid_fraction": 0.1})
+    assert "has no effect" in refusal(["--eval-every=4", "--resume", "--run-dir=a"], {"valid_fraction": 0.0})
+    parse_config(["--resume", "--run-dir=a"], {"eval_every": 4})  # an old run
+
+
+def test_a_path_may_begin_with_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings = parse_config(["--run-dir=~/runs/a", toml(tmp_path, 'corpus = "~/b.txt"')])
+    assert (settings.run_dir, settings.corpus) == (tmp_path / "runs/a", [tmp_path / "b.txt"])
+    assert parse_config(["--run-dir=a/~/b"]).run_dir == Path("a/~/b")
+
+
 def test_help_lists_every_field_with_its_help(capsys: pytest.CaptureFixture):
     with pytest.raises(SystemExit) as caught:
         parse_config(["--help"])
@@ -241,7 +294,7 @@ def test_help_lists_every_field_with_its_help(capsys: pytest.CaptureFixture):
     for flag, field in zip(FLAGS, FIELDS.values()):
         assert len(str(field.description)) > 10
         described = re.sub(r"\s+", "", str(field.description))
-        start = shown.index("--configFILE.tomlread")
+        start = shown.index("--configFILEread")
         at = shown.index(described, start)
         assert at - shown.rindex(flag, start, at) < 80, flag  # next to its own flag
         if field.default is not None and field.default is not False:
@@ -292,7 +345,6 @@ BAD_FLAGS = [
     ("--max-chars=-1", "--max-chars -1", "greater than or equal to 0"),
     ("--max-chars=2e4", "--max-chars 2e4", "valid integer"),
     ("--max-chars=", "--max-chars ", "valid integer"),
-    ("--corpus=", "--corpus ''", "should name a file or a folder"),
     ("--encoding=utf-9", "--encoding utf-9", "should be an encoding of text that Python knows, such as gb18030"),
     ("--encoding=", "--encoding ''", "should be an encoding"),
     ("--max-corpus-bytes=0", "--max-corpus-bytes 0", "greater than or equal to 1"),
@@ -342,6 +394,13 @@ BAD_FLAGS = [
     ("--prefix=天 --prefix=", "--prefix", "at least one character"),
     ("--sample-length=0", "--sample-length 0", "greater than or equal to 1"),
     ("--sample-length=100001", "--sample-length 100001", "less than or equal to 100000"),
+    ("--run-dir=", "--run-dir '': ", "should not be empty"),
+    ("--corpus=", "--corpus '': ", "should not be empty"),
+    (f"--run-dir=runs/{'a' * 256}", "--run-dir runs/aaa", "should have names of at most 255 bytes, one has 256"),
+    (f"--init={'分' * 86}.zip", "--init 分", "should have names of at most 255 bytes, one has 262"),
+    (f"--corpus={'a/' * 2500}", "--corpus a/a", "should have at most 4,000 bytes with the folders above, it has 5,"),
+    (f"--config={'a' * 300}", "--config", "should have names of at most 255 bytes, one has 300"),
+    ("--config=", "--config", "should not be empty"),
     ("--overwrite=yes", "--overwrite", "ignored explicit argument 'yes'"),
     ("--config=nowhere.toml", "--config nowhere.toml", "cannot be read (No such file or directory)"),
     ("--config=.", "--config .", "cannot be read (Is a directory)"),
@@ -368,6 +427,9 @@ BAD_FILES = [
     ("prefix = " + "[" * 100_000, "--config {}", "is not TOML ("),
     ("epochs = 1 #" + "x" * 2**20, "--config {}", "has more than 1,048,576 bytes"),
     ("epochs = 1\nepochs = 2", "--config {}", "is not TOML ("),
+    ('{"epochs": 3', "--config {}", "is not JSON ("),
+    ('{"epoch": 3}', "--config {}", "unknown key 'epoch', did you mean epochs?"),
+    ('{"epochs": true}', "--epochs true", "should not be a boolean (in {})"),
     ("epochs = true", "--epochs true", "should not be a boolean (in {})"),
     ("hidden_size = false", "--hidden-size false", "should not be a boolean (in {})"),
     ("learning_rate = true", "--learning-rate true", "should not be a boolean (in {})"),
@@ -389,6 +451,7 @@ BAD_FILES = [
     ("corpus = 5", "--corpus 5", "valid path"),
     ('corpus = "a\\u0000b"', "--corpus a", "control character (in {})"),
     ('init = "a\\u0000b"', "--init a", "control character (in {})"),
+    ('run_dir = ""', "--run-dir ''", "should not be empty (in {})"),
     ('run_dir = "a\\u0000b"', "--run-dir a", "control character (in {})"),
     ('run_dir = "a\\u001bb"', "--run-dir a", "control character (in {})"),
     ("overwrite = 7", "--overwrite 7", "valid boolean"),
@@ -396,9 +459,9 @@ BAD_FILES = [
 ]
 
 
-def refusal(argv: List[str]) -> str:
+def refusal(argv: List[str], base: Optional[Dict[str, Any]] = None) -> str:
     with pytest.raises(UserError) as caught:
-        parse_config(argv)
+        parse_config(argv, base)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
