@@ -76,6 +76,12 @@ def print_error(message: str) -> None:
     sys.stderr.flush()
 
 
+def print_warning(message: str) -> None:
+    """Write a line to stderr that is not an error, in a single write."""
+    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.flush()
+
+
 def printable(text: str) -> str:
     """Return the text with control characters escaped, so that none controls a terminal, ends a line or reorders one.
 

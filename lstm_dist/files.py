@@ -1,20 +1,31 @@
-"""Files that several processes share: locks on folders, and text files that are replaced atomically."""
+"""Files that several processes share or that must survive a crash: locks on folders, atomic replacement, syncing.
+
+Some file systems lack locks, syncing, permission bits or hard links. What they lack is done without, and
+`missing_guarantees` says what that means. Every other error, such as that of a full disk, remains an error.
+"""
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
 import stat
+import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, List
 
 from lstm_dist.errors import ExitStatus, UserError
 
 LOCK = "lock"
+_PROBE = ".probe-"  # prefix of short-lived folders, with which a file system is tested
+# Errors of calls that a file system does not support. EINVAL is that of fsync, and ENOLCK that of a network file
+# system without a lock server.
+_UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK)
+_NO_HARD_LINKS = (*_UNSUPPORTED, errno.EPERM, errno.EMLINK)
 
 
 def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
-    """Lock `run_dir` for this job; other jobs are refused while the returned file is open.
+    """Lock `run_dir` for this job; other jobs are refused while the returned file is open, if there are locks.
 
     Raises:
         UserError: naming the flag, when another job holds the lock, other users may replace it, or it is not writable.
@@ -27,7 +38,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     except OSError as error:
         raise cannot_write(run_dir, str(error.strerror), flag) from None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
@@ -62,6 +73,93 @@ def is_locked(path: Path) -> bool:
     return False
 
 
+def lock_file(file: IO[Any], operation: int) -> bool:
+    """Apply a `flock` operation to an open file, and return whether the file system supports it.
+
+    Raises:
+        BlockingIOError: if another process holds the lock, and the operation does not wait for it.
+        OSError: if it fails for another reason.
+    """
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def sync(descriptor: int) -> bool:
+    """Write an open file or folder to the disk, and return whether the file system supports that.
+
+    Raises:
+        OSError: if it fails for another reason.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
+
+
+def sync_folder(folder: Path) -> bool:
+    """Write the names in a folder to the disk, as `sync`."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return sync(number)
+    finally:
+        os.close(number)
+
+
+def hard_link(source: Path, path: Path) -> bool:
+    """Give a file the additional name `path`, and return whether the file system has such names.
+
+    Raises:
+        OSError: if it has them, and that fails.
+    """
+    try:
+        os.link(source, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        return False
+    return True
+
+
+def missing_guarantees(folder: Path) -> List[str]:
+    """Return what the file system of a folder does not guarantee, in one warning each."""
+    lacks: List[str] = []
+    # What fails for another reason, such as a full disk, is reported by what is written next.
+    with contextlib.suppress(OSError), tempfile.TemporaryDirectory(prefix=_PROBE, dir=folder) as name:
+        with (Path(name) / LOCK).open("w", encoding="utf-8") as file:
+            if not lock_file(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                lacks.append("cannot lock files: if two jobs write there at the same time, neither is refused")
+            if not (sync(file.fileno()) and sync_folder(Path(name))):
+                lacks.append(
+                    "cannot sync files and folders: if this machine crashes, what was written last, such as the newest "
+                    "checkpoint, may be missing or damaged"
+                )
+        if not _keeps_permissions(folder):
+            lacks.append(
+                "does not keep owners and permissions: other users of it may be able to read and replace what is "
+                "written there"
+            )
+    return [f"warning: the file system of {folder} {lack}" for lack in lacks]
+
+
+def _keeps_permissions(folder: Path) -> bool:
+    """Return whether a new folder has the owner and the permissions that were requested; True if it cannot be made."""
+    try:
+        new = Path(tempfile.mkdtemp(prefix=_PROBE, dir=folder))  # for this user alone
+        found = new.stat()
+        new.rmdir()
+    except OSError:
+        return True
+    return not found.st_mode & 0o077 and os.geteuid() in (0, found.st_uid)
+
+
 def replace_text(path: Path, text: str) -> None:
     """Replace a text file atomically: another process reads the former or the new text, and never a part of one.
 
@@ -79,17 +177,17 @@ def replace_text(path: Path, text: str) -> None:
 
 
 def _require_trusted(run_dir: Path, flag: str) -> None:
-    """Refuse a folder that another user owns or could replace.
+    """Refuse a folder that another user owns or could replace, if its file system keeps owners and permissions.
 
     Raises:
         UserError: naming the flag.
     """
     folder = run_dir.resolve()
     above = folder.parent.stat().st_mode
-    if above & stat.S_IWOTH and not above & stat.S_ISVTX:
+    if above & stat.S_IWOTH and not above & stat.S_ISVTX and _keeps_permissions(folder.parent):
         raise cannot_write(run_dir, f"any user can replace it: run `chmod o-w {folder.parent}`, or `chmod +t`", flag)
     owner, me = folder.stat().st_uid, os.geteuid()
-    if me != 0 and owner not in (me, 0):
+    if me != 0 and owner not in (me, 0) and _keeps_permissions(folder):
         raise cannot_write(run_dir, f"it belongs to another user, uid {owner}: give a folder of your own", flag)
 
 

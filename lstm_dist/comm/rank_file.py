@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Optional, Type, TypeVar
 
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import sync
 
 F = TypeVar("F", bound="RankFile")
 
@@ -86,7 +87,7 @@ class LocalFile(RankFile):
     def sync(self) -> None:
         """See `RankFile`."""
         try:
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
         except OSError as error:
             raise self.refusal("written", str(error.strerror), ExitStatus.CANNOT_WRITE) from None
 

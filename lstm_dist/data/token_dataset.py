@@ -23,7 +23,7 @@ from lstm_dist.data.archives import find_texts
 from lstm_dist.data.corpus import Corpus, Vocabulary, load_corpus, name_files
 from lstm_dist.data.token_file import TOKENS, TokenFile, damaged
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.files import LOCK, cannot_write, claim
+from lstm_dist.files import LOCK, cannot_write, claim, sync
 
 FORMAT = 1
 VOCABULARY, MANIFEST = "vocabulary.json", "manifest.json"
@@ -152,7 +152,7 @@ def _write_durably(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
 
 
 def _to_json(manifest: Manifest) -> Dict[str, Any]:

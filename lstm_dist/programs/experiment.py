@@ -21,10 +21,10 @@ from tqdm import tqdm
 from lstm_dist.cli import TeachingParser
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.hosts import choose_hosts, parse_interface
-from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.errors import ExitStatus, UserError, print_warning
 from lstm_dist.experiments.launchers import Horovodrun
 from lstm_dist.experiments.report import render
-from lstm_dist.files import claim
+from lstm_dist.files import claim, missing_guarantees
 from lstm_dist.sweep.analysis import report
 from lstm_dist.sweep.grid import DEFAULT, parse_grid, plan_trials, refuse_determined, require_long_enough
 from lstm_dist.sweep.runner import SweepSettings, Trials, read_rows, read_settings
@@ -120,6 +120,8 @@ def main(argv: List[str]) -> int:
         return 0
     trials.open()
     with claim(given.out, "--out"):
+        for warning in missing_guarantees(given.out):
+            print_warning(warning)
         names = trials.missing(given.retry_failed)
         with tqdm(names, total=trials.total, initial=trials.total - len(names), desc="trials", unit="run") as bar:
             for name in bar:

@@ -29,7 +29,8 @@ from lstm_dist.data.token_file import TOKENS, damaged
 from lstm_dist.data.tokenize import Advance, TextShard, VocabularyRules, hash_blocks, prepare_corpus
 from lstm_dist.data.transcode import transcode
 from lstm_dist.encoding import NO_ENCODING, is_encoding
-from lstm_dist.errors import UserError
+from lstm_dist.errors import UserError, print_warning
+from lstm_dist.files import missing_guarantees
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -95,6 +96,8 @@ def create(given: argparse.Namespace, group: RankGroup) -> None:
     files = group.run_on_all(lambda: find_text_files(given.texts, given.encoding), "texts")
     group.require_equal({str(file.path): f"{file.size} bytes" for file in files}, "TEXT")
     staging = group.run_on_root(lambda: StagingDir(given.out, given.overwrite), "out")
+    for warning in missing_guarantees(staging.out.parent) if staging else []:
+        print_warning(warning)
     folder = Path(group.broadcast_object(str(staging.folder.resolve()) if staging else "", "folder"))
     rules = VocabularyRules(given.min_count, given.max_vocab)
     try:

@@ -17,9 +17,9 @@ from typing import Any, Dict, Iterator, List, Sequence, Union
 
 from tqdm import tqdm
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import UserError, print_warning
 from lstm_dist.experiments.subprocess_job import JobOutcome
-from lstm_dist.files import claim
+from lstm_dist.files import claim, missing_guarantees
 from lstm_dist.model.control_flags import FLAGS
 from lstm_dist.model.parameters import number_of_parameters
 from lstm_dist.scaling import records
@@ -140,6 +140,8 @@ def main(argv: Sequence[str]) -> int:
         folder.delete_rows(runs.folder.name, list(jobs))
         if not flags.only:  # jobs of an array run at the same time
             stack.enter_context(claim(flags.out, "--out"))
+            for warning in missing_guarantees(flags.out):
+                print_warning(warning)
         bar = stack.enter_context(tqdm(total=total, initial=total - len(jobs), desc="measuring", unit="job"))
         for row in measure(jobs, runs, options, folder, array, argv):
             if row["state"] == "failed":

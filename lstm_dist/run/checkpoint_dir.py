@@ -5,9 +5,10 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import hard_link, sync, sync_folder
 from lstm_dist.run.checkpoint import Checkpoint, DamagedError, read, unpack
 
 FOLDER = "checkpoints"  # in the run directory
@@ -15,6 +16,7 @@ KEEP = 3
 _NAME = re.compile(r"step-(\d{9,})\.safetensors")
 PARTIAL, CORRUPT = ".partial", ".corrupt"
 BEST = "best.safetensors"  # the weights with the lowest validation loss
+FINAL = "final.safetensors"  # the last checkpoint of a run that was trained to its end
 
 
 class LoadedCheckpoint(NamedTuple):
@@ -29,6 +31,11 @@ def step_of(path: Path) -> int:
     """Return the step in a checkpoint's name; -1 for any other file."""
     match = _NAME.fullmatch(path.name)
     return int(match[1]) if match else -1
+
+
+def name_of(step: int) -> str:
+    """Return the name of the checkpoint of a step."""
+    return f"step-{step:09d}.safetensors"
 
 
 class CheckpointDir:
@@ -70,7 +77,7 @@ class CheckpointDir:
         Raises:
             UserError: if it cannot be written; the partial file is removed.
         """
-        path = self._write_atomically(f"step-{step:09d}.safetensors", data)
+        path = self._write_atomically(name_of(step), data)
         for old in [p for p in self.paths() if step_of(p) <= step][KEEP:]:
             with contextlib.suppress(OSError):  # a surplus checkpoint is harmless and removed next time
                 old.unlink()
@@ -83,6 +90,22 @@ class CheckpointDir:
             UserError: if it cannot be written.
         """
         return self._write_atomically(BEST, data)
+
+    def name_final(self, step: int) -> None:
+        """Give the checkpoint of `step` the additional name FINAL atomically, or copy it where there are no such names.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        source, path = self.folder / name_of(step), self.folder / FINAL
+
+        def make(partial: Path) -> None:
+            partial.unlink(missing_ok=True)
+            if not hard_link(source, partial):
+                self._write(partial, source.read_bytes())
+
+        if not (path.exists() and path.samefile(source)):
+            self._replace(path, make, source.stat().st_size)
 
     def best(self) -> Optional[Checkpoint]:
         """Return the best weights so far; None if there are none, or if they are damaged, after setting them aside.
@@ -99,17 +122,20 @@ class CheckpointDir:
         return checkpoint
 
     def _write_atomically(self, name: str, data: bytes) -> Path:
-        path = self.folder / name
+        return self._replace(self.folder / name, lambda partial: self._write(partial, data), len(data))
+
+    def _replace(self, path: Path, make: Callable[[Path], None], size: int) -> Path:
+        """Replace `path` by a file of `size` bytes that `make` creates under a temporary name."""
         partial = path.with_name(path.name + PARTIAL)
         try:
-            self._write(partial, data)
+            make(partial)
             os.replace(partial, path)
-            self._sync_folder()
+            sync_folder(self.folder)
         except OSError as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise UserError(
-                f"{path}: cannot be written, {len(data) / 1e6:.1f} MB are needed ({error.strerror}); earlier "
+                f"{path}: cannot be written, {size / 1e6:.1f} MB are needed ({error.strerror}); earlier "
                 "checkpoints are unchanged",
                 ExitStatus.CANNOT_WRITE,
             ) from None
@@ -175,13 +201,6 @@ class CheckpointDir:
         with open(number, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         if path.read_bytes() != data:
             raise OSError(errno.EIO, "what was read back is not what was written")
-
-    def _sync_folder(self) -> None:
-        number = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(number)
-        finally:
-            os.close(number)

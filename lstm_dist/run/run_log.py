@@ -9,7 +9,7 @@ from typing import IO, Any, Dict, List, Optional
 from tqdm import tqdm
 
 from lstm_dist.errors import ExitStatus, UserError, printable
-from lstm_dist.files import cannot_write, claim
+from lstm_dist.files import cannot_write, claim, sync
 from lstm_dist.run import status
 from lstm_dist.run.checkpoint_dir import FOLDER as CHECKPOINTS
 from lstm_dist.run.console import open_console, write_in_time, written
@@ -184,7 +184,7 @@ class RootLog(RunLog):
     def sync(self) -> None:  # noqa: D102
         for file in (self._metrics, self._samples):
             with written(Path(file.name)):
-                os.fsync(file.fileno())
+                sync(file.fileno())
 
     def finish(self) -> None:  # noqa: D102
         self._bar.close()

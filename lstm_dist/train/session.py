@@ -4,7 +4,7 @@ import os
 import shlex
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optional
+from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
 from lstm_dist.cluster import devices, provenance
 from lstm_dist.cluster.cpu_affinity import Affinity, describe_pinning
@@ -12,6 +12,7 @@ from lstm_dist.comm.horovod_group import is_peer_failure
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import missing_guarantees
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.run.run_dir import choose_run_dir
@@ -34,6 +35,7 @@ class Session(NamedTuple):
         world: all workers.
         run_dir: the directory of the run.
         log: writes into `run_dir` on the root, and does nothing elsewhere.
+        warnings: of the checks before the start; the root's are complete.
     """
 
     job: Job
@@ -41,6 +43,7 @@ class Session(NamedTuple):
     world: World
     run_dir: Path
     log: RunLog
+    warnings: Sequence[str] = ()
 
     @property
     def first_step(self) -> int:
@@ -64,9 +67,10 @@ def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[st
     log = world.run_on_root(lambda: _open_log(job, run_dir, previous, lock), "log") or RunLog()
     if world.is_root:
         CheckpointDir.of_run(run_dir).clean()
+        warnings += missing_guarantees(run_dir)
     for line in warnings:
         log.say(line)
-    return Session(job, previous, world, run_dir, log)
+    return Session(job, previous, world, run_dir, log, warnings)
 
 
 def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Optional[IO[str]]) -> RootLog:
@@ -94,7 +98,8 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
     chars_per_step = make_schedule(job, world.size).chars_per_step
     chars_per_epoch = job.batches.steps_per_epoch * chars_per_step
-    log.start(resolved, {**process, **facts}, settings.epochs, chars_per_epoch, session.first_step * chars_per_step)
+    card = {**process, **facts, "warnings": list(session.warnings)}
+    log.start(resolved, card, settings.epochs, chars_per_epoch, session.first_step * chars_per_step)
     if os.geteuid() == 0:
         log.say("warning: running as root: all files will belong to root; use an account of your own")
     log.say(f"corpus: {job.text.describe()}")
@@ -136,11 +141,13 @@ def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
 
 
 def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
-    """Draw the plot, and record the end of a run that was trained to its last epoch."""
+    """Name the last checkpoint, draw the plot, and record the end of a run that was trained to its last epoch."""
+    checkpoints, step = CheckpointDir.of_run(session.run_dir), result.progress.step
+    session.world.run_on_root(lambda: checkpoints.name_final(step), "final")
     session.log.finish()
     if session.world.is_root:
         stop.remove_file()
-        write_status(session.run_dir, "finished", step=result.progress.step, epoch=result.progress.epoch)
+        write_status(session.run_dir, "finished", step=step, epoch=result.progress.epoch)
 
 
 def exit_stopped(session: Session, result: TrainingResult, stop: StopRequest) -> NoReturn:

@@ -70,9 +70,11 @@ def without_times(run_dir: Path) -> Dict[str, object]:
 def test_run_directory_holds_exactly_the_expected_files(trained: Trained):
     found = sorted(str(p.relative_to(trained.run_dir)) for p in trained.run_dir.rglob("*") if p.is_file())
     assert found == [
-        "checkpoints/step-000000000.safetensors", "checkpoints/step-000000087.safetensors", "config.json", "lock",
-        "log.txt", "metrics.jsonl", "perplexity.png", "run.json", "samples.jsonl", "status.json",
+        "checkpoints/final.safetensors", "checkpoints/step-000000000.safetensors",
+        "checkpoints/step-000000087.safetensors", "config.json", "lock", "log.txt", "metrics.jsonl", "perplexity.png",
+        "run.json", "samples.jsonl", "status.json",
     ]  # fmt: skip
+    assert newest(trained.run_dir).samefile(trained.run_dir / "checkpoints/final.safetensors")
 
 
 def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
@@ -125,8 +127,9 @@ def test_run_json_describes_the_run_without_environment_variables(trained: Train
     card = json.loads(text)
     assert set(card) == {
         "started", "command", "directory", "git_commit", "python", "versions",
-        "workers", "controller", "corpus", "ranks",
+        "workers", "controller", "corpus", "ranks", "warnings",
     }  # fmt: skip
+    assert card["warnings"] == []
     assert (card["workers"], card["controller"]) == (1, "none")
     assert [set(rank) for rank in card["ranks"]] == [
         {"host", "device", "threads", "cores", "pinning", "processor", "gpu"}

@@ -1,5 +1,6 @@
 """Checkpoints are written atomically: a failure at any file operation leaves an intact checkpoint."""
 
+import errno
 import os
 from pathlib import Path
 from typing import List
@@ -7,8 +8,10 @@ from typing import List
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.run.checkpoint_dir import CheckpointDir
+from lstm_dist.run.checkpoint import unpack
+from lstm_dist.run.checkpoint_dir import FINAL, CheckpointDir
 from tests.support.failing_disk import FAULTS, CrashError, commit_with_fault, data, newest_step, with_three
+from tests.support.poor_file_system import without_hard_links, without_synced_folders
 
 
 @pytest.fixture
@@ -100,6 +103,51 @@ def test_three_intact_ones_are_kept_besides_unreadable_ones(store: CheckpointDir
     assert [p.name for p in store.paths() if p.is_file()] == [f"step-{k:09d}.safetensors" for k in (4, 3, 2)]
 
 
+def test_the_last_checkpoint_has_a_stable_name(store: CheckpointDir):
+    """The name takes no space, is not taken for a checkpoint, and is replaced when the run is trained further."""
+    final = store.folder / FINAL
+    for step in (1, 2):
+        store.commit(step, data(step))
+        for _ in range(2):  # the second time, the name exists
+            store.name_final(step)
+        assert final.samefile(store.paths()[0])
+        assert unpack(final.read_bytes(), "").facts["step"] == step
+    assert [path.name for path in store.paths()] == ["step-000000002.safetensors", "step-000000001.safetensors"]
+    assert sorted(path.name for path in store.folder.iterdir()) == [FINAL, *sorted(p.name for p in store.paths())]
+    final.write_bytes(b"damaged")  # and with it the checkpoint
+    assert newest_step(store) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK], ids=os.strerror)
+def test_without_hard_links_the_last_checkpoint_is_copied(
+    store: CheckpointDir, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    without_hard_links(monkeypatch, number)
+    for step in (1, 2):
+        path = store.commit(step, data(step))
+        store.name_final(step)
+        assert (store.folder / FINAL).read_bytes() == path.read_bytes()
+        assert (store.folder / FINAL).stat().st_mode & 0o777 == 0o600
+        assert not (store.folder / FINAL).samefile(path)
+
+
+def test_full_disk_leaves_the_former_name_of_the_last_checkpoint(store: CheckpointDir, monkeypatch: pytest.MonkeyPatch):
+    store.commit(1, data(1))
+    store.name_final(1)
+    store.commit(2, data(2))
+    without_hard_links(monkeypatch, errno.ENOSPC)
+    with pytest.raises(UserError, match=r"final.safetensors: cannot be written, 0.0 MB .*No space left") as error:
+        store.name_final(2)
+    assert error.value.status == ExitStatus.CANNOT_WRITE
+    assert unpack((store.folder / FINAL).read_bytes(), "").facts["step"] == 1
+
+
+def test_checkpoints_are_written_where_folders_cannot_be_synced(store: CheckpointDir, monkeypatch: pytest.MonkeyPatch):
+    without_synced_folders(monkeypatch)
+    store.commit(1, data(1))
+    assert newest_step(store) == 1
+
+
 def test_planted_symlink_is_not_followed(store: CheckpointDir, tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
@@ -139,8 +187,7 @@ def test_old_checkpoints_are_removed_after_the_commit_of_the_new_one(store: Chec
         store.commit(step, data(step))
     removed: List[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        original = CheckpointDir._sync_folder
-        patch.setattr(CheckpointDir, "_sync_folder", lambda self: removed.append("synced") or original(self))
+        patch.setattr("lstm_dist.run.checkpoint_dir.sync_folder", lambda _: removed.append("synced"))
         patch.setattr(Path, "unlink", lambda self, **_: removed.append(self.name))
         store.commit(3, data(3))
     assert [name for name in removed if not name.endswith(".partial")] == ["synced", "step-000000000.safetensors"]
