@@ -25,6 +25,7 @@ class ExitStatus(IntEnum):
     PEER_LOST = 76
     BAD_CONFIG = 78
     NOT_FINITE = 79
+    DIVERGED = 80
 
 
 _ESCAPED = ("Cc", "Cs", "Zl", "Zp")  # categories: controls, half characters, ends of lines and of paragraphs

@@ -30,6 +30,11 @@ class JobOutcome(NamedTuple):
     message: str
     seconds: float
 
+    @property
+    def has_failed(self) -> bool:
+        """Return whether the job has no results; one whose training has diverged has those of all epochs."""
+        return self.status not in (ExitStatus.FINISHED, ExitStatus.DIVERGED)
+
 
 class ProgramVersion(NamedTuple):
     """The version of the measured program: its commit, and the digest of its code."""
@@ -44,7 +49,7 @@ class ProgramVersion(NamedTuple):
 
     def common_fields(self, name: str, outcome: JobOutcome, run_card: Path) -> Dict[str, Any]:
         """Return the row fields common to all jobs; `run_card` is the file in which the job described its run."""
-        state = "failed" if outcome.status else "finished"
+        state = "failed" if outcome.has_failed else "finished"
         return {"id": name, "state": state, **outcome._asdict(), **self._asdict(), **describe_placement(run_card)}
 
 

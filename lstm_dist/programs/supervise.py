@@ -29,6 +29,7 @@ from lstm_dist.train.config import RunConfig
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "jobs" / "train.py"
 NO_CHECKPOINT = -1
+DIVERGED = (ExitStatus.NOT_FINITE, ExitStatus.DIVERGED)  # resumed, such a run diverges again
 
 
 class LaunchPlan(NamedTuple):
@@ -214,6 +215,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             run_dir.rmdir()  # succeeds if it is empty, because the job never began
     if verdict.reason:
         resume = f"; resume from step {verdict.step} with: {plan.resume_command(run_dir)}"
+        can_resume = verdict.step != NO_CHECKPOINT and verdict.status not in DIVERGED
         prefix = "" if verdict.status == ExitStatus.STOPPED else "error: "
-        sys.stderr.write(f"{prefix}{printable(verdict.reason)}{resume if verdict.step != NO_CHECKPOINT else ''}\n")
+        sys.stderr.write(f"{prefix}{printable(verdict.reason)}{resume if can_resume else ''}\n")
     return verdict.status

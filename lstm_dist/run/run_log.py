@@ -58,6 +58,10 @@ class RunLog:
     def finish(self) -> None:
         """Draw perplexity.png and show the run directory."""
 
+    def last_perplexity(self) -> float:
+        """Return the perplexity of the last epoch of the run; 0 if it is not logged here."""
+        return 0.0
+
 
 class RootLog(RunLog):
     """The root's log: files in `run_dir`, and console lines with a progress bar."""
@@ -196,6 +200,9 @@ class RootLog(RunLog):
         self.say(f"everything is in {self.run_dir}")
         for file in (self._log, self._metrics, self._samples, self._lock):
             file.close()
+
+    def last_perplexity(self) -> float:  # noqa: D102
+        return self._history[-1].perplexity if self._history else 0.0
 
 
 def _json_line(record: Dict[str, Any]) -> str:

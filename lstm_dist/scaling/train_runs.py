@@ -94,7 +94,7 @@ class TrainRuns:
             **self._version.common_fields(name, outcome, run_dir / "run.json"), **point._asdict(),
             "command": shlex.join(self.command(name)), "bytes": self._experiment.bytes, "epochs": [], "times": [],
         }  # fmt: skip
-        if outcome.status:
+        if outcome.has_failed:
             return row
         metrics = read_json_lines(run_dir / "metrics.jsonl")
         if point.mode == "perplexity":

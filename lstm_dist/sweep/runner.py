@@ -96,13 +96,13 @@ class Trials:
         create_folder(folder)
         environment = {"OMP_NUM_THREADS": "1", **os.environ, **self._launcher.environment()}
         outcome = execute(self.command(name), folder, environment)
-        lines = [] if outcome.status else read_json_lines(folder / "run" / "metrics.jsonl")
+        lines = [] if outcome.has_failed else read_json_lines(folder / "run" / "metrics.jsonl")
         trial, all_finite = self._trials[name], all(map(is_finite, lines))
         row = TrialRow(
             name=name,
             values=dict(trial.values),
             seed=trial.seed,
-            state="failed" if outcome.status or not all_finite else "finished",
+            state="failed" if outcome.has_failed or not all_finite else "finished",
             message=outcome.message if all_finite else "the perplexity is not finite",
             command=shlex.join(self.command(name)),
             seconds=outcome.seconds,

@@ -12,6 +12,11 @@ def perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
+def has_diverged(perplexity: float, characters: int) -> bool:
+    """Return whether a perplexity is more than twice that of guessing, which is the number of distinct characters."""
+    return perplexity > 2 * characters
+
+
 def bits_per_char(loss: float) -> float:
     """Return the loss in bits, the mean code length of an ideal compressor that uses the model.
 

@@ -20,6 +20,7 @@ from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure, write_status
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.metrics import has_diverged
 from lstm_dist.train.preflight import inspect_run
 from lstm_dist.train.resume import PreviousRun
 from lstm_dist.train.setup import Job, make_schedule
@@ -141,12 +142,27 @@ def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
 
 
 def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
-    """Name the last checkpoint, draw the plot, and record the end of a run that was trained to its last epoch."""
+    """Name the last checkpoint, draw the plot, and record the end of a run that was trained to its last epoch.
+
+    Raises:
+        CollectiveError: if training has diverged without a loss that is not finite.
+    """
     checkpoints, step = CheckpointDir.of_run(session.run_dir), result.progress.step
-    session.world.run_on_root(lambda: checkpoints.name_final(step), "final")
-    session.log.finish()
-    if session.world.is_root:
+    world, log, characters = session.world, session.log, len(session.job.text.vocabulary)
+    world.run_on_root(lambda: checkpoints.name_final(step), "final")
+    reached = world.broadcast_object(log.last_perplexity(), "last_perplexity")
+    error = (
+        f"training has diverged: the perplexity of the last epoch, {reached:.4g}, is more than twice that of guessing "
+        f"among the {characters:,} characters: start another run with a lower --learning-rate or --max-norm"
+    )
+    if has_diverged(reached, characters):
+        log.note(f"error: {error}")
+    log.finish()
+    if world.is_root:
         stop.remove_file()
+    if has_diverged(reached, characters):
+        raise CollectiveError(error, ExitStatus.DIVERGED)
+    if world.is_root:
         write_status(session.run_dir, "finished", step=step, epoch=result.progress.epoch)
 
 

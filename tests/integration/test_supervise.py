@@ -169,6 +169,8 @@ if kind in ("killed", "orphans"):
     time.sleep(0.3)
     if kind == "killed":
         os.kill(os.getpid(), 9)
+if kind == "diverged":
+    record_failure(run_dir, 0, step, 80, "CollectiveError", "the perplexity is high")
 if kind in ("bug", "Stalled"):
     record_failure(run_dir, 0, step, 76, "MXNetError", "Horovod has been shut down")
     record_failure(run_dir, 1, step, 70, kind, "the cat")
@@ -189,7 +191,7 @@ def test_lost_worker_is_reported_with_the_command_that_resumes(machine: Machine)
     assert len(made) == 1
     assert result.stderr == (
         "error: rank 1 on there exited without reporting an error (at step 30 or later); resume from step 30 with: "
-        f"launch/local.sh -n 2 --gloo --resume --run-dir {machine.run_dir}\n"
+        f"{ROOT}/launch/local.sh -n 2 --gloo --resume --run-dir {machine.run_dir}\n"
     )
 
 
@@ -197,6 +199,12 @@ def test_first_cause_is_reported_and_a_bug_is_not_restarted(machine: Machine) ->
     result, made = attempts(machine, [(30, "bug")], "--max-restarts=3")
     assert (result.returncode, len(made)) == (70, 1)
     assert re.match(r"error: rank 1 on \S+, after step 30: the cat; resume from step 30 with: ", result.stderr)
+
+
+def test_diverged_run_is_neither_restarted_nor_to_be_resumed(machine: Machine) -> None:
+    result, made = attempts(machine, [(30, "diverged")], "--max-restarts=3")
+    assert (result.returncode, len(made)) == (80, 1)
+    assert re.fullmatch(r"error: rank 0 on \S+, after step 30: the perplexity is high\n", result.stderr)
 
 
 @pytest.mark.parametrize("kind", ["lost", "Stalled", "stopped", "launcher", "killed", "orphans"])

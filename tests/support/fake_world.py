@@ -50,6 +50,10 @@ class FakeWorld(Group):
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:  # noqa: ARG002
         return np.asarray(values) * self.size
 
+    def gather_rows(self, array: Any, name: str) -> np.ndarray:  # noqa: ARG002
+        rows: np.ndarray = array.asnumpy()
+        return rows
+
     def leave(self) -> None:
         pass
 
@@ -61,6 +65,9 @@ class SilentStartup:
     """A startup that is not reported."""
 
     def enter(self, phase: str) -> None:
+        pass
+
+    def finish(self) -> None:
         pass
 
 

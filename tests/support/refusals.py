@@ -41,6 +41,17 @@ def refusal(main: Callable[[List[str]], object], argv: Sequence[object], capsys:
     return Refusal(int(str(ended.value.code)), line[len("error: ") :])
 
 
+def train_here(argv: Sequence[object]) -> int:
+    """Train with one worker inside the process of the tests, without MPI and Horovod; return the exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HorovodWorld, "open", FakeWorld)
+        try:
+            train_main([str(word) for word in argv])
+        except SystemExit as ended:
+            return int(str(ended.code))
+    return 0
+
+
 def train_main(argv: List[str]) -> None:
     """Call the `main` of jobs/train.py, and restore the umask and the signal handlers that it changes."""
     umask, handlers = os.umask(0o022), {number: signal.getsignal(number) for number in SIGNALS}

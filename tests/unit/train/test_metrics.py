@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lstm_dist.train.metrics import bits_per_char, perplexity
+from lstm_dist.train.metrics import bits_per_char, has_diverged, perplexity
 
 
 @pytest.mark.parametrize("size", [1, 2, 37, 1465, 10**6])
@@ -27,3 +27,13 @@ def test_perplexity_of_a_huge_loss_is_infinite():
     assert math.isfinite(perplexity(690.0))
     assert perplexity(1e4) == math.inf
     assert perplexity(math.inf) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "characters", "expected"),
+    [(1595.0, 1595, False), (3190.0, 1595, False), (3190.1, 1595, True), (math.inf, 1595, True), (2.0, 1, False)],
+)
+def test_divergence_is_a_perplexity_of_more_than_twice_that_of_guessing(
+    perplexity: float, characters: int, expected: bool
+):
+    assert has_diverged(perplexity, characters) is expected
