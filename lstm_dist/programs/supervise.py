@@ -20,6 +20,7 @@ from lstm_dist.cluster.process_tree import adopt_orphans
 from lstm_dist.errors import ExitStatus, UserError, print_error, printable
 from lstm_dist.programs.launcher_job import LauncherJob, StopSignals
 from lstm_dist.run.checkpoint_dir import CheckpointDir, step_of
+from lstm_dist.run.resume_command import resume_flags
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.status import describe_failure, first_failure
 from lstm_dist.run.stop_request import LAUNCHER_ENDED
@@ -50,9 +51,10 @@ class LaunchPlan(NamedTuple):
         return self.workers.command([str(TRAIN), *flags])
 
     def resume_command(self, run_dir: Path) -> str:
-        """Return the command with which a user resumes the job."""
-        script = "launch/cluster.sh" if self.workers.hosts else "launch/local.sh"
-        return shlex.join([script, *self.workers.flags(), "--resume", "--run-dir", str(run_dir)])
+        """Return the command with which a user resumes the job from the current directory."""
+        script = ROOT / "launch" / ("cluster.sh" if self.workers.hosts else "local.sh")
+        name = script.relative_to(ROOT) if Path.cwd() == ROOT else script
+        return shlex.join([str(name), *self.workers.flags(), *resume_flags(run_dir)])
 
 
 class Verdict(NamedTuple):

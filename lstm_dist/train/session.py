@@ -1,7 +1,6 @@
 """An open training run on one rank: its job, run directory and log, and how its end is recorded."""
 
 import os
-import shlex
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
@@ -15,6 +14,7 @@ from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import missing_guarantees
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.pretrained import D2L_PREFIXES
+from lstm_dist.run.resume_command import resume_command
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure, write_status
@@ -171,7 +171,7 @@ def exit_stopped(session: Session, result: TrainingResult, stop: StopRequest) ->
     world, run_dir, step = session.world, session.run_dir, result.progress.step
     reasons = world.allgather_object(stop.reason, "reasons")
     rank = next((r for r, reason in enumerate(reasons) if reason), 0)
-    command = f"--resume --run-dir {shlex.quote(str(run_dir))}"
+    command = resume_command(run_dir)
     session.log.say(f"stopped by {reasons[rank]} on rank {rank} after step {step}; continue with {command}")
     if world.is_root:
         write_status(run_dir, "stopped", step=step, reason=reasons[rank], rank=rank)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 
 import numpy as np
@@ -133,7 +134,9 @@ def test_ctrl_c_without_a_launcher_stops_with_a_checkpoint(song_file, tmp_path):
     assert done.returncode == 75
     assert done.stderr == ""
     assert re.search(
-        r"\nstopped by SIGINT on rank 0 after step \d+; continue with --resume --run-dir run\n$", done.stdout
+        rf"\nstopped by SIGINT on rank 0 after step \d+; continue with {sys.executable} {TRAIN[1]} --resume "
+        r"--run-dir run\n$",
+        done.stdout,
     )
     for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
         json.loads(line)
