@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Mapping
+from typing import Any, Collection, Mapping, Optional
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import replace_text
@@ -12,7 +12,11 @@ _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def create_or_continue(
-    file: Path, settings: Mapping[str, Any], contents: str, defaults: Mapping[str, Any] = _NO_DEFAULTS
+    file: Path,
+    settings: Mapping[str, Any],
+    contents: str,
+    defaults: Mapping[str, Any] = _NO_DEFAULTS,
+    needed: Optional[Collection[str]] = None,
 ) -> None:
     """Create the folder of `file` with these settings, or check that its stored settings are the same.
 
@@ -21,6 +25,7 @@ def create_or_continue(
         settings: settings common to everything in the folder.
         contents: description of the folder's contents, for the error message.
         defaults: values for settings that are missing from the file.
+        needed: the settings that have to be the same; by default, all of them.
 
     Raises:
         UserError: if the folder has other settings or contents, or cannot be written; the message names --out.
@@ -39,7 +44,8 @@ def create_or_continue(
     except (OSError, ValueError, TypeError):
         raise UserError(f"--out {out}: its {file.name} cannot be read: give another folder") from None
     new = json.loads(json.dumps(settings))
-    differ = [f"{key} was {stored.get(key)} and is {new[key]}" for key in new if stored.get(key) != new[key]]
+    compared = new if needed is None else needed
+    differ = [f"{key} was {stored.get(key)} and is {new[key]}" for key in compared if stored.get(key) != new[key]]
     if differ:
         raise UserError(
             f"--out {out}: holds {contents} whose {', '.join(differ)}: give another folder", ExitStatus.BAD_CONFIG

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from lstm_dist.cluster.horovodrun import Workers
-from lstm_dist.cluster.hosts import Host
+from lstm_dist.cluster.hosts import Host, require_usable
 from lstm_dist.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,15 @@ class Horovodrun(NamedTuple):
     def max_workers(self) -> int:
         """Return the maximum number of workers."""
         return sum(host.slots for host in self.workers.hosts) or UNLIMITED
+
+    def require_usable(self) -> None:
+        """Check that all hosts can be reached and have the same software as this one.
+
+        Raises:
+            UserError: naming the host, the problem and what to do.
+        """
+        if self.workers.hosts:
+            require_usable(self.workers.hosts, TRAIN, self.workers.interface)
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""
@@ -80,6 +89,9 @@ class Srun(NamedTuple):
     def max_workers(self) -> int:
         """Return the maximum number of workers."""
         return self.tasks
+
+    def require_usable(self) -> None:
+        """Check nothing: Slurm starts a job on nodes that it can reach."""
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""

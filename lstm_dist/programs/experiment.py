@@ -118,6 +118,8 @@ def main(argv: List[str]) -> int:
     if given.dry_run:
         print("\n".join(shlex.join(trials.command(name)) for name in trials.missing(given.retry_failed)))
         return 0
+    if trials.missing(given.retry_failed):
+        trials.launcher.require_usable()
     trials.open()
     with claim(given.out, "--out"):
         for warning in missing_guarantees(given.out):

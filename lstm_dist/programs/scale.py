@@ -133,11 +133,14 @@ def main(argv: Sequence[str]) -> int:
     if flags.dry_run:
         print("\n".join(commands(jobs, runs, options, array, argv)) or "no job remains to be measured")
         return 0
-    folder.open(experiment)
-    folder.write_corpus(text, options.workers[-1])
-    total, failed = len(runs.workers), 0
+    if jobs:
+        options.launcher.require_usable()
+    kind, total, failed = runs.folder.name, len(runs.workers), 0
+    folder.open(experiment, kind)
+    if kind == "points":
+        folder.write_corpus(text, options.workers[-1])
     with contextlib.ExitStack() as stack:
-        folder.delete_rows(runs.folder.name, list(jobs))
+        folder.delete_rows(kind, list(jobs))
         if not flags.only:  # jobs of an array run at the same time
             stack.enter_context(claim(flags.out, "--out"))
             for warning in missing_guarantees(flags.out):

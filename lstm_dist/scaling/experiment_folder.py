@@ -19,14 +19,23 @@ class ExperimentFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, experiment: Experiment) -> None:
-        """Create or continue this experiment.
+    def open(self, experiment: Experiment, kind: str) -> None:
+        """Create or continue this experiment, with jobs of this kind.
+
+        Jobs of kind network depend on the launcher alone. They take over all other settings of a folder that exists,
+        and training in a folder without training jobs replaces them.
 
         Raises:
             UserError: if the folder holds another experiment or other files.
         """
+        file, settings = self.path / "experiment.json", experiment.model_dump()
+        is_trained = (self.path / "points").exists()
+        needed = None if kind == "points" and is_trained else ("launcher",)
         defaults = {"layers": 1}  # for folders written before the setting existed
-        create_or_continue(self.path / "experiment.json", experiment.model_dump(), "another experiment,", defaults)
+        create_or_continue(file, settings, "another experiment,", defaults, needed)
+        if kind == "points" and not is_trained:
+            write_json(file, settings)
+            (self.path / "points").mkdir(exist_ok=True)
 
     def rows(self, kind: str) -> Dict[str, Dict[str, Any]]:
         """Return the rows of one kind by job name."""

@@ -130,6 +130,8 @@ def _train_config(flags: argparse.Namespace, workers: List[int], modes: List[str
     for name, instead in _DETERMINED.items():
         if getattr(config, name) != getattr(defaults, name):
             raise UserError(f"{_flag(name)} after --: the points determine it: {instead}")
+    if flags.what == "network":
+        return config
     if "strong" in modes and workers[-1] > flags.streams:
         raise UserError(
             f"--workers {flags.workers}: {workers[-1]} workers are more than the {flags.streams} --streams that they "

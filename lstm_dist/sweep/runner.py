@@ -57,11 +57,15 @@ def read_settings(folder: Path) -> SweepSettings:
 
 
 class Trials:
-    """The trials of a folder: `setup.json`, and a row and a run for every completed trial."""
+    """The trials of a folder: `setup.json`, and a row and a run for every completed trial.
+
+    Attributes:
+        launcher: of the workers.
+    """
 
     def __init__(self, trials: Sequence[Trial], settings: SweepSettings, folder: Path, launcher: Launcher) -> None:
         self._trials = {trial.name: trial for trial in trials}
-        self._settings, self._folder, self._launcher = settings, folder, launcher
+        self._settings, self._folder, self.launcher = settings, folder, launcher
 
     @property
     def total(self) -> int:
@@ -83,7 +87,7 @@ class Trials:
             *settings.flags, *self._trials[name].flags, f"--epochs={settings.epochs}", f"--log-every={settings.epochs}",
             "--checkpoint-every=1h", f"--run-dir={(self._folder / name / 'run').resolve()}",
         ]  # fmt: skip
-        return self._launcher.train_command(settings.workers, flags)
+        return self.launcher.train_command(settings.workers, flags)
 
     def missing(self, retry_failed: bool) -> List[str]:
         """Return, in order, the trials without a row, and also the failed ones if `retry_failed`."""
@@ -94,7 +98,7 @@ class Trials:
         """Run a trial to completion and store its row."""
         folder = self._folder / name
         create_folder(folder)
-        environment = {"OMP_NUM_THREADS": "1", **os.environ, **self._launcher.environment()}
+        environment = {"OMP_NUM_THREADS": "1", **os.environ, **self.launcher.environment()}
         outcome = execute(self.command(name), folder, environment)
         lines = [] if outcome.has_failed else read_json_lines(folder / "run" / "metrics.jsonl")
         trial, all_finite = self._trials[name], all(map(is_finite, lines))

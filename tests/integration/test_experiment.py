@@ -125,6 +125,13 @@ def test_invalid_flag_is_reported_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_hosts_are_checked_before_the_first_trial(tmp_path: Path, capsys: pytest.CaptureFixture):
+    status, message = refusal(main, [f"--out={tmp_path}/out", "--workers=2", "-H", "nowhere.invalid:2"], capsys)
+    assert status == 78
+    assert message.startswith("host nowhere.invalid: ")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_program_refuses_an_invalid_flag(tmp_path: Path):
     done = experiment(f"--out={tmp_path}/out", "--seeds=0")

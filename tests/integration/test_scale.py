@@ -249,6 +249,51 @@ def test_training_flags_that_the_points_determine_are_refused(flag: str, tmp_pat
     assert message.startswith(f"{flag.split('=')[0]} after --: the points determine it: ")
 
 
+@pytest.fixture
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepare the folder of an experiment without running its jobs."""
+    monkeypatch.setattr("lstm_dist.programs.scale.measure", lambda *_: [])
+
+
+NETWORK = ("network", "--workers=1,2", "--epochs=9", "--streams=3", "--threads=2")
+
+
+@pytest.mark.usefixtures("no_job")
+def test_network_takes_over_the_settings_of_the_folder(tmp_path: Path, capsys: pytest.CaptureFixture):
+    out = f"--out={tmp_path}/out"
+    assert main([*SMALL, "--workers=1,2", out, *TRAINED]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()}
+    assert {"experiment.json", "corpus.txt"} < set(before)
+    assert main([*NETWORK, out]) == 0
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.is_file()} == before
+    status, message = refusal(main, [*NETWORK, out, "--controller=gloo"], capsys)
+    assert status == 78
+    assert "whose launcher was horovodrun --mpi on this host and is horovodrun --gloo on this host" in message
+    status, message = refusal(main, [*SMALL, "--workers=1,2", out, *TRAINED, "--layers=2"], capsys)
+    assert status == 78
+    assert "whose layers was 1 and is 2" in message
+
+
+@pytest.mark.usefixtures("no_job")
+def test_training_replaces_the_settings_that_network_did_not_need(tmp_path: Path):
+    out = f"--out={tmp_path}/out"
+    assert main([*NETWORK, out]) == 0
+    for flags in ([], ["--repeat=2"]):
+        assert main([*SMALL, "--workers=1,2", out, *flags, *TRAINED]) == 0
+        experiment = json.loads((tmp_path / "out" / "experiment.json").read_text())
+        assert (experiment["streams"], experiment["epochs"], experiment["hidden_size"]) == (4, 2, 8)
+
+
+@pytest.mark.parametrize("what", ["training", "network"])
+def test_hosts_are_checked_before_the_first_job(what: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    words = [what, *SMALL, "--workers=1,2", "-H", "nowhere1.invalid:1,nowhere2.invalid:1", f"--out={tmp_path}/out"]
+    status, message = refusal(main, [*words, *TRAINED], capsys)
+    assert status == 78
+    assert message.startswith("host nowhere1.invalid: ")
+    assert message.endswith("(also not usable: nowhere2.invalid)")
+    assert not list(tmp_path.iterdir())
+
+
 def test_folder_with_other_files_is_refused_and_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "precious.txt").write_text("mine")
     words = [*SMALL, "--workers=1,2", *TRAINED]
