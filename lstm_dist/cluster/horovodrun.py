@@ -8,7 +8,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from lstm_dist.cluster.cpu_affinity import openmp_threads
 from lstm_dist.cluster.hosts import Host, is_here
-from lstm_dist.cluster.isolation import isolated
+from lstm_dist.cluster.isolation import ROOT, isolated
 
 # Variables that are passed on to the workers. horovodrun writes every value on its workers' command lines, where all
 # users of the machine can read it, so no others are passed.
@@ -87,6 +87,7 @@ class Workers(NamedTuple):
             env["OMP_NUM_THREADS"] = str(threads)  # horovodrun loads MXNet, which aborts on a list of numbers
         env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
         env["PYTHONUNBUFFERED"] = "1"  # as horovodrun sets it
+        env["PYTHONPATH"] = str(ROOT)  # so that they run this code, even if the environment was made in another clone
         env["PYTHONUTF8"] = "1"  # horovodrun stops reading the workers at the first byte that is not UTF-8
         # To see what Horovod was built with, horovodrun imports MXNet, which imports distutils. Python's own loads in
         # 1 ms, the one of setuptools in 0.2 s.

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from lstm_dist.cluster import provenance
+from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.encoding import decode_unicode
 from lstm_dist.errors import ExitStatus, UserError
 
@@ -210,7 +211,8 @@ def _query_all(hosts: Sequence[Host], program: Path) -> List[Tuple[Host, HostRep
 
 def _query(host: str, program: Path) -> HostReply:
     """Return the reply of a host, asked over ssh unless it is this machine."""
-    query = [sys.executable, "-m", "lstm_dist.cluster.hosts", str(program)]
+    # Of this folder, as the workers are, even if the environment was made in another clone.
+    query = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lstm_dist.cluster.hosts", str(program)]
     command = query if is_here(host) else [*_SSH, host, shlex.join(query)]
     try:
         done = subprocess.run(

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 from typing import Dict, Mapping
 
+ROOT = Path(__file__).resolve().parents[2]  # of the repository
 IGNORED = "LSTM_DIST_IGNORED"  # environment variable with the names of those that were left out
 
-_PACKAGE = Path(__file__).resolve().parents[1]
 # Python 3.8 to 3.11 read variables of this form; PYTHON_VERSION, which images of containers set, is not one.
 _OF_PYTHON = re.compile(r"PYTHON[A-Z0-9]+")
 _HARMLESS = frozenset(
@@ -48,4 +48,4 @@ def isolated(environ: Mapping[str, str]) -> Dict[str, str]:
 
 
 def _is_ours(entry: str) -> bool:
-    return Path(entry, _PACKAGE.name).resolve() == _PACKAGE
+    return Path(entry, "lstm_dist").resolve() == ROOT / "lstm_dist"

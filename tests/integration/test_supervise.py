@@ -66,7 +66,7 @@ def test_variables_of_other_pythons_do_not_reach_the_job_and_its_output_is_utf_8
     machine.horovodrun('#!/bin/sh\nenv | grep -E "^PYTHON(UTF8|I|O|DEV|P)" | sort\necho 分开\n')
     foreign = {"PYTHONIOENCODING": "latin-1", "PYTHONDEVMODE": "1", "PYTHONOPTIMIZE": "2", "PYTHONPATH": "/opt/other"}
     result = machine.start(**foreign)
-    assert (result.returncode, result.stdout, result.stderr) == (0, "PYTHONUTF8=1\n分开\n", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"PYTHONPATH={ROOT}\nPYTHONUTF8=1\n分开\n", "")
 
 
 @pytest.mark.parametrize("words", [["-np", "3"], ["-np3"], ["--mpi", "-np=3", "--epochs", "5"]])

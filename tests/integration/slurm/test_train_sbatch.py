@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
 
 # Variables that mpirun requires from root; a user of a cluster is not root.
 ROOTS = {name: value for name, value in ENVIRONMENT.items() if name.startswith("OMPI_ALLOW")}
+# For another Python, as modules of a cluster set them; no task must get them.
+FOREIGN = {"PYTHONHOME": "/opt/other", "PYTHONWARNINGS": "error"}
 STOPPED = re.compile(r"\nstopped by (SIGUSR1|SIGTERM|the file STOP \(Slurm\)) on rank \d after step \d+; ")
 EVERY_LAUNCHER = pytest.mark.parametrize("launcher", ["srun", "mpirun", "horovodrun"])
 
@@ -60,7 +62,7 @@ def test_other_launchers_are_bit_identical_to_srun(
     cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str
 ):
     (tmp_path / "env").symlink_to(sys.prefix)  # the same environment under another path
-    env = {**ROOTS, "LAUNCHER": launcher, "LSTM_DIST_ENV": f"{tmp_path}/env"}
+    env = {**ROOTS, **FOREIGN, "LAUNCHER": launcher, "LSTM_DIST_ENV": f"{tmp_path}/env"}
     job = cluster.submit("-N2", "--", *reference.flags, "--run-dir", f"{tmp_path}/run", env=env)
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
@@ -71,7 +73,7 @@ def test_other_launchers_are_bit_identical_to_srun(
 
 
 def test_default_run_directory_is_named_after_the_job(cluster: Cluster, reference: Reference):
-    job = cluster.submit("--job-name=lesson", "--", *reference.flags, "--epochs=1")
+    job = cluster.submit("--job-name=lesson", "--", *reference.flags, "--epochs=1", env=FOREIGN)
     assert cluster.end(job).status == 0
     assert newest(cluster.submit_dir / f"runs/lesson-{job}").exists()
 
