@@ -61,14 +61,17 @@ def test_two_nodes_of_two_tasks_follow_the_trajectory_of_one_process(
 def test_other_launchers_are_bit_identical_to_srun(
     cluster: Cluster, reference: Reference, tmp_path: Path, launcher: str
 ):
-    (tmp_path / "env").symlink_to(sys.prefix)  # the same environment under another path
+    # The same environment under another path, as launch/setup.sh links it when it has replaced another one.
+    (tmp_path / ".venv.d").mkdir()
+    (tmp_path / ".venv.d" / "1").symlink_to(sys.prefix)
+    (tmp_path / "env").symlink_to(".venv.d/1")
     env = {**ROOTS, **FOREIGN, "LAUNCHER": launcher, "LSTM_DIST_ENV": f"{tmp_path}/env"}
     job = cluster.submit("-N2", "--", *reference.flags, "--run-dir", f"{tmp_path}/run", env=env)
     ended = cluster.end(job)
     assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
     assert f"start 1: {launcher}, 2 tasks" in ended.log
     assert "error" not in ended.log
-    assert f" {tmp_path}/env/bin/python " in ended.log
+    assert f" {tmp_path}/.venv.d/1/bin/python " in ended.log
     same_bits(reference.pair, tmp_path / "run")
 
 
