@@ -241,6 +241,9 @@ def load(
         UserError: naming `--corpus`.
     """
     prepared = next(filter(is_prepared, paths), None)
+    if encoding is not None and (prepared or not paths):
+        what = f"the prepared corpus {prepared}" if prepared else "the packaged songs"
+        raise UserError(f"--encoding {encoding}: has no effect on {what}: leave it out, or give a text with --corpus")
     if prepared is None:
         return load_corpus(find_texts(paths, "--corpus"), max_chars, max_bytes, encoding, keeps_newlines)
     if len(paths) > 1:

@@ -175,6 +175,14 @@ def test_unreadable_folder_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
         load([Path("x" * 300)], 0, 10**6)
 
 
+def test_encoding_without_effect_is_refused(tmp_path: Path):
+    corpus = make(tmp_path / "out")
+    with pytest.raises(UserError, match=f"^--encoding big5: has no effect on the prepared corpus {corpus}: leave it"):
+        load([corpus], 0, 10**6, "big5")
+    with pytest.raises(UserError, match="^--encoding big5: has no effect on the packaged songs: leave it out"):
+        load([], 0, 10**6, "big5")
+
+
 # The vocabulary
 
 
