@@ -41,6 +41,11 @@ class Launch:
     local_rank: int = 0
     local_size: int = 1
 
+    @property
+    def is_one_host(self) -> bool:
+        """Return whether all workers are on this host."""
+        return self.local_size == self.size
+
 
 def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
     """Read the launcher's variables: horovodrun, Open MPI's mpirun, MPICH's or Intel's mpiexec, srun, or none."""

@@ -5,6 +5,7 @@ Horovod matches the calls of the ranks by the name of the collective.
 
 import os
 import re
+from contextlib import nullcontext
 from types import ModuleType
 from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence
 
@@ -13,6 +14,7 @@ import numpy as np
 from lstm_dist.cluster.launch_env import detect, yield_while_waiting
 from lstm_dist.cluster.leftovers import drop_leftovers
 from lstm_dist.cluster.start_signals import default_actions
+from lstm_dist.comm.gloo_loopback import host_name_is_loopback
 from lstm_dist.comm.process_group import refuse_split_world, refuse_without_pmix
 from lstm_dist.comm.single_worker import SingleWorker
 from lstm_dist.comm.world import World
@@ -70,7 +72,9 @@ class HorovodWorld(World):
             mpi = MPI
         import horovod.mxnet as hvd
 
-        hvd.init()
+        over_loopback = controller == "gloo" and launch.is_one_host
+        with host_name_is_loopback(hvd.mpi_ops._basics.MPI_LIB_CTYPES) if over_loopback else nullcontext():
+            hvd.init()
         refuse_split_world(launch, hvd.size())
         return cls(hvd, mpi)
 
