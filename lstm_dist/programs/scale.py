@@ -140,11 +140,11 @@ def main(argv: Sequence[str]) -> int:
     if kind == "points":
         folder.write_corpus(text, options.workers[-1])
     with contextlib.ExitStack() as stack:
-        folder.delete_rows(kind, list(jobs))
         if not flags.only:  # jobs of an array run at the same time
             stack.enter_context(claim(flags.out, "--out"))
             for warning in missing_guarantees(flags.out):
                 print_warning(warning)
+        folder.delete_rows(kind, list(jobs))
         bar = stack.enter_context(tqdm(total=total, initial=total - len(jobs), desc="measuring", unit="job"))
         for row in measure(jobs, runs, options, folder, array, argv):
             if row["state"] == "failed":

@@ -12,6 +12,7 @@ from typing import Any, List
 
 import pytest
 
+from lstm_dist.files import claim
 from lstm_dist.programs.scale import main
 from tests.support.launchers import ENVIRONMENT
 from tests.support.layered import LayeredEnvironment
@@ -282,6 +283,18 @@ def test_training_replaces_the_settings_that_network_did_not_need(tmp_path: Path
         assert main([*SMALL, "--workers=1,2", out, *flags, *TRAINED]) == 0
         experiment = json.loads((tmp_path / "out" / "experiment.json").read_text())
         assert (experiment["streams"], experiment["epochs"], experiment["hidden_size"]) == (4, 2, 8)
+
+
+@pytest.mark.usefixtures("no_job")
+def test_rows_of_an_experiment_in_use_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture):
+    words = [*SMALL, "--workers=1,2", f"--out={tmp_path}/out", "--retry-failed", *TRAINED]
+    assert main(words) == 0
+    row = tmp_path / "out" / "points" / "weak-n001-r1" / "row.json"
+    row.parent.mkdir()
+    row.write_text('{"state": "failed"}')
+    with claim(tmp_path / "out", "--out"):
+        assert refusal(main, words, capsys).status == 73
+    assert row.exists()
 
 
 @pytest.mark.parametrize("what", ["training", "network"])
