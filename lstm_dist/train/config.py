@@ -313,6 +313,7 @@ class RunConfig:
         return {
             **self.to_json(),
             "corpus": _one_or_list([str(path.resolve()) for path in self.corpus or ()]),
+            "init": None if self.init is None else str(self.init.resolve()),
             "max_chars": self.kept_chars,
             "global_batch_size": self.streams(size),
             "batch_size_per_worker": None,

@@ -172,6 +172,7 @@ def test_initial_weights_must_be_intact_and_match_the_corpus(song_file: Path, we
         == f"--init {tmp_path}: has no checkpoint; give a run of jobs/train.py, or a file"
     )
     job = set_up(parse_config([*TINY, corpus, f"--init={weights.parents[1]}"]), FakeWorld(), SilentStartup())
+    assert job.resolved(1)["init"] == str(weights)
     assert job.settings.init == weights  # the last checkpoint of the run, under its own name
     path = tmp_path / "a.safetensors"
     path.write_bytes(weights.read_bytes()[:-1])

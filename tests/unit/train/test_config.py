@@ -251,7 +251,7 @@ def test_config_of_a_run_gives_its_settings_to_another(tmp_path: Path):
     path.write_text(json.dumps({**then.resolved(2, ["天"]), "corpus_sha256": "0" * 64}, indent=2), encoding="utf-8")
     again = parse_config([f"--config={path}", "--epochs=7"])
     assert (again.streams(5), again.hidden_size, again.eval_every, again.prefix) == (8, 64, 3, ["天"])
-    assert (again.epochs, again.init) == (7, Path("w.safetensors"))
+    assert (again.epochs, again.init) == (7, Path("w.safetensors").resolve())
     assert (again.run_dir, again.overwrite, again.time_limit) == (None, False, None)
     assert parse_config([f"--config={path}", "--batch-size-per-worker=9"]).streams(2) == 18
     assert parse_config([f"--config={path}", "--valid-fraction=0"]).eval_every == 3  # it was not asked for here
