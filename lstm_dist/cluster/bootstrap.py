@@ -1,10 +1,12 @@
 """Setup of a computing process: its cores first and MXNet last, because loading MXNet starts threads."""
 
+import os
 import sys
 from typing import Optional
 
 from lstm_dist.cluster.cpu_affinity import Affinity, ReportLine, pin_to_cores
 from lstm_dist.cluster.cuda_libs import require_driver
+from lstm_dist.cluster.library_variables import require_valid
 
 
 def prepare_process(report: Optional[ReportLine] = None) -> Affinity:
@@ -16,6 +18,7 @@ def prepare_process(report: Optional[ReportLine] = None) -> Affinity:
     Raises:
         UserError: naming the variable or the missing driver.
     """
+    require_valid(os.environ)
     affinity = pin_to_cores(report)
     require_driver()
     _load_mxnet()

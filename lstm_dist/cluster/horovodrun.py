@@ -9,6 +9,7 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 from lstm_dist.cluster.cpu_affinity import openmp_threads
 from lstm_dist.cluster.hosts import Host, is_here
 from lstm_dist.cluster.isolation import ROOT, isolated
+from lstm_dist.cluster.library_variables import require_valid
 
 # Variables that are passed on to the workers. horovodrun writes every value on its workers' command lines, where all
 # users of the machine can read it, so no others are passed.
@@ -74,8 +75,9 @@ class Workers(NamedTuple):
         """Return the workers' environment: the passed variables and required additions.
 
         Raises:
-            UserError: when OMP_NUM_THREADS has an impossible value.
+            UserError: when a variable of OpenMP or MXNet has an invalid value.
         """
+        require_valid(os.environ)
         env = {
             k: v
             for k, v in isolated(os.environ).items()
