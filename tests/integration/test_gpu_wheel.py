@@ -40,7 +40,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a copy of the repository, set up for GPUs on a machine without a driver."""
     kept = Path(os.environ["LSTM_DIST_TEST_GPU_WHEEL"])
     folder = kept if kept.is_absolute() else tmp_path_factory.mktemp("clone") / "lstm_dist"
-    ignored = shutil.ignore_patterns(".venv", ".git", "runs", "logs", "*_cache", "__pycache__")
+    ignored = shutil.ignore_patterns(".venv", ".venv.d", ".git", "runs", "logs", "*_cache", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
     # Without the tests' own environment on PATH, because its MPI would be taken for the machine's.
     path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if not p.startswith(sys.prefix))
