@@ -52,9 +52,8 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert [epoch["steps"] for epoch in row["epochs"]] == [4], "the first epoch is the warm-up"
         assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
-        assert all(
-            (one["wait"] > 1e-5) is (workers > 1) for one in row["times"]
-        ), "only several workers wait for each other"
+        least = min(one["wait"] for one in row["times"])  # a busy machine may interrupt any of these steps
+        assert (least > 1e-5) is (workers > 1), "only several workers wait for each other"
     experiment = json.loads((out / "experiment.json").read_text())
     assert experiment.pop("layers") == 1
     (out / "experiment.json").write_text(
