@@ -9,8 +9,8 @@ usage() {
     cat <<'END'
 usage: launch/local.sh [-n N] [--gloo | --mpi] [--max-restarts K] [flags of jobs/train.py]
 
-Trains on this machine with N workers, which horovodrun starts. The first run sets up .venv, see launch/setup.sh --help;
-later runs use it as it is. File names are relative to the current directory.
+Trains on this machine with N workers, which horovodrun starts if there are several. The first run sets up .venv, see
+launch/setup.sh --help; later runs use it as it is. File names are relative to the current directory.
 
   -n N              number of workers (default 2)
   --gloo            communicate over Gloo (the default)

@@ -7,7 +7,7 @@ from lstm_dist.errors import ExitStatus, UserError
 
 _THREADS = re.compile(r"MXNET_(\w+_NTHREADS|OMP_MAX_THREADS)")
 _NUMBERS = re.compile(r"MXNET_(EXEC|CPU|MKLDNN|BACKWARD|SAFE|KVSTORE)_\w+")
-_NUMBER = re.compile(r"-?\d{1,9}|true|false", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d{1,9}(\.\d+)?|true|false", re.IGNORECASE)
 _WHOLE_NUMBERS = ("HOROVOD_GLOO_TIMEOUT_SECONDS", "HOROVOD_CACHE_CAPACITY")
 _WHOLE_NUMBER = re.compile(r"\d{1,9}")
 _CHOICES = {

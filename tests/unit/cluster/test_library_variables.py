@@ -13,7 +13,7 @@ from lstm_dist.errors import UserError
     [
         ("MXNET_CPU_WORKER_NTHREADS", "two", "a number of threads from 1 to 1024"),
         ("MXNET_CPU_PRIORITY_NTHREADS", "-3", "a number of threads from 1 to 1024"),
-        ("MXNET_OMP_MAX_THREADS", "9" * 5000, "a number of threads from 1 to 1024"),
+        pytest.param("MXNET_OMP_MAX_THREADS", "9" * 5000, "a number of threads from 1 to 1024", id="5000 digits"),
         ("MXNET_ENGINE_TYPE", "Naive", "one of NaiveEngine, ThreadedEngine, ThreadedEnginePerDevice"),
         ("MXNET_EXEC_BULK_EXEC_TRAIN", "on", "a number, true or false"),
         ("MXNET_MKLDNN_CACHE_NUM", "1e3", "a number, true or false"),
@@ -35,6 +35,6 @@ def test_valid_values_are_accepted():
             "MXNET_CPU_WORKER_NTHREADS": "4", "MXNET_ENGINE_TYPE": "NaiveEngine", "MXNET_EXEC_BULK_EXEC_TRAIN": "false",
             "MXNET_MKLDNN_CACHE_NUM": "-1", "MXNET_SUBGRAPH_BACKEND": "MKLDNN", "MXNET_HOME": "/data",
             "OMP_STACKSIZE": " 512 m", "HOROVOD_CONTROLLER": "mpi", "HOROVOD_CACHE_CAPACITY": "0",
-            "MXNET_CPU_TEMP_COPY": "",
+            "MXNET_CPU_TEMP_COPY": "", "MXNET_KVSTORE_TREE_LINK_USAGE_PENALTY": "0.7",
         }
     )  # fmt: skip
