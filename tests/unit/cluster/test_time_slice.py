@@ -1,5 +1,6 @@
 """Short time slices are requested, and threads that are started later inherit them."""
 
+import os
 import platform
 import subprocess
 import sys
