@@ -33,13 +33,13 @@ MPI is the one whose mpicxx is on PATH, unless that belongs to another Python en
 of its MPI first. Later runs keep this MPI, even if its module is not loaded. If there is no mpicxx, Open MPI comes from
 PyPI.
 
-Everything is inside .venv (and .venv.d), the log is .venv/setup.log. To start over: rm -r .venv
+Everything is inside .venv.d, and .venv is a link into it; the log is .venv/setup.log. To start over: rm -r .venv .venv.d
 END
 }
 
 script=$(readlink -f -- "${BASH_SOURCE[0]}")
 repo=${script%/*/*}
-link=$repo/.venv # a folder, or a link to one in `replacements`; a user may link it to another folder
+link=$repo/.venv # a link to a folder in `replacements`; a folder if an earlier version made it, or another link of a user
 replacements=$(readlink -m -- "$repo/.venv.d")
 
 # work_in FOLDER: makes FOLDER the environment that the functions below examine or create.
@@ -235,6 +235,23 @@ require_writable() {
         die "cannot write to $venv: make it writable, or move the repository to a writable folder"
 }
 
+# Prints the folder of the next environment, in which an interrupted set-up continues.
+next_folder() {
+    local number=1
+    while [[ -f $replacements/$number/.setup/ready.stamp ]]; do number=$((number + 1)); done
+    echo "$replacements/$number"
+}
+
+relative() { echo "${1/#"$repo/"/}"; }
+
+# The first environment is a folder in `replacements`, too, so that the jobs that run in it stay in it when it is replaced.
+if [[ ! -e $link && ! -L $link ]]; then
+    work_in "$(next_folder)"
+    require_writable
+    ln -s "$(relative "$venv")" "$link" 2>/dev/null || [[ -L $link ]] ||
+        die "cannot write to $repo: make it writable, or move the repository to a writable folder"
+fi
+work_in_link # which another set-up may have made since the start of this one
 require_writable
 exec 9>>"$state/lock"
 if ! flock -n 9; then
@@ -573,22 +590,20 @@ update_in_place() {
 # Makes a new folder the one to work in, if .venv was complete once. Jobs may be running in it, and a set-up may fail.
 build_aside() {
     [[ -f $state/ready.stamp ]] || return 0
-    local last=0
     old=$(readlink -m -- "$link")
-    if [[ $old == "$replacements"/* ]]; then last=${old##*/}; fi
     if [[ -f $state/dev.stamp ]]; then dev=true; fi
     consequence="; $link is unchanged"
-    work_in "$replacements/$((last + 1))"
+    work_in "$(next_folder)"
     require_writable
 }
 
-# Makes .venv a link to the new folder. A link is replaced in one step; a folder is moved first, and if this is
-# interrupted in between, the next start of this script continues.
+# Makes .venv a link to the new folder. A link is replaced in one step; a folder, which earlier versions of this script
+# made, is moved first, and if this is interrupted in between, the next start of this script continues.
 replace_old() {
     local kept=$old folder
     [[ $old ]] || return 0
     trap '' INT TERM HUP
-    ln -sfn "${venv/#"$repo/"/}" "$replacements/link"
+    ln -sfn "$(relative "$venv")" "$replacements/link"
     if [[ ! -L $link ]]; then
         kept=$replacements/0
         rm -rf "$kept"
@@ -616,7 +631,9 @@ steps=5
 if [[ $device != "$first" ]]; then steps=6; fi
 if $dev; then steps=$((steps + 1)); fi
 
-echo "Setting up $venv with Python $version and MPI from ${mpicxx:-PyPI}"
+target=$link
+if [[ $old ]]; then target=$venv; fi
+echo "Setting up $target with Python $version and MPI from ${mpicxx:-PyPI}"
 if [[ $device == gpu ]]; then
     if [[ $nvcc ]]; then
         echo "Horovod with NCCL: gradients are reduced on the GPUs"

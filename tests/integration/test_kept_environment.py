@@ -86,7 +86,7 @@ def test_first_launch_sets_up_and_continues_after_an_interruption(machine: Machi
     done = machine.start("local")
     assert done.returncode == 0, done.stderr
     assert extras(machine.calls()) == ["horovod"]
-    assert not (machine.repo / ".venv").is_symlink()
+    assert environment_of(machine) == machine.repo / ".venv.d/1"
 
 
 def test_missing_tools_are_added_and_nothing_else_changes(ready: Machine) -> None:
@@ -155,8 +155,9 @@ def test_environment_works_until_its_replacement_does(machine: Machine, broken: 
     assert failed.returncode == 1
     assert f"{machine.repo}/.venv is unchanged" in failed.stderr.splitlines()[-1]
     after = machine.contents()
-    assert {path: after[path] for path in before if path != machine.repo} == {
-        path: state for path, state in before.items() if path != machine.repo
+    above = (machine.repo, machine.repo / ".venv.d")
+    assert {path: after[path] for path in before if path not in above} == {
+        path: state for path, state in before.items() if path not in above
     }
     machine.calls()
     assert machine.start("local").returncode == 0
@@ -164,7 +165,7 @@ def test_environment_works_until_its_replacement_does(machine: Machine, broken: 
     done = machine.run()
     assert done.returncode == 0, done.stderr
     assert "venv 3.11.4" not in machine.calls()  # it continued
-    assert environment_of(machine) == machine.repo / ".venv.d/1"
+    assert environment_of(machine) == machine.repo / ".venv.d/2"
     assert (machine.repo / ".venv/.setup/dev.stamp").exists()
     assert "is ready" in machine.run("--dev").stdout
     assert machine.start("local").stderr == ""
@@ -194,7 +195,7 @@ def test_interrupted_replacement_leaves_the_environment_and_continues(ready: Mac
 
 
 def test_replaced_environment_stays_for_its_jobs_until_the_next_replacement(ready: Machine) -> None:
-    folders = [ready.repo / ".venv.d" / str(number) for number in range(3)]
+    folders = [ready.repo / ".venv.d" / str(number) for number in (1, 2, 3)]
     marks: List[bytes] = []
     for version in ("3.10.1", "3.9.1"):
         report_starts(environment_of(ready))
@@ -208,13 +209,27 @@ def test_replaced_environment_stays_for_its_jobs_until_the_next_replacement(read
     assert sorted((ready.repo / ".venv.d").iterdir()) == folders[1:]
 
 
-def test_replacement_that_was_interrupted_between_its_renames_is_completed(ready: Machine) -> None:
-    ready.run("--python", str(ready.python("mine", "3.10.1")))
-    ready.calls()
-    (ready.repo / ".venv").rename(ready.repo / ".venv.d/link")
-    assert ready.start("local").returncode == 0
-    assert ready.calls() == []
-    assert environment_of(ready) == ready.repo / ".venv.d/1"
+def test_folder_of_an_earlier_version_is_replaced_by_a_link_also_after_an_interruption(machine: Machine) -> None:
+    (machine.repo / ".venv").mkdir()
+    assert machine.run().returncode == 0
+    assert environment_of(machine) == machine.repo / ".venv"
+    mark = (machine.repo / ".venv/bin/python").read_bytes()
+    done = machine.run("--python", str(machine.python("mine", "3.10.1")))
+    assert done.returncode == 0, done.stderr
+    assert environment_of(machine) == machine.repo / ".venv.d/1"
+    assert (machine.repo / ".venv.d/0/bin/python").read_bytes() == mark
+    machine.calls()
+    (machine.repo / ".venv").rename(machine.repo / ".venv.d/link")  # between its two renames
+    assert machine.start("local").returncode == 0
+    assert machine.calls() == []
+    assert environment_of(machine) == machine.repo / ".venv.d/1"
+
+
+def test_environment_whose_link_was_removed_stays_for_its_jobs(ready: Machine) -> None:
+    (ready.repo / ".venv").unlink()
+    assert ready.run().returncode == 0
+    assert environment_of(ready) == ready.repo / ".venv.d/2"
+    assert (ready.repo / ".venv.d/1/.setup/ready.stamp").exists()
 
 
 def test_requirements_that_changed_are_installed_aside(ready: Machine) -> None:
