@@ -98,6 +98,25 @@ def detect(head: bytes) -> str:
     return "utf-8"
 
 
+def codec_of(head: bytes, encoding: Optional[str]) -> str:
+    """Return the name of Python's codec of a file.
+
+    UTF-16 and UTF-32 leave the order of the bytes to a byte order mark. Without one, it is detected, or else
+    little-endian, as Python's codecs differ in what they do then.
+
+    Args:
+        head: the beginning of the file, SAMPLE bytes if it has as many.
+        encoding: of the file; None detects UTF-8, UTF-16 and UTF-32.
+    """
+    if encoding is None:
+        return detect(head)
+    codec = codecs.lookup(encoding).name
+    if codec not in ("utf-16", "utf-32"):
+        return codec
+    detected = detect(head)
+    return detected if detected.startswith(codec) else f"{codec}-le"
+
+
 def has_controls(head: bytes) -> bool:
     """Return whether the beginning of a file has more control characters than a text, as programs and images have."""
     sample = head[:SAMPLE]
@@ -141,13 +160,13 @@ def decode_text(raw: bytes, name: str, encoding: Optional[str]) -> str:
     Args:
         raw: the whole file.
         name: of the file, for messages.
-        encoding: of the file; None detects UTF-8, UTF-16 and UTF-32.
+        encoding: of the file; None detects UTF-8, UTF-16 and UTF-32, and refuses what looks like no text.
 
     Raises:
         UserError: if it is no text, or in another encoding; the message names encodings that fit.
     """
-    codec = encoding or detect(raw)
-    if not is_wide(codec) and has_controls(raw):
+    codec = codec_of(raw, encoding)
+    if encoding is None and not is_wide(codec) and has_controls(raw):
         raise not_a_text(name)
     try:
         return without_mark(raw.decode(codec))
@@ -157,9 +176,12 @@ def decode_text(raw: bytes, name: str, encoding: Optional[str]) -> str:
         raise UserError(f"{name}: not {codec} ({error}): give another --encoding", ExitStatus.BAD_DATA) from None
 
 
-def not_a_text(name: str, reason: str = "as more than 1 % of it are control characters") -> UserError:
-    """Return the error for a file of another kind."""
-    return UserError(f"{name}: is no text, {reason}: give a file of plain text", ExitStatus.BAD_DATA)
+def not_a_text(name: str, kind: str = "") -> UserError:
+    """Return the error for a file of another kind; without its name, for one that has too many control characters."""
+    reason, advice = f"but a {kind} file", "give a file of plain text"
+    if not kind:
+        reason, advice = "as more than 1 % of it are control characters", f"{advice}, or its --encoding if it is one"
+    return UserError(f"{name}: is no text, {reason}: {advice}", ExitStatus.BAD_DATA)
 
 
 def undecodable(name: str, codec: str, offset: int, part: bytes, start: int) -> UserError:
@@ -172,19 +194,24 @@ def undecodable(name: str, codec: str, offset: int, part: bytes, start: int) -> 
         part: the file, or the part of it that is examined for its encoding.
         start: offset of the first bad byte in `part`.
     """
-    best, *others = fitting_encodings(part, start) or [""]
-    advice = f"give --encoding {best}, which decodes it without error"
-    if others:
-        advice += f" (so {'do' if others[1:] else 'does'} {', '.join(others)})"
     if codec == "utf-8" and _is_mostly_utf_8(part[max(0, start - SAMPLE) : start + SAMPLE]):
         advice = "what is around it is UTF-8: repair it, for example with `iconv -c -f utf-8 -t utf-8`"
-    elif not best:
-        advice = "no common encoding fits either: repair it, or give --encoding"
+    else:
+        advice = _advise(fitting_encodings(part, start))
     label = "UTF-8" if codec == "utf-8" else codec
     return UserError(
         f"{name}: not {label}, the first bad byte is 0x{part[start]:02x} at offset {offset}: {advice}",
         ExitStatus.BAD_DATA,
     )
+
+
+def _advise(fitting: Sequence[str]) -> str:
+    """Return what to do about a file that these encodings fit, best first."""
+    if not fitting:
+        return "no common encoding fits either: repair it, or give --encoding"
+    best, *others = fitting
+    so = f" (so {'do' if others[1:] else 'does'} {', '.join(others)})" if others else ""
+    return f"give --encoding {best}, which decodes it without error{so}"
 
 
 def _is_mostly_utf_8(sample: bytes) -> bool:
@@ -202,9 +229,9 @@ def fitting_encodings(raw: bytes, offset: int) -> List[str]:
 
     Args:
         raw: a file or a part of one.
-        offset: of the first byte that is not UTF-8; the lines from there on are examined.
+        offset: of the first byte that is not UTF-8; what surrounds it is examined.
     """
-    sample = raw[raw.rfind(b"\n", 0, offset) + 1 : offset + SAMPLE]
+    sample = raw[_start_of_sample(raw, offset) : offset + SAMPLE]
     fits, texts = {}, set()
     for languages in _LANGUAGES:
         for codec in languages.codecs:
@@ -214,7 +241,31 @@ def fitting_encodings(raw: bytes, offset: int) -> List[str]:
                 texts.add(text)
     least = max(_MIN_FIT, _NEAR * max(fits.values(), default=0.0))
     ranked = sorted((codec for codec in fits if fits[codec] >= least), key=lambda codec: -fits[codec])
-    return [codec for codec in ranked[:_MOST] if _decode_part(raw, codec)]
+    return [codec for codec in ranked[:_MOST] if _decodes(raw, codec)]
+
+
+def _start_of_sample(raw: bytes, offset: int) -> int:
+    """Return the start of the line of a byte; in a long line, that of a word at most SAMPLE bytes before the byte.
+
+    A line end or a space is never a part of another character in the encodings that are tried, so a character begins
+    after it.
+    """
+    first = max(0, offset - SAMPLE)
+    line = raw.rfind(b"\n", first, offset) + 1
+    if line or not first:
+        return line
+    return raw.find(b" ", first, offset) + 1 or offset
+
+
+def _decodes(raw: bytes, codec: str) -> bool:
+    """Return whether a codec decodes a file, whose last character may be cut, without keeping the decoded text."""
+    decoder = codecs.getincrementaldecoder(codec)()
+    try:
+        for start in range(0, len(raw), SAMPLE):
+            decoder.decode(raw[start : start + SAMPLE])
+    except UnicodeError:
+        return False
+    return True
 
 
 def _fit(text: str, languages: _Languages) -> float:

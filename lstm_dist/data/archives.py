@@ -141,7 +141,7 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         raise UserError(f"{name}: cannot be read ({reason})", ExitStatus.NO_INPUT) from None
     kind = kind_of(data[:HEAD])
     if kind:
-        raise not_a_text(name, f"but a {kind} file")
+        raise not_a_text(name, kind)
     return data
 
 

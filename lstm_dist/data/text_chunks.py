@@ -10,13 +10,12 @@ So the concatenated characters of all chunks are those of the file, wherever it 
 where a character begins; see transcode.py.
 """
 
-import codecs
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional, Sequence
 
 from lstm_dist.data.archives import ARCHIVES, HEAD, find_texts, kind_of
 from lstm_dist.data.corpus import join_lines
-from lstm_dist.encoding import SAMPLE, detect, has_controls, is_wide, not_a_text, undecodable, without_mark
+from lstm_dist.encoding import SAMPLE, codec_of, has_controls, is_wide, not_a_text, undecodable, without_mark
 from lstm_dist.errors import ExitStatus, UserError
 
 _CONTINUATION_MASK, _CONTINUATION = 0b1100_0000, 0b1000_0000  # the two upper bits of a UTF-8 continuation byte
@@ -82,9 +81,9 @@ def _codec(head: bytes, encoding: Optional[str], name: str) -> str:
     if kind in ARCHIVES:
         raise UserError(f"{name}: is a {kind} archive, which cannot be read in chunks: unpack it first")
     if kind:
-        raise not_a_text(name, f"but a {kind} file")
-    codec = codecs.lookup(encoding or detect(head)).name
-    if not is_wide(codec) and has_controls(head):
+        raise not_a_text(name, kind)
+    codec = codec_of(head, encoding)
+    if encoding is None and not is_wide(codec) and has_controls(head):
         raise not_a_text(name)
     return codec
 

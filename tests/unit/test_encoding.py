@@ -2,10 +2,12 @@
 
 import codecs
 import hashlib
+import tracemalloc
 from typing import Sequence
 
 import pytest
 
+from lstm_dist import encoding
 from lstm_dist.data.corpus import PACKAGED
 from lstm_dist.encoding import decode_text, decode_unicode, detect, fitting_encodings, has_controls, is_encoding
 from lstm_dist.errors import UserError
@@ -42,9 +44,12 @@ def test_utf_8_is_not_taken_for_another_encoding():
 def test_bytes_of_a_program_or_an_image_are_no_text():
     for data in (hashlib.shake_128(b"any bytes").digest(5000), bytes(9)):
         assert has_controls(data)
-        for encoding in (None, "latin-1", "gb18030"):
-            with pytest.raises(UserError, match="^a: is no text, as more than 1 % of it are control characters: give"):
-                decode_text(data, "a", encoding)
+        with pytest.raises(
+            UserError, match="^a: is no text, as more than 1 % of it are control characters: give a fil"
+        ):
+            decode_text(data, "a", None)
+    with pytest.raises(UserError, match="^a: is no text, .*, or its --encoding if it is one$"):
+        decode_text(b"N\bNA\bAM\bME\bE\n", "a", None)
 
 
 def test_given_encoding_is_used():
@@ -55,6 +60,25 @@ def test_given_encoding_is_used():
         UserError, match=r"^a: not big5, the first bad byte is 0x\w\w at offset \d+: give --encoding gb"
     ):
         decode_text(SONGS.encode("gb18030"), "a", "big5")
+
+
+@pytest.mark.parametrize(
+    ("codec", "text"),
+    [
+        ("iso2022_kr", "가나다 라마바\n" * 9),  # changes its character set by control characters
+        ("cp037", "so it goes\x85" * 9),  # EBCDIC, whose line end is the control character NEL
+        ("utf-8", "N\bNA\bAM\bME\bE\n" * 9),  # overstruck by backspaces, as in a printed manual
+    ],
+    ids=lambda value: value[:9],
+)
+def test_text_with_control_characters_is_read_in_the_given_encoding(codec: str, text: str):
+    assert decode_text(text.encode(codec), "a", codec) == text
+
+
+@pytest.mark.parametrize("codec", WIDE)
+def test_wide_encoding_given_without_its_byte_order_is_detected(codec: str):
+    assert decode_text(ENGLISH.encode(codec), "a", codec[:6]) == ENGLISH
+    assert decode_text("明月几时有".encode(f"{codec[:6]}-le"), "a", codec[:6]) == "明月几时有"  # nothing tells it
 
 
 @pytest.mark.parametrize("name", ["gb18030", "GBK", "big5", "utf-16", "UTF-32", "utf_8", "latin-1", "cp1252", "euc-kr"])
@@ -117,3 +141,20 @@ def test_damaged_utf_8_gets_no_wrong_suggestion():
 def test_bytes_that_fit_nothing_get_no_suggestion():
     with pytest.raises(UserError, match=r"at offset 6: no common encoding fits either: repair it, or give --encoding$"):
         decode_text(b"plain \x81\x8d\x8f text\n" * 9, "a", None)
+
+
+@pytest.mark.parametrize("before", [b"one two ", b"one-two-"])
+def test_encoding_of_a_text_without_line_ends_is_found_in_the_memory_of_a_sample(before: bytes):
+    size = 2**22
+    raw = before * (size // len(before)) + SONGS[:2000].replace("\n", "").encode("gb18030")
+    tracemalloc.start()
+    assert fitting_encodings(raw, size) == ["gb18030"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < size, "the decoded text alone would take more"
+
+
+def test_damaged_utf_8_is_not_tried_in_other_encodings(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(encoding, "fitting_encodings", lambda *_: pytest.fail("which takes time"))
+    with pytest.raises(UserError, match="what is around it is UTF-8"):
+        decode_text(SONGS.encode() + b"\xff", "a", None)

@@ -129,6 +129,13 @@ def test_encoding_is_detected_or_given(tmp_path: Path):
         (tmp_path / "a").write_bytes("明月几时有\n".encode(codec) * 9)
         (file,) = find_text_files([tmp_path / "a"])
         assert file.codec == codec.replace("-sig", "")
-    assert [file.codec for file in find_text_files([tmp_path / "a"], "utf32")] == ["utf-32"]
+    assert [file.codec for file in find_text_files([tmp_path / "a"], "utf32")] == ["utf-32-be"]
     (tmp_path / "a").write_text("明月几时有", encoding="utf-8")
     assert [file.codec for file in find_text_files([tmp_path / "a"], "UTF8")] == ["utf-8"]
+
+
+def test_control_characters_are_accepted_in_a_given_encoding(tmp_path: Path):
+    (tmp_path / "a").write_bytes("가나다\n".encode("iso2022_kr") * 9)
+    with pytest.raises(UserError, match="^TEXT .*: is no text, as more than 1 % of it are control characters"):
+        find_text_files([tmp_path / "a"])
+    assert [file.codec for file in find_text_files([tmp_path / "a"], "iso2022_kr")] == ["iso2022_kr"]

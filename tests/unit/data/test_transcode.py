@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lstm_dist.data import transcode as module
-from lstm_dist.data.text_chunks import TextFile
+from lstm_dist.data.text_chunks import TextFile, find_text_files
 from lstm_dist.data.transcode import transcode
 from lstm_dist.errors import UserError
 
@@ -22,6 +22,13 @@ def test_copy_has_the_same_characters(tmp_path: Path, codec: str, block: int, mo
     copy = transcode(TextFile.stat(tmp_path / "moon.txt", codec), tmp_path / "copies" / "0")
     assert copy == TextFile.stat(tmp_path / "copies" / "0" / "moon.txt")
     assert copy.path.read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize("codec", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_wide_text_without_byte_order_mark_is_copied(tmp_path: Path, codec: str):
+    (tmp_path / "a").write_bytes(TEXT.encode(codec))
+    (file,) = find_text_files([tmp_path / "a"], codec[:6])
+    assert transcode(file, tmp_path / "copies").path.read_bytes() == TEXT.encode()
 
 
 def test_byte_order_mark_is_not_copied(tmp_path: Path):
