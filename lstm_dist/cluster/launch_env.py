@@ -72,10 +72,17 @@ def yield_while_waiting() -> None:
     os.environ.setdefault("OMPI_MCA_mpi_yield_when_idle", "1")
 
 
-def die_with_parent(number: int = signal.SIGTERM) -> None:
-    """Make the kernel signal this process when its parent ends; call it in a newly forked child."""
+def die_with_parent(parent: int, number: int = signal.SIGTERM) -> None:
+    """Make the kernel signal this process when its parent ends; end it if the parent has ended already.
+
+    Args:
+        parent: process id of the parent, taken before the fork of this child.
+        number: of the signal.
+    """
     set_death_signal = 1  # PR_SET_PDEATHSIG
     ctypes.CDLL(None).prctl(set_death_signal, number)
+    if os.getppid() != parent:
+        os._exit(128 + number)  # not by the signal, for which a handler of the parent may still be installed
 
 
 def _leading_int(value: Optional[str], default: int) -> int:

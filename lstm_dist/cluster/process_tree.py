@@ -12,10 +12,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Dict, List, Optional, Sequence
+from typing import Collection, Dict, List, Optional, Sequence
 
 from lstm_dist.cluster.launch_env import die_with_parent
 from lstm_dist.cluster.start_signals import handled_signals
+from lstm_dist.errors import print_error
 
 _ORPHANS = 30.0  # seconds for the workers of a killed supervisor to stop with a checkpoint
 _UNKILLABLE = 5.0  # seconds after which a process that SIGKILL does not end is left: it waits for a device or a disk
@@ -28,8 +29,12 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(set_child_subreaper, 1)
 
 
-def descendants() -> List[int]:
-    """Return the live processes that this process has started, directly or indirectly, ancestors first."""
+def descendants(but: Collection[int] = ()) -> List[int]:
+    """Return the live processes that this process has started, directly or indirectly, ancestors first.
+
+    Args:
+        but: processes to leave out, with those that they have started.
+    """
     children: Dict[int, List[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -40,7 +45,7 @@ def descendants() -> List[int]:
                     children.setdefault(int(parent), []).append(int(entry.name))
     found = [os.getpid()]
     for pid in found:
-        found += children.get(pid, [])
+        found += [child for child in children.get(pid, []) if child not in but]
     return found[1:]
 
 
@@ -51,43 +56,63 @@ def command_line(pid: int) -> List[bytes]:
     return []
 
 
-def end_descendants(grace: float) -> None:
-    """End all descendants, by SIGTERM and, after `grace` seconds, by SIGKILL. No other code may wait for a child."""
+def end_descendants(grace: float, but: Collection[int] = ()) -> None:
+    """End all descendants, by SIGTERM and, after `grace` seconds, by SIGKILL. No other code may wait for a child.
+
+    Args:
+        grace: seconds between the two signals.
+        but: processes to leave running, with those that they have started.
+    """
     began, number = time.monotonic(), signal.SIGTERM
-    _signal_all(_unshared(), number)
-    while _unshared() and time.monotonic() < began + grace + _UNKILLABLE:
+    _signal_all(_of_the_job(but), number)
+    while _of_the_job(but) and time.monotonic() < began + grace + _UNKILLABLE:
         if number == signal.SIGTERM and time.monotonic() > began + grace:
             number = signal.SIGKILL
-            _signal_all(_unshared(), number)
+            _signal_all(_of_the_job(but), number)
         time.sleep(0.05)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
 
 
-def _unshared() -> List[int]:
-    """Return the descendants that belong to the job alone."""
-    return [pid for pid in descendants() if not b" ".join(command_line(pid)).endswith(_SHARED_SSH)]
+def _of_the_job(but: Collection[int]) -> List[int]:
+    """Return the descendants to end: those that belong to the job alone, and that this user may signal."""
+    return [pid for pid in descendants(but) if _may_signal(pid) and not _is_shared_ssh(pid)]
+
+
+def _is_shared_ssh(pid: int) -> bool:
+    # The title replaces the command line, and zero bytes fill the rest of it.
+    return b" ".join(command_line(pid)).rstrip().endswith(_SHARED_SSH)
+
+
+def _may_signal(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:  # it has ended, or runs as another user
+        return False
+    return True
 
 
 def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
     for pid in pids:
-        with suppress(ProcessLookupError):
+        with suppress(OSError):
             os.kill(pid, number)
 
 
 def continue_in_child() -> None:
     """Return in a child process; this process waits for its end, ends what it leaves behind, and exits as it did.
 
-    So a SIGKILL of either process leaves nothing running: the child receives SIGTERM when this process ends.
+    So a SIGKILL of either process leaves nothing running: the child receives SIGTERM when this process ends. What the
+    shell started before it became this process, such as `tee` for its output, is not of the job and continues.
 
     Raises:
         SystemExit: in this process, with the status of the child.
     """
     adopt_orphans()
+    parent, others = os.getpid(), frozenset(descendants())
     child = os.fork()
     if not child:
-        die_with_parent()
+        die_with_parent(parent)
         return
 
     def pass_on(number: int, _: Optional[FrameType]) -> None:
@@ -97,5 +122,13 @@ def continue_in_child() -> None:
     for number in handled_signals():
         signal.signal(number, pass_on)
     _, status = os.waitpid(child, 0)
-    end_descendants(_ORPHANS)
-    sys.exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))
+    end_descendants(_ORPHANS, but=others)
+    if os.WIFEXITED(status):
+        sys.exit(os.WEXITSTATUS(status))
+    number = os.WTERMSIG(status)
+    if number not in handled_signals():  # else it was asked to end before it could handle the request
+        print_error(
+            f"the job's supervisor was ended by signal {number} ({signal.strsignal(number)}), and the job with it: "
+            "resume the run with --resume and its --run-dir"
+        )
+    sys.exit(128 + number)

@@ -25,7 +25,8 @@ class EndOnSignal:
     """Context manager in which any of SIGNALS ends the process, with one line and status 128 plus its number.
 
     A thread does this. A handler in Python runs only between two instructions of the main thread, which may be inside
-    a library that waits for another worker. Enter it after the last fork of the start.
+    a library that waits for another worker. A child that is forked inside shares the pipe to the thread until it
+    executes another program: a signal to that child alone ends this process too.
     """
 
     def __enter__(self) -> "EndOnSignal":

@@ -103,9 +103,9 @@ class Startup:
 def _watch(worker: int, launch: Launch, job: str, first_report: float, next_reports: float) -> NoReturn:
     """Report, in the watcher process, until the worker kills it or ends."""
     try:
-        die_with_parent(signal.SIGKILL)
+        die_with_parent(worker, signal.SIGKILL)
         waited, pause = 0.0, first_report
-        while os.getppid() == worker:  # the worker may have ended before die_with_parent
+        while os.getppid() == worker:
             time.sleep(pause)
             waited, pause = waited + pause, next_reports
             phases = phases_on_host(job, launch.local_size)

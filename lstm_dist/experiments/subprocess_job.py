@@ -3,11 +3,13 @@
 import contextlib
 import fcntl
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
@@ -82,7 +84,7 @@ def execute(command: Sequence[str], folder: Path, variables: Dict[str, str]) -> 
             fcntl.flock(file, fcntl.LOCK_EX)  # inherited by the command with its stdout
         process = subprocess.Popen(
             command, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )  # fmt: skip
         try:
             status = process.wait()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence
 
@@ -72,7 +73,7 @@ class LauncherJob:
         self._process = subprocess.Popen(
             command, env={**env, ATTEMPT: self._attempt}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )  # fmt: skip
         self._forwarders = [
             threading.Thread(target=self._forward, args=(self._process.stdout, sys.stdout), daemon=True),
@@ -141,7 +142,7 @@ class LauncherJob:
             self._terminate(now)
         if self._kill_at == math.inf and self._is_failed():
             self._kill_at = now + _ABORT  # mpirun waits forever for a host that does not answer
-        if self._kill_at == math.inf and not self.status():
+        if self._kill_at == math.inf and not self.is_direct and not self.status():  # the only worker has been started
             self.start_failure = self._start_watch.failure(now, self._silent_until == math.inf)
             self._kill_at = now if self.start_failure else math.inf
         if now > self._kill_at:

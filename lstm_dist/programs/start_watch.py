@@ -1,4 +1,4 @@
-"""The limits of a launcher before its workers have begun, when there is no status of theirs yet."""
+"""The limits of horovodrun before its workers have begun, when there is no status of theirs yet."""
 
 from typing import Sequence
 
