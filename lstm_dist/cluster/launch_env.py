@@ -62,6 +62,15 @@ def detect(environ: Optional[Mapping[str, str]] = None) -> Launch:
     return Launch()
 
 
+def is_single() -> bool:
+    """Return whether this process has no peers: its launcher started no other, or there is no launcher.
+
+    A launcher that `detect` does not know looks like none; HOROVOD_CONTROLLER=mpi then says that MPI knows the peers.
+    """
+    launch = detect()
+    return launch.size == 1 and (launch.name != "none" or os.environ.get("HOROVOD_CONTROLLER") != "mpi")
+
+
 def yield_while_waiting() -> None:
     """Make Open MPI yield the core in every round of polling; call it before MPI is started.
 

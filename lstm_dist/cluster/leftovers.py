@@ -12,11 +12,15 @@ from lstm_dist.cluster.launcher_watch import parent_of
 from lstm_dist.errors import ExitStatus, UserError
 
 _CONNECT = 2.0  # seconds
-_LISTENING = "0A"  # state of a socket in /proc/net/tcp
+_SOCKETS = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENING = "0A"  # state of a socket in these tables
+_WITHOUT_PMIX = ("OMPI_MCA_orte_hnp_uri", "OMPI_MCA_orte_local_daemon_uri")  # servers of an Open MPI without PMIx
 
 
 def drop_leftovers(environ: MutableMapping[str, str]) -> None:
     """Remove the variables of launchers that have ended, so that `detect` finds a launcher that is running, or none.
+
+    With them goes HOROVOD_CONTROLLER, which horovodrun sets for its workers.
 
     Raises:
         UserError: naming the variables, when they say that this process is one of several.
@@ -31,7 +35,7 @@ def drop_leftovers(environ: MutableMapping[str, str]) -> None:
                 f"`unset {names[0]} {names[1]}`, or use a new shell",
                 ExitStatus.BAD_CONFIG,
             )
-        for name in names:
+        for name in [*names, "HOROVOD_CONTROLLER"]:
             environ.pop(name, None)
         launch = detect(environ)
 
@@ -49,7 +53,9 @@ def has_ended(launch: Launch, environ: Mapping[str, str]) -> bool:
     if servers:
         ports = [urlsplit(server.rpartition(";")[2]).port for server in servers if ";tcp" in server]
         return bool(ports) and not any(map(_is_listening, filter(None, ports)))
-    return launch.name == "mpirun" or not _is_child_of("slurmstepd")
+    if launch.name == "mpirun":
+        return not any(name in environ for name in _WITHOUT_PMIX)
+    return not _is_child_of("slurmstepd")
 
 
 def _refuses(address: str, port: int) -> bool:
@@ -68,13 +74,12 @@ def _is_listening(port: int) -> bool:
 
     PMIx's server, which is on the same host, would report a connection that is closed again.
     """
-    local = f":{port:04X}"
-    for name in ("tcp", "tcp6"):
+    local, tables = f":{port:04X}", []
+    for path in _SOCKETS:
         with suppress(OSError):
-            rows = [line.split() for line in Path("/proc/net", name).read_text(encoding="ascii").splitlines()[1:]]
-            if any(row[1].endswith(local) and row[3] == _LISTENING for row in rows):
-                return True
-    return False
+            tables.append(path.read_text(encoding="ascii"))
+    rows = [line.split() for table in tables for line in table.splitlines()[1:]]
+    return not tables or any(row[1].endswith(local) and row[3] == _LISTENING for row in rows)
 
 
 def _is_closed(descriptor: str) -> bool:
@@ -83,11 +88,13 @@ def _is_closed(descriptor: str) -> bool:
 
 
 def _is_child_of(program: str) -> bool:
-    """Return whether a program is among the ancestors of this process."""
+    """Return whether a program is among the ancestors of this process; True if one of them cannot be read."""
     pid = os.getppid()
-    with suppress(OSError):
+    try:
         while pid > 1:
             if Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip() == program:
                 return True
             pid = parent_of(pid)
+    except OSError:  # /proc may hide the processes of other users
+        return True
     return False

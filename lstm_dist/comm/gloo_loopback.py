@@ -104,10 +104,24 @@ def _imported(library: ctypes.CDLL, name: bytes) -> Optional[ctypes.c_void_p]:
 
 
 def _write(slot: ctypes.c_void_p, value: Any) -> None:
-    """Write a pointer into a page that the loader has made read-only."""
+    """Write a pointer; if the loader has made its page read-only, the page is so again afterwards."""
+    if _is_writable(ctypes.addressof(slot)):
+        slot.value = value
+        return
     page = ctypes.c_void_p(ctypes.addressof(slot) // mmap.PAGESIZE * mmap.PAGESIZE)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mprotect(page, ctypes.c_size_t(mmap.PAGESIZE), _READ | _WRITE):
         raise OSError(ctypes.get_errno(), "mprotect")
     slot.value = value
     libc.mprotect(page, ctypes.c_size_t(mmap.PAGESIZE), _READ)
+
+
+def _is_writable(address: int) -> bool:
+    """Return whether this process may write at an address."""
+    with open("/proc/self/maps", "rb") as regions:
+        for region in regions:
+            limits, rights = region.split()[:2]
+            first, end = (int(limit, 16) for limit in limits.split(b"-"))
+            if first <= address < end:
+                return b"w" in rights
+    return False

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, List, NoReturn, Optional, Sequence
 
 import numpy as np
 
-from lstm_dist.cluster.launch_env import detect, yield_while_waiting
+from lstm_dist.cluster.launch_env import detect, is_single, yield_while_waiting
 from lstm_dist.cluster.leftovers import drop_leftovers
 from lstm_dist.cluster.start_signals import default_actions
 from lstm_dist.comm.gloo_loopback import host_name_is_loopback
@@ -52,9 +52,9 @@ class HorovodWorld(World):
             SystemExit: when the launcher started several processes that do not find each other; the first reports it.
         """
         drop_leftovers(os.environ)
-        launch = detect()
-        if launch.size == 1:
+        if is_single():
             return SingleWorker()
+        launch = detect()
         refuse_without_pmix(launch)
         controller = os.environ.setdefault("HOROVOD_CONTROLLER", "gloo" if launch.name == "horovodrun" else "mpi")
         os.environ.setdefault("HOROVOD_CPU_OPERATIONS", controller)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, List, NoReturn
 
 import numpy as np
 
-from lstm_dist.cluster.launch_env import detect, yield_while_waiting
+from lstm_dist.cluster.launch_env import detect, is_single, yield_while_waiting
 from lstm_dist.cluster.leftovers import drop_leftovers
 from lstm_dist.cluster.start_signals import default_actions
 from lstm_dist.comm.mpi_file import SharedFile
@@ -37,7 +37,7 @@ class MpiGroup(RankGroup):
             SystemExit: when it started several processes that do not find each other; the first reports it.
         """
         drop_leftovers(os.environ)
-        return SingleRank() if detect().size == 1 else cls.join()
+        return SingleRank() if is_single() else cls.join()
 
     @classmethod
     def join(cls) -> "MpiGroup":

@@ -14,7 +14,7 @@ from typing import Optional, Sequence
 
 from lstm_dist.cluster import devices
 from lstm_dist.cluster.cpu_affinity import pin_to_cores
-from lstm_dist.cluster.launch_env import LOOPBACK, detect
+from lstm_dist.cluster.launch_env import LOOPBACK, detect, is_single
 from lstm_dist.diagnosis import installation, workers
 from lstm_dist.diagnosis.report import FAIL, CheckReport
 
@@ -33,8 +33,8 @@ def examine(expected_workers: Optional[int], expected_controller: Optional[str])
     launch = detect()
     threads = pin_to_cores().threads  # as in a job, before MXNet is loaded
     # As in a job: MPI takes part only if a launcher connects several ranks through it.
-    needed = "gloo" if launch.size == 1 or launch.name == "horovodrun" else "mpi"
-    if launch.size == 1:  # a job would not start Horovod, so nothing is lost by connecting it to this machine alone
+    needed = "gloo" if is_single() or launch.name == "horovodrun" else "mpi"
+    if is_single():  # a job would not start Horovod, so nothing is lost by connecting it to this machine alone
         os.environ.update(HOROVOD_CONTROLLER=needed, HOROVOD_CPU_OPERATIONS=needed, HOROVOD_GLOO_IFACE=LOOPBACK)
     os.environ.setdefault("HOROVOD_CONTROLLER", needed)
     os.environ.setdefault("HOROVOD_CPU_OPERATIONS", needed)

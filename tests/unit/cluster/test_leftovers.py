@@ -3,10 +3,12 @@
 import os
 import re
 import socket
+from pathlib import Path
 from typing import Dict, Iterator
 
 import pytest
 
+from lstm_dist.cluster import leftovers
 from lstm_dist.cluster.launch_env import detect
 from lstm_dist.cluster.leftovers import drop_leftovers
 from lstm_dist.errors import UserError
@@ -40,8 +42,10 @@ def closed() -> str:
 
 def test_variables_of_a_single_worker_are_dropped(closed: str):
     environ = {**horovodrun(0, 1, closed), **mpirun(0, 1, closed), "PMI_RANK": "0", "PMI_SIZE": "1", "HOME": "/root"}
+    environ["HOROVOD_CONTROLLER"] = "mpi"
     drop_leftovers(environ)
     assert detect(environ).name == "none"
+    assert "HOROVOD_CONTROLLER" not in environ
     assert environ["HOME"] == "/root"
 
 
@@ -57,6 +61,30 @@ def test_variables_of_a_running_launcher_are_kept(launcher, server: str):
     before = dict(environ)
     drop_leftovers(environ)
     assert environ == before
+
+
+@pytest.mark.parametrize("name", ["OMPI_MCA_orte_hnp_uri", "OMPI_MCA_orte_local_daemon_uri"])
+def test_variables_of_an_open_mpi_without_pmix_are_kept(name: str):
+    environ = {"OMPI_COMM_WORLD_RANK": "1", "OMPI_COMM_WORLD_SIZE": "2", name: "61210624.0;tcp://10.0.0.2:41573"}
+    before = dict(environ)
+    drop_leftovers(environ)
+    assert environ == before
+
+
+def test_variables_are_kept_if_the_sockets_of_this_host_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, closed: str
+):
+    monkeypatch.setattr(leftovers, "_SOCKETS", (tmp_path / "tcp", tmp_path / "tcp6"))
+    environ = mpirun(1, 2, closed)
+    drop_leftovers(environ)
+    assert environ == mpirun(1, 2, closed)
+
+
+def test_variables_of_srun_are_kept_if_its_processes_are_hidden(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "getppid", lambda: 2**22 + 1)  # more than the largest process id
+    environ = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}
+    drop_leftovers(environ)
+    assert detect(environ).name == "srun"
 
 
 def test_open_descriptor_is_that_of_a_running_mpiexec():

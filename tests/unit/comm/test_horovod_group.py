@@ -1,10 +1,14 @@
 """The parts of World that need no other ranks: its ranks, and the detection of errors caused by other ranks."""
 
+import os
+import sys
 from types import SimpleNamespace
+from typing import Dict
 
 import pytest
 from mxnet.base import MXNetError
 
+from lstm_dist.cluster.launch_env import LAUNCHER_VARIABLES
 from lstm_dist.comm.horovod_group import HorovodWorld, is_peer_failure
 
 
@@ -14,6 +18,21 @@ def test_world_takes_its_ranks_from_horovod():
     assert (world.rank, world.size, world.local_rank) == (5, 8, 1)
     assert not world.is_root
     assert not world.is_one_host
+
+
+@pytest.mark.parametrize(("variables", "size"), [({"HOROVOD_CONTROLLER": "mpi"}, 8), ({}, 1)])
+def test_world_of_an_unknown_launcher_is_that_of_mpi_if_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, variables: Dict[str, str], size: int
+):
+    facts = {"init": None, "rank": 5, "size": 8, "local_rank": 1, "local_size": 4, "nccl_built": 0, "cuda_built": False}
+    hvd = SimpleNamespace(**{name: (lambda value=value: value) for name, value in facts.items()})
+    monkeypatch.setitem(sys.modules, "horovod", SimpleNamespace(mxnet=hvd))
+    monkeypatch.setitem(sys.modules, "horovod.mxnet", hvd)
+    monkeypatch.setitem(sys.modules, "mpi4py", SimpleNamespace(MPI=None))
+    environ = {k: v for k, v in os.environ.items() if not any(k in names for names in LAUNCHER_VARIABLES)}
+    environ.pop("HOROVOD_CONTROLLER", None)
+    monkeypatch.setattr(os, "environ", {**environ, **variables})
+    assert HorovodWorld.open().size == size
 
 
 @pytest.mark.parametrize(
