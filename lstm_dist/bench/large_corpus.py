@@ -13,12 +13,13 @@ import numpy as np
 from lstm_dist.bench.case import Case
 from lstm_dist.bench.prepare import write_songs
 from lstm_dist.bench.table import markdown
+from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.data.corpus import PACKAGED
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.checkpoint import load_checkpoint
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 
-JOBS = Path(__file__).resolve().parents[2] / "jobs"
+JOBS = ROOT / "jobs"
 SAMPLINGS = ("consecutive", "random")
 
 

@@ -20,9 +20,9 @@ from typing import IO, Any, Dict, List, NamedTuple, Optional, Type
 
 from lstm_dist.bench.case import Case
 from lstm_dist.cluster.horovodrun import Workers
+from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import UserError
 
-_ROOT = Path(__file__).resolve().parents[2]
 _TIMEOUT = 1200.0  # seconds to wait for a reply: torch.compile of a long window takes minutes
 
 
@@ -110,7 +110,7 @@ class WorkerPool:
             **os.environ,
             "OMP_NUM_THREADS": str(case.threads),
             "HOROVOD_GLOO_TIMEOUT_SECONDS": str(int(_TIMEOUT)),  # stopped processes must not time out
-            "PYTHONPATH": str(_ROOT),
+            "PYTHONPATH": str(ROOT),
             "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}",
         }
         if os.geteuid() == 0:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from lstm_dist.cluster.cpu_affinity import openmp_threads
+from lstm_dist.cluster.isolation import ROOT
 
 # Packages that start runs, measure them and report on them.
 _ABOVE_TRAINING = ("experiments", "scaling", "sweep", "bench", "diagnosis", "programs")
@@ -57,10 +58,9 @@ def code_digest(program: Path) -> str:
 
 
 def _git_commit() -> Optional[str]:
-    root = Path(__file__).resolve().parents[2]
     try:
         described = subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"],
+            ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40"],
             capture_output=True,
             text=True,
             timeout=5,

@@ -2,14 +2,13 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.hosts import Host, require_usable
+from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN, SUPERVISE = ROOT / "jobs" / "train.py", ROOT / "launch" / "supervise.py"
 UNLIMITED = 10**6  # workers
 

@@ -16,6 +16,7 @@ from typing import List, NamedTuple, Optional, Sequence
 
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.hosts import choose_hosts, parse_interface, require_usable, unreachable
+from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.cluster.process_tree import adopt_orphans
 from lstm_dist.errors import ExitStatus, UserError, print_error, printable
 from lstm_dist.programs.launcher_job import LauncherJob, StopSignals
@@ -27,7 +28,6 @@ from lstm_dist.run.stop_request import LAUNCHER_ENDED
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
-ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ROOT / "jobs" / "train.py"
 NO_CHECKPOINT = -1
 DIVERGED = (ExitStatus.NOT_FINITE, ExitStatus.DIVERGED)  # resumed, such a run diverges again

@@ -7,9 +7,9 @@ import time
 from collections import defaultdict
 from typing import Dict, Iterator, List, Sequence, Set, Tuple
 
+from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.folder import write_json
-from lstm_dist.experiments.launchers import ROOT
 from lstm_dist.experiments.subprocess_job import last_error
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 
