@@ -250,7 +250,8 @@ def _only_text(members: Sequence[_Member], kind: str, name: str) -> Any:
     if len(chosen) != 1:
         found = ", ".join(repr(member.name) for member in chosen[:5]) or "none"
         raise UserError(
-            f"{name}: a {kind} must contain exactly one .txt file, this one contains {len(texts)} ({found})",
+            f"{name}: a {kind} must contain exactly one .txt file, this one contains {len(texts)} ({found}): "
+            "give one with the text alone, or unpack it and give the folder",
             ExitStatus.BAD_DATA,
         )
     if chosen[0].is_link:

@@ -143,11 +143,13 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[LaunchPlan, List[str]]":
     parser.add_argument("-H", dest="hosts", nargs="?", const="")
     parser.add_argument("--hostfile", nargs="?", const="")
     parser.add_argument("--interface", default="", nargs="?")
-    parser.add_argument("--gloo", dest="controller", action="store_const", const="gloo", default="gloo")
-    parser.add_argument("--mpi", dest="controller", action="store_const", const="mpi")
+    for name in ("gloo", "mpi"):
+        parser.add_argument(f"--{name}", dest="controllers", action="append_const", const=name, default=[])
     parser.add_argument("--max-restarts", default="0", nargs="?")
     parser.add_argument("--print", dest="print_only", action="store_true")
     given, train_flags = parser.parse_known_args(argv)
+    if len(set(given.controllers)) > 1:
+        raise UserError("--mpi: cannot be combined with --gloo: leave one of them out")
     if given.n is not None and (given.hosts is not None or given.hostfile is not None):
         raise UserError("-n: cannot be combined with -H or --hostfile, which give the numbers of workers: leave it out")
     number = "2" if given.n is None else given.n
@@ -161,7 +163,7 @@ def parse(argv: Optional[Sequence[str]]) -> "tuple[LaunchPlan, List[str]]":
     hosts = choose_hosts(given.hosts, given.hostfile)
     interface = parse_interface(given.interface or "") if given.interface != "" else ""
     count = sum(host.slots for host in hosts) or int(number)
-    workers = Workers(count, tuple(hosts), given.controller, interface)
+    workers = Workers(count, tuple(hosts), (given.controllers or ["gloo"])[0], interface)
     return LaunchPlan(workers, int(given.max_restarts), given.print_only), train_flags
 
 
@@ -203,7 +205,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run a job, report how it ended and how to resume it, and return its status."""
     plan, train_flags = parse(argv)
     if plan.print_only:
-        print(shlex.join(plan.command(train_flags)))
+        print(f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" {shlex.join(plan.command(train_flags))}')
         return 0
     settings: RunConfig = parse_config(train_flags)
     if plan.workers.hosts:

@@ -6,7 +6,7 @@ from typing import IO, Any, Dict, List, Mapping, NamedTuple, NoReturn, Optional,
 
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
-from lstm_dist.errors import ExitStatus
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import claim
 from lstm_dist.model.language_model import LanguageModel, LSTMState
 from lstm_dist.run.checkpoint import STATE, Checkpoint
@@ -37,8 +37,19 @@ class PreviousRun(NamedTuple):
     checkpoint: Optional[Checkpoint]
 
     def parse_config(self, argv: Optional[Sequence[str]]) -> RunConfig:
-        """Parse a command line that resumes this run; settings not given keep their previous values."""
-        return parse_config(argv, inherited_settings(self.facts["config"]))
+        """Parse a command line that resumes this run; settings not given keep their previous values.
+
+        Raises:
+            UserError: if a setting is invalid, or fewer epochs are wanted than were trained.
+        """
+        settings = parse_config(argv, inherited_settings(self.facts["config"]))
+        if settings.epochs < self.progress.epoch:
+            raise UserError(
+                f"--epochs {settings.epochs}: {self.progress.epoch} epochs of this run are done: "
+                "give more, or leave it out",
+                ExitStatus.BAD_CONFIG,
+            )
+        return settings
 
     def restore(self, job: Job, world: World) -> LSTMState:
         """Load the weights on the root, and return this worker's part of the hidden state.

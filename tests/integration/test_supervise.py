@@ -76,6 +76,12 @@ def test_flag_of_horovodrun_for_the_number_of_workers_is_answered_with_ours(
     assert refusal(main, words, capsys) == (2, "-np: the number of workers is given as -n 3")
 
 
+def test_both_controllers_are_refused(capsys: pytest.CaptureFixture) -> None:
+    assert refusal(main, ["--gloo", "--mpi"], capsys) == (
+        2, "--mpi: cannot be combined with --gloo: leave one of them out"
+    )  # fmt: skip
+
+
 def test_default_run_directory_is_removed_if_the_run_never_began(machine: Machine) -> None:
     machine.horovodrun('#!/bin/sh\nprintf "%s\\n" "$@"\nls runs\n')
     result = run([str(machine.python), SUPERVISE], cwd=machine.root, env=machine.environment(), timeout=60)

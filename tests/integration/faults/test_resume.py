@@ -87,6 +87,10 @@ def test_finished_run_resumes_with_more_epochs_but_no_other_change(song_file: Pa
         said = train([], longer, "--resume", change, status=78)
         assert said.count("\n") == 1
         assert f"error: --resume: {words}" in said or f", {words}" in said
+    settings = (longer / "config.json").read_bytes()
+    said = train([], longer, "--resume", "--epochs=2", status=78)
+    assert said == "error: --epochs 2: 3 epochs of this run are done: give more, or leave it out\n"
+    assert (longer / "config.json").read_bytes() == settings
     train([], longer, "--resume", f"--epochs={EPOCHS}")
     same_bits(whole, longer)
 

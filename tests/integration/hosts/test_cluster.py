@@ -105,6 +105,7 @@ def test_print_shows_the_command_without_running_it(real: Path, network: Network
     done = start(network, "-H", "nowhere1:4,nowhere2:4", "--interface", "ib0", "--print", *flags)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == (
+        f'PATH={Path(sys.executable).parent}:"$PATH" '
         "horovodrun --disable-cache --gloo -np 8 -H nowhere1:4,nowhere2:4 --network-interfaces ib0 "
         f"{sys.executable} {ROOT}/jobs/train.py --epochs 50 --corpus 'my text.txt'\n"
     )
