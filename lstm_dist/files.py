@@ -12,7 +12,7 @@ import socket
 import stat
 import tempfile
 from pathlib import Path
-from typing import IO, Any, List
+from typing import IO, Any, List, Set
 
 from lstm_dist.errors import ExitStatus, UserError
 
@@ -22,6 +22,7 @@ _PROBE = ".probe-"  # prefix of short-lived folders, with which a file system is
 # system without a lock server.
 _UNSUPPORTED = (errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOLCK)
 _NO_HARD_LINKS = (*_UNSUPPORTED, errno.EPERM, errno.EMLINK)
+_unlocked: Set[Path] = set()  # folders that this process has claimed without a lock
 
 
 def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
@@ -38,7 +39,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     except OSError as error:
         raise cannot_write(run_dir, str(error.strerror), flag) from None
     try:
-        lock_file(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        has_lock = lock_file(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
@@ -49,6 +50,7 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     except OSError as error:
         lock.close()
         raise cannot_write(run_dir, f"no lock, {error.strerror}", flag) from None
+    (_unlocked.discard if has_lock else _unlocked.add)(run_dir.resolve())
     with contextlib.suppress(OSError):  # the lock is held even if its holder cannot be recorded
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
@@ -129,12 +131,17 @@ def hard_link(source: Path, path: Path) -> bool:
 
 
 def missing_guarantees(folder: Path) -> List[str]:
-    """Return what the file system of a folder does not guarantee, in one warning each."""
+    """Return what the file system of a folder does not guarantee, in one warning each; call it after `claim`.
+
+    Locks can be missing for a time only, while a server restarts. They are missing for all of a job that has claimed
+    the folder, or one in it, during that time.
+    """
+    is_unlocked = any(folder.resolve() in (claimed, claimed.parent) for claimed in _unlocked)
     lacks: List[str] = []
     # What fails for another reason, such as a full disk, is reported by what is written next.
     with contextlib.suppress(OSError), tempfile.TemporaryDirectory(prefix=_PROBE, dir=folder) as name:
         with (Path(name) / LOCK).open("w", encoding="utf-8") as file:
-            if not lock_file(file, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            if not lock_file(file, fcntl.LOCK_EX | fcntl.LOCK_NB) or is_unlocked:
                 lacks.append("cannot lock files: if two jobs write there at the same time, neither is refused")
             if not (sync(file.fileno()) and sync_folder(Path(name))):
                 lacks.append(

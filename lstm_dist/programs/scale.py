@@ -33,8 +33,8 @@ from lstm_dist.scaling.train_runs import Target, TrainRuns, base_text
 Runs = Union[TrainRuns, AllreduceRuns]
 
 
-def describe_experiment(options: ScalingOptions, text: str) -> records.Experiment:
-    """Return the settings common to all jobs; `text` is the text of one worker."""
+def describe_experiment(options: ScalingOptions, text: str, max_chars: int) -> records.Experiment:
+    """Return the settings common to all jobs; `text` is that of one worker, `max_chars` is for mode perplexity."""
     flags, config, vocab_size = options.flags, options.train_config, len(set(text))
     parameters = number_of_parameters(vocab_size, config.hidden_size, config.layers)
     return records.Experiment(
@@ -51,6 +51,7 @@ def describe_experiment(options: ScalingOptions, text: str) -> records.Experimen
         time_every=flags.time_every,
         threads=flags.threads,
         flags=tuple(options.train_flags),
+        max_chars=max_chars,
         launcher=options.launcher.description,
     )
 
@@ -126,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
     options = parse(argv, __doc__ or "")
     flags, folder = options.flags, ExperimentFolder(options.flags.out)
     text = base_text(options.train_config, flags.streams, flags.steps)
-    experiment = describe_experiment(options, text)
+    experiment = describe_experiment(options, text, folder.max_chars(options.train_config))
     runs = plan_runs(options, experiment, folder)
     jobs = missing_jobs(runs, options, folder)
     array = SlurmArray(folder, flags.per_node, flags.sbatch)

@@ -8,6 +8,7 @@ from lstm_dist.errors import UserError
 from lstm_dist.experiments.folder import create_or_continue, write_json
 from lstm_dist.files import replace_text
 from lstm_dist.scaling.records import Experiment
+from lstm_dist.train.config import RunConfig
 
 
 class ExperimentFolder:
@@ -18,6 +19,21 @@ class ExperimentFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def max_chars(self, settings: RunConfig) -> int:
+        """Return how many characters of the corpus the jobs of mode perplexity use; 0 means all.
+
+        Folders with training jobs from before this was stored go on with the default of that time, 20,000 of any text
+        that is not prepared, so that all of their jobs train on the same.
+        """
+        try:
+            is_stored = "max_chars" in json.loads((self.path / "experiment.json").read_bytes())
+        except (OSError, ValueError, TypeError):
+            is_stored = True  # `open` creates the file, or refuses it
+        is_folder = bool(settings.corpus and settings.corpus[0].is_dir())
+        if is_stored or is_folder or settings.max_chars is not None or not (self.path / "points").exists():
+            return settings.kept_chars
+        return 20_000
 
     def open(self, experiment: Experiment, kind: str) -> None:
         """Create or continue this experiment, with jobs of this kind.
@@ -31,7 +47,7 @@ class ExperimentFolder:
         file, settings = self.path / "experiment.json", experiment.model_dump()
         is_trained = (self.path / "points").exists()
         needed = None if kind == "points" and is_trained else ("launcher",)
-        defaults = {"layers": 1}  # for folders written before the setting existed
+        defaults = {"layers": 1, "max_chars": experiment.max_chars}  # for folders without these settings
         create_or_continue(file, settings, "another experiment,", defaults, needed)
         if kind == "points" and not is_trained:
             write_json(file, settings)

@@ -30,6 +30,7 @@ class Experiment(Record):
         time_every: every Nth step is profiled.
         threads: OpenMP threads per worker.
         flags: other flags of jobs/train.py.
+        max_chars: characters of the corpus that jobs of mode perplexity use; 0 means all.
         launcher: description of the launcher.
     """
 
@@ -46,6 +47,7 @@ class Experiment(Record):
     time_every: NonNegativeInt
     threads: PositiveInt
     flags: Tuple[str, ...] = ()
+    max_chars: NonNegativeInt = 20_000
     launcher: str
 
 

@@ -38,7 +38,7 @@ def train_flags(experiment: Experiment, point: Point, corpus: Path, target: Targ
     if point.mode == "perplexity":
         return [
             *flags, f"--until-perplexity={target.perplexity:g}", f"--epochs={target.max_epochs}",
-            f"--log-every={target.max_epochs}", f"--seed={point.repeat - 1}",
+            f"--log-every={target.max_epochs}", f"--seed={point.repeat - 1}", f"--max-chars={experiment.max_chars}",
         ]  # fmt: skip
     chars = text_length(point.streams, experiment.steps, experiment.seq_len)
     return [

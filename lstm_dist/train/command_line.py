@@ -56,7 +56,7 @@ def parse_config(argv: Optional[Sequence[str]] = None, base: Optional[Mapping[st
             values = {key: value for key, value in values.items() if key not in _BATCH_SIZES}
         values.update(layer)
     settings = validated(RunConfig, values, lambda name: str(file) if file and name not in given else "")
-    if base is not None or not (settings.resume or settings.auto_resume):  # else the run's values are not known yet
+    if not (settings.resume or settings.auto_resume):  # a scheduler repeats a command that it has started a run with
         _refuse_ineffective({*given, *(() if is_of_run else of_file)}, settings)
     return settings
 

@@ -36,6 +36,19 @@ def test_folder_without_locks_is_used_with_a_warning(tmp_path: Path, monkeypatch
         assert f"process {os.getpid()} on " in (tmp_path / "run" / "lock").read_text()
 
 
+@pytest.mark.parametrize("judged", ["run", "."])
+def test_claim_without_a_lock_is_reported_although_locks_work_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, judged: str
+):
+    folder = tmp_path / judged
+    with monkeypatch.context() as patch:
+        without_locks(patch, errno.ENOLCK)  # a lock server that is restarting
+        claim(tmp_path / "run").close()
+    assert missing_guarantees(folder) == [f"warning: the file system of {folder} {LOCKS}"]
+    with claim(tmp_path / "run"):
+        assert missing_guarantees(folder) == []
+
+
 def test_a_lock_that_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     without_locks(monkeypatch, errno.EIO)
     with pytest.raises(UserError, match=r"--run-dir .*: cannot be written \(no lock, Input/output error\)"):

@@ -1,9 +1,11 @@
-"""The flags of the timed jobs: they train on the experiment's own text, whatever text it was made from."""
+"""The flags of the jobs: timed jobs train on the experiment's own text, the others on the same part of a text."""
 
+import json
 from pathlib import Path
 
 import pytest
 
+from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.point import Point
 from lstm_dist.scaling.records import Experiment
 from lstm_dist.scaling.train_runs import Target, train_flags
@@ -20,3 +22,18 @@ def test_timed_jobs_read_the_text_of_the_experiment_only(given: "tuple[str, ...]
     assert (settings.encoding, settings.max_chars) == ("utf-8", 4 * (3 * 5 + 1))
     target = parse_config(train_flags(experiment, Point("perplexity", 1, 4, 1), Path("corpus.txt"), Target(5, 9)))
     assert target.corpus == ([Path("a"), Path("b")] if given else None)
+    assert target.max_chars == 20_000
+
+
+def test_folder_from_before_the_length_was_stored_continues_with_20000_characters(tmp_path: Path):
+    text, songs = parse_config(["--corpus=a.txt"]), parse_config([])
+    (tmp_path / "prepared").mkdir()
+    prepared = parse_config([f"--corpus={tmp_path}/prepared"])
+    folder = ExperimentFolder(tmp_path)
+    assert folder.max_chars(text) == 0
+    (tmp_path / "experiment.json").write_text(json.dumps({"flags": ["--corpus=a.txt"]}))
+    assert folder.max_chars(text) == 0, "there is no job that has trained on less"
+    (tmp_path / "points").mkdir()
+    assert (folder.max_chars(text), folder.max_chars(songs), folder.max_chars(prepared)) == (20_000, 20_000, 0)
+    (tmp_path / "experiment.json").write_text(json.dumps({"flags": ["--corpus=a.txt"], "max_chars": 0}))
+    assert (folder.max_chars(text), folder.max_chars(songs)) == (0, 20_000)

@@ -273,10 +273,16 @@ def test_settings_without_effect_are_refused(tmp_path: Path):
         "--eval-every 9: has no effect without as many --epochs: add that, or leave it out"
     )
     assert refusal(["--eval-every=4"]) == refusal([toml(tmp_path, "eval_every = 4")])
-    parse_config(["--eval-every=4", "--resume", "--run-dir=a"])  # the settings of the run are not known yet
-    parse_config(["--eval-every=4", "--resume", "--run-dir=a"], {"valid_fraction": 0.1})
-    assert "has no effect" in refusal(["--eval-every=4", "--resume", "--run-dir=a"], {"valid_fraction": 0.0})
-    parse_config(["--resume", "--run-dir=a"], {"eval_every": 4})  # an old run
+    assert "has no effect" in refusal(["--eval-every=4"], {"valid_fraction": 0.0})
+
+
+@pytest.mark.parametrize("ineffective", ["--eval-every=4", "--decay-factor=0.5"])
+@pytest.mark.parametrize("how", ["--resume", "--auto-resume"])
+def test_settings_without_effect_do_not_end_a_run_when_it_is_resumed(how: str, ineffective: str):
+    flags = [ineffective, how, "--run-dir=a"]
+    parse_config(flags)  # the start of a scheduler's job, or before the settings of the run are known
+    assert parse_config(flags, {"valid_fraction": 0.0}).resume
+    parse_config([how, "--run-dir=a"], {"eval_every": 4})  # an old run
 
 
 def test_a_path_may_begin_with_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
