@@ -7,7 +7,10 @@ from lstm_dist.errors import ExitStatus, UserError
 
 _THREADS = re.compile(r"MXNET_(\w+_NTHREADS|OMP_MAX_THREADS)")
 _NUMBERS = re.compile(r"MXNET_(EXEC|CPU|MKLDNN|BACKWARD|SAFE|KVSTORE)_\w+")
-_NUMBER = re.compile(r"-?\d{1,9}(\.\d+)?|true|false", re.IGNORECASE)
+_NUMBER = re.compile(r"-?\d{1,10}|true|false", re.IGNORECASE)
+_MOST = 2**31  # MXNet reads 32-bit integers, also for MXNET_KVSTORE_BIGARRAY_BOUND
+_FRACTIONS = ("MXNET_KVSTORE_TREE_LINK_USAGE_PENALTY",)
+_FRACTION = re.compile(r"-?\d{1,18}(\.\d{0,18})?(e[-+]?\d{1,2})?", re.IGNORECASE)
 _WHOLE_NUMBERS = ("HOROVOD_GLOO_TIMEOUT_SECONDS", "HOROVOD_CACHE_CAPACITY")
 _WHOLE_NUMBER = re.compile(r"\d{1,9}")
 _CHOICES = {
@@ -45,4 +48,9 @@ def _expected(name: str, value: str) -> str:
         unit = {"B": 1, "": 2**10, "K": 2**10, "M": 2**20, "G": 2**30}
         is_valid = given is None or float(given[1]) * unit[given[2].upper()] <= _LARGEST_STACK
         return "" if is_valid else "at most 16G, because every thread reserves as much"
-    return "a number, true or false" if _NUMBERS.fullmatch(name) and not _NUMBER.fullmatch(value) else ""
+    if name in _FRACTIONS:
+        return "" if _FRACTION.fullmatch(value) else "a number"
+    if not _NUMBERS.fullmatch(name):
+        return ""
+    is_number = _NUMBER.fullmatch(value) and (value[-1].isalpha() or -_MOST <= int(value) < _MOST)
+    return "" if is_number else "a whole number below 2^31, true or false"

@@ -221,8 +221,18 @@ def open_corpus(folder: Path, max_chars: int, flag: str = "--corpus") -> Corpus:
 
 
 def is_prepared(path: Path) -> bool:
-    """Return whether a path is a prepared corpus, if possibly a damaged one, and not a text or a folder of texts."""
-    return any(os.path.lexists(path / name) for name in (MANIFEST, TOKENS))
+    """Return whether a path is a prepared corpus, if possibly a damaged one, and not a text or a folder of texts.
+
+    A manifest.json next to texts may be that of another program.
+    """
+    names = {name for name in (TOKENS, VOCABULARY, MANIFEST) if os.path.lexists(path / name)}
+    if TOKENS in names or {VOCABULARY, MANIFEST} <= names:
+        return True
+    try:
+        facts = json.loads((path / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and {"format", "blocks", "digest"} <= facts.keys()
 
 
 def load(

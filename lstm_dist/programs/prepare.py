@@ -71,8 +71,9 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
         raise UserError("--check: cannot be combined with TEXT or --out: leave them out")
     if given.encoding is not None and not is_encoding(given.encoding):
         raise UserError(f"--encoding {given.encoding}: {NO_ENCODING}")
-    if given.check is not None and (given.overwrite or given.min_count != 1 or given.max_vocab):
-        raise UserError("--check: --overwrite, --min-count and --max-vocab have no effect on it: leave them out")
+    for name in ("overwrite", "min_count", "max_vocab", "encoding", "keep_newlines"):
+        if given.check is not None and getattr(given, name) != parser.get_default(name):
+            raise UserError(f"--check: --{name.replace('_', '-')} has no effect on it: leave it out")
     if given.min_count < 1:
         raise UserError(f"--min-count {given.min_count}: should be at least 1")
     if given.max_vocab < 0 or given.max_vocab == 1:

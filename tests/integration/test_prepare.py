@@ -132,10 +132,9 @@ def test_invalid_utf8_is_reported_once_with_its_offset(tmp_path: Path, ranks: in
             ["--check={0}/full"],
             "--check {0}/full: is not a prepared corpus (it has no manifest.json)",
         ),
-        (
-            ["--check={0}/full", "--max-vocab=9"],
-            "--check: --overwrite, --min-count and --max-vocab have no effect on it",
-        ),
+        (["--check={0}/full", "--max-vocab=9"], "--check: --max-vocab has no effect on it: leave it out"),
+        (["--check={0}/full", "--encoding=big5"], "--check: --encoding has no effect on it: leave it out"),
+        (["--check={0}/full", "--keep-newlines"], "--check: --keep-newlines has no effect on it: leave it out"),
         (["{0}/a.txt", "--out="], "--out: should not be empty"),
         (["{0}/a.txt", f"--out={'o' * 999}"], "--out: should have names of at most 255 bytes, one has 999"),
         (["--check={0}/full", "--out={0}/out"], "--check: cannot be combined with TEXT or --out: leave them out"),

@@ -91,6 +91,22 @@ def test_corpus_with_a_missing_file_is_refused(tmp_path: Path, name: str):
         open_corpus(tmp_path / "out", 0)
 
 
+@pytest.mark.parametrize("text", ['{"name": "poems", "version": 3}', "[1, 2]", "not JSON"])
+def test_folder_of_texts_may_have_a_manifest_of_another_program(tmp_path: Path, text: str):
+    (tmp_path / MANIFEST).write_text(text)
+    (tmp_path / "poem.txt").write_text(TEXT, encoding="utf-8")
+    assert load([tmp_path], 0, 10**6).text == TEXT
+
+
+@pytest.mark.parametrize("kept", [MANIFEST, TOKENS])
+def test_corpus_that_has_lost_files_is_not_taken_for_a_folder_of_texts(tmp_path: Path, kept: str):
+    for path in make(tmp_path / "out").iterdir():
+        if path.name != kept:
+            path.unlink()
+    with pytest.raises(UserError, match=f"^--corpus {tmp_path / 'out'}: is (damaged|not a prepared corpus)"):
+        load([tmp_path / "out"], 0, 10**6)
+
+
 def test_incomplete_corpus_is_refused_and_can_be_prepared_again(tmp_path: Path):
     program = "import sys; from pathlib import Path; from lstm_dist.data.token_dataset import StagingDir; "
     program += "staging = StagingDir(Path(sys.argv[1]), False); print(flush=True); input()"
