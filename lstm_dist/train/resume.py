@@ -76,7 +76,7 @@ class PreviousRun(NamedTuple):
         """
         if self.progress.epoch >= epochs:
             return f"all {self.progress.epoch} epochs are done: train longer with more --epochs"
-        if here["workers"] == self.facts["workers"] == 1:
+        if 1 in (here["workers"], self.facts["workers"]):
             here = {**here, "controller": self.facts["controller"]}  # which has no work with a single worker
         line = f"resumed after step {self.progress.step}, in epoch {self.progress.epoch + 1}"
         changed = [f"{key} {self.facts[key]} -> {here[key]}" for key in here if self.facts[key] != here[key]]

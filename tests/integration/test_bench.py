@@ -20,7 +20,8 @@ from tests.support.programs import ROOT, environment, run, started_by
 from tests.support.refusals import refusal
 
 BENCH = ("python", str(ROOT / "jobs" / "bench.py"))
-SMALL = ["--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=2"]
+SIZES = ["--streams=4", "--seq-len=5", "--hidden-size=16"]
+SMALL = [*SIZES, "--vocab-size=50", "--turns=2"]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed: pip install -e '.[bench]'")
 OURS_AND_MXNET = ["ours", "textbook", "gluon", "matmul floor"]
@@ -56,7 +57,7 @@ def test_guards_are_timed():
 @pytest.mark.slow
 def test_profile_prints_a_table_of_operators():
     # Large enough for some operators to take 0.1 ms, because the table omits those that take less.
-    done = bench(*SMALL, "--streams=32", "--hidden-size=256", "--profile")
+    done = bench("--streams=32", "--seq-len=5", "--hidden-size=256", "--vocab-size=50", "--profile")
     assert done.returncode == 0, done.stderr
     header = [cell.strip() for cell in done.stdout.splitlines()[1].split("|")[1:-1]]
     assert header == ["operator", "calls per step", "ms per step"]
@@ -89,7 +90,7 @@ def test_two_workers_are_timed_with_all_variants(tmp_path: Path):
 
 @pytest.mark.slow
 def test_training_on_a_large_corpus_is_compared_with_the_packaged_songs():
-    done = bench(*SMALL, "--large=2", "--turns=1", "--seconds=5")
+    done = bench(*SIZES, "--large=2", "--turns=1", "--seconds=5")
     assert done.returncode == 0, done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[1:]]
     assert rows[0] == ["sampling", "steps/s, songs", "steps/s, large", "large / songs", "startup delay, s"]

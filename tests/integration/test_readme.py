@@ -67,7 +67,8 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
     if "bench.py" in command:
         words = [str(tmp_path / word) if word.endswith(".png") else word for word in words]
         words = ["2" if word == "1000" else word for word in words]  # megabytes
-        return [*words, "--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--turns=1", "--only=ours"]
+        small = ["--streams=4", "--seq-len=5", "--hidden-size=16", "--vocab-size=50", "--only=ours"]
+        return [*words, *(() if "--prepare" in words else small), "--turns=1"]
     if "test.sh" in command:
         named = any(word.startswith("tests/") for word in words)
         return [*words, *(["--collect-only", "-q"] if named else ["tests/unit/test_rng.py"])]
