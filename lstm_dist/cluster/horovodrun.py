@@ -94,6 +94,9 @@ class Workers(NamedTuple):
         # To see what Horovod was built with, horovodrun imports MXNet, which imports distutils. Python's own loads in
         # 1 ms, the one of setuptools in 0.2 s.
         env["SETUPTOOLS_USE_DISTUTILS"] = "stdlib"
+        # PMIx's default, shared files under TMPDIR, fails where that is full, and their locks have crashed ranks that
+        # start at the same time (https://github.com/openpmix/openpmix/issues/1114).
+        env.setdefault("PMIX_MCA_gds", "hash")
         if os.geteuid() == 0:
             env.update(OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
         root_host = self.hosts[0].name if self.hosts else "localhost"

@@ -1,14 +1,18 @@
 """A full disk and ranks with different settings are reported in one error line, before anything is lost."""
 
+import contextlib
 import json
 import os
 import re
 import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
 
 import pytest
 
 from tests.support.launchers import ENVIRONMENT, LAUNCHERS, mpirun, under
-from tests.support.programs import TINY, TRAIN, newest, run
+from tests.support.programs import ROOT, TINY, TRAIN, newest, run
 
 pytestmark = pytest.mark.slow
 
@@ -31,15 +35,22 @@ def test_unwritable_first_checkpoint_is_reported_once(launcher, song_file, tmp_p
     assert json.loads((tmp_path / "run" / "errors" / "rank0.json").read_text())["status"] == 74
 
 
-def test_full_disk_keeps_all_committed_checkpoints(song_file, tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mounted = os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=160k", "tmpfs", str(small)], capture_output=True, check=False
-    ).returncode  # fmt: skip
-    if not mounted:
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """Mount a file system of this size, in the notation of mount, at a new folder."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("a small disk can only be mounted by root")
     try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk_keeps_all_committed_checkpoints(song_file, tmp_path):
+    small = tmp_path / "small"
+    with small_disk(small, "160k"):
         argv = [*mpirun(2), *TRAIN, *TINY, "--epochs=40", "--checkpoint-every=1epoch", f"--corpus={song_file}"]
         done = run([*argv, f"--run-dir={small / 'run'}"], cwd=tmp_path, env=ENVIRONMENT)
         assert done.returncode == 74, done.stdout + done.stderr
@@ -50,8 +61,18 @@ def test_full_disk_keeps_all_committed_checkpoints(song_file, tmp_path):
         again = run([*mpirun(2), *TRAIN, "--resume", f"--run-dir={small / 'run'}"], cwd=tmp_path, env=ENVIRONMENT)
         assert again.returncode == 0, again.stderr
         assert f"resumed after step {int(kept.stem.split('-')[1])}, " in again.stdout
-    finally:
-        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_job_over_mpi_needs_no_space_for_temporary_files(song_file, tmp_path):
+    small = tmp_path / "small"
+    with small_disk(small, "64k"):
+        with contextlib.suppress(OSError), (small / "full").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(1024))
+        job = [sys.executable, str(ROOT / "launch" / "supervise.py"), "--mpi", *TINY, "--stall-timeout=20"]
+        argv = [*job, f"--run-dir={tmp_path}/run", f"--corpus={song_file}"]
+        done = run(argv, env={**ENVIRONMENT, "TMPDIR": str(small)}, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def differently(flags: str) -> list:
