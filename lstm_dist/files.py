@@ -12,7 +12,7 @@ import socket
 import stat
 import tempfile
 from pathlib import Path
-from typing import IO, Any, List, Set
+from typing import IO, Any, Callable, Collection, List, Set
 
 from lstm_dist.errors import ExitStatus, UserError
 
@@ -82,13 +82,7 @@ def lock_file(file: IO[Any], operation: int) -> bool:
         BlockingIOError: if another process holds the lock, and the operation does not wait for it.
         OSError: if it fails for another reason.
     """
-    try:
-        fcntl.flock(file, operation)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        return False
-    return True
+    return _is_supported(lambda: fcntl.flock(file, operation))
 
 
 def sync(descriptor: int) -> bool:
@@ -97,13 +91,7 @@ def sync(descriptor: int) -> bool:
     Raises:
         OSError: if it fails for another reason.
     """
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-        return False
-    return True
+    return _is_supported(lambda: os.fsync(descriptor))
 
 
 def sync_folder(folder: Path) -> bool:
@@ -121,10 +109,23 @@ def hard_link(source: Path, path: Path) -> bool:
     Raises:
         OSError: if it has them, and that fails.
     """
+    return _is_supported(lambda: os.link(source, path), _NO_HARD_LINKS)
+
+
+def _is_supported(call: Callable[[], None], unsupported: Collection[int] = _UNSUPPORTED) -> bool:
+    """Make a call, and return whether the file system supports it.
+
+    Args:
+        call: of the operating system.
+        unsupported: the errors of a call that is not supported.
+
+    Raises:
+        OSError: if it fails for another reason.
+    """
     try:
-        os.link(source, path)
+        call()
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in unsupported:
             raise
         return False
     return True

@@ -14,6 +14,7 @@ from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optiona
 from lstm_dist.cluster.core_monitor import CoreMonitor
 from lstm_dist.cluster.launch_env import Launch, detect
 from lstm_dist.cluster.launcher_watch import parent_of
+from lstm_dist.cluster.library_variables import MOST_THREADS
 from lstm_dist.cluster.time_slice import request_short_slices
 from lstm_dist.errors import ExitStatus, UserError
 
@@ -23,7 +24,6 @@ _MODES = ("auto", "always", "never")
 _MPI_DAEMONS = ("mpirun", "mpiexec", "orterun", "orted", "prterun", "prted")
 _MAX_ANCESTORS = 5  # that are searched for mpirun's daemon
 _THREADS = "OMP_NUM_THREADS"
-_MOST_THREADS = 1024  # of a worker; MXNet aborts when it cannot start as many as it is told to
 _OPENMP_BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY", "HOROVOD_THREAD_AFFINITY")
 
 _MAX_LISTED = 4  # workers up to which the log lists each
@@ -170,9 +170,9 @@ def openmp_threads(environ: Optional[Mapping[str, str]] = None) -> int:
     given = re.fullmatch(r"\s*0*([1-9][0-9]*)\s*(,[\s0-9]+)*", text)  # "4,2": 4 threads, 2 nested in each
     if given is None:
         return 0
-    if len(given[1]) > len(str(_MOST_THREADS)) or int(given[1]) > _MOST_THREADS:
+    if len(given[1]) > len(str(MOST_THREADS)) or int(given[1]) > MOST_THREADS:
         raise UserError(
-            f"{_THREADS}={text[:40]}: should be at most {_MOST_THREADS} threads; unset it to use all cores",
+            f"{_THREADS}={text[:40]}: should be at most {MOST_THREADS} threads; unset it to use all cores",
             ExitStatus.BAD_CONFIG,
         )
     return int(given[1])

@@ -44,7 +44,7 @@ class Workers(NamedTuple):
 
     @property
     def is_direct(self) -> bool:
-        """Return whether this process starts the only worker itself, in a quarter of the time of horovodrun."""
+        """Return whether this process starts the only worker itself, which saves the imports of horovodrun."""
         return self.number == 1 and all(is_here(host.name) for host in self.hosts)
 
     def command(self, program: Sequence[str]) -> List[str]:

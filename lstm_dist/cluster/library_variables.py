@@ -19,7 +19,8 @@ _CHOICES = {
     "HOROVOD_CPU_OPERATIONS": ("gloo", "mpi", "ccl"),
 }
 _STACK = re.compile(r"\s*(\d+)\s*([BKMG]?)\s*", re.IGNORECASE)  # of OMP_STACKSIZE; without a unit, in kB
-_MOST_THREADS, _LARGEST_STACK = 1024, 2**34  # bytes
+MOST_THREADS = 1024  # of a worker; the libraries abort when they cannot start as many as they are told to
+_LARGEST_STACK = 2**34  # bytes
 
 
 def require_valid(environ: Mapping[str, str]) -> None:
@@ -37,8 +38,8 @@ def require_valid(environ: Mapping[str, str]) -> None:
 def _expected(name: str, value: str) -> str:
     """Return what the value should be; empty if it is valid, or the variable is none of those that are checked."""
     if _THREADS.fullmatch(name):
-        is_valid = value.isdigit() and len(value) <= len(str(_MOST_THREADS)) and 1 <= int(value) <= _MOST_THREADS
-        return "" if is_valid else f"a number of threads from 1 to {_MOST_THREADS}"
+        is_valid = value.isdigit() and len(value) <= len(str(MOST_THREADS)) and 1 <= int(value) <= MOST_THREADS
+        return "" if is_valid else f"a number of threads from 1 to {MOST_THREADS}"
     if name in _CHOICES:
         return "" if value in _CHOICES[name] else f"one of {', '.join(_CHOICES[name])}"
     if name in _WHOLE_NUMBERS:

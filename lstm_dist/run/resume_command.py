@@ -1,12 +1,15 @@
 """The command that resumes a run, as it can be pasted into the shell that started the run."""
 
+import contextlib
 import os
 import shlex
 import sys
 from pathlib import Path
-from typing import List, Tuple
+from typing import List
 
 from lstm_dist.cluster import launch_env
+from lstm_dist.cluster.launcher_watch import parent_of
+from lstm_dist.cluster.process_tree import command_line
 
 
 def resume_flags(run_dir: Path) -> List[str]:
@@ -32,19 +35,11 @@ def _command(program: str) -> List[str]:
     """
     commands: List[List[str]] = []
     pid = os.getpid()
-    while pid > 1:
-        words, pid = _describe(pid)
-        if program in words:
-            commands.append(words[: words.index(program) + 1])
+    with contextlib.suppress(OSError):  # a process has ended, or is another user's
+        while pid > 1:
+            words = [os.fsdecode(word) for word in command_line(pid)]
+            if program in words:
+                commands.append(words[: words.index(program) + 1])
+            pid = parent_of(pid)
     is_known = len(commands) > (0 if launch_env.detect().name == "none" else 1)
     return commands[-1] if is_known else []
-
-
-def _describe(pid: int) -> Tuple[List[str], int]:
-    """Return the command line of a process and the number of its parent."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # it has ended, or is another user's
-        return [], 0
-    return [os.fsdecode(word) for word in words], int(stat.rpartition(")")[2].split()[1])

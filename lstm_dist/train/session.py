@@ -151,16 +151,17 @@ def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
     world, log, characters = session.world, session.log, len(session.job.text.vocabulary)
     world.run_on_root(lambda: checkpoints.name_final(step), "final")
     reached = world.broadcast_object(log.last_perplexity(), "last_perplexity")
+    diverged = has_diverged(reached, characters)
     error = (
         f"training has diverged: the perplexity of the last epoch, {reached:.4g}, is more than twice that of guessing "
         f"among the {characters:,} characters: start another run with a lower --learning-rate or --max-norm"
     )
-    if has_diverged(reached, characters):
+    if diverged:
         log.note(f"error: {error}")
     log.finish()
     if world.is_root:
         stop.remove_file()
-    if has_diverged(reached, characters):
+    if diverged:
         raise CollectiveError(error, ExitStatus.DIVERGED)
     if world.is_root:
         write_status(session.run_dir, "finished", step=step, epoch=result.progress.epoch)
