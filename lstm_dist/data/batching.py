@@ -12,15 +12,21 @@ The corpus is cut into B streams, B being the global batch size. Worker r of N o
 Random sampling instead draws the B examples of a step from one seeded permutation per epoch, and worker r takes the
 same range of rows of each batch. In both modes the number of steps depends on the corpus, B and seq_len alone, so all
 ranks take the same number. The tokens may be in a file, of which only windows are read.
+
+A worker that is to know the characters of the whole batch reads all streams: they follow from the corpus, B, seq_len,
+epoch and step, so that no communication is needed.
 """
 
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Optional
 
 import numpy as np
 
 from lstm_dist.data.token_file import Tokens, read_sequences
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.rng import Purpose, generator
+
+# Consecutive windows are read together, as reading one stream of a file costs 2 us for any length.
+_MOST_WINDOWS, _MOST_TOKENS = 16, 2**20
 
 
 class Window(NamedTuple):
@@ -29,15 +35,24 @@ class Window(NamedTuple):
     Attributes:
         inputs: (streams of this worker, seq_len) tokens.
         targets: (streams of this worker, seq_len) tokens.
+        characters: the sorted distinct inputs of all workers, or None if they are not known.
     """
 
     inputs: np.ndarray
     targets: np.ndarray
+    characters: Optional[np.ndarray] = None
 
     @classmethod
-    def from_sequences(cls, sequences: np.ndarray) -> "Window":
+    def from_sequences(cls, sequences: np.ndarray, characters: Optional[np.ndarray] = None) -> "Window":
         """Return the window of sequences, (rows, T + 1) tokens: T inputs, and T targets shifted by one."""
-        return cls(sequences[:, :-1], sequences[:, 1:])
+        return cls(sequences[:, :-1], sequences[:, 1:], characters)
+
+
+def distinct(tokens: np.ndarray, vocab_size: int) -> np.ndarray:
+    """Return the sorted distinct tokens of an array of any shape, as int32."""
+    is_in = np.zeros(vocab_size, np.bool_)
+    is_in[tokens] = True
+    return np.flatnonzero(is_in).astype(np.int32)
 
 
 def shard(streams: int, rank: int, size: int) -> slice:
@@ -62,19 +77,34 @@ class ConsecutiveBatches:
         steps_per_epoch: the same for every worker.
     """
 
-    def __init__(self, tokens: Tokens, streams: int, seq_len: int, rank: int = 0, size: int = 1) -> None:
+    def __init__(
+        self, tokens: Tokens, streams: int, seq_len: int, rank: int = 0, size: int = 1, vocab_size: Optional[int] = None
+    ) -> None:
+        """Cut the corpus into streams.
+
+        Args:
+            tokens: of the corpus.
+            streams: B, of all workers.
+            seq_len: characters in a window.
+            rank, size: this worker, and the number of workers.
+            vocab_size: V, if the windows are to have the characters of all workers.
+
+        Raises:
+            UserError: if the corpus is too short.
+        """
         self.rows = shard(streams, rank, size)
         _require_length(tokens, streams * (seq_len + 1), streams, seq_len)
         length = len(tokens) // streams
-        self.seq_len = seq_len
+        self._reader = _Reader(tokens, self.rows, seq_len, vocab_size)
         self.steps_per_epoch = (length - 1) // seq_len
-        self._tokens, self._starts = tokens, np.arange(streams)[self.rows] * length
+        self._starts = np.arange(streams) * length
+        self._ahead = min(_MOST_WINDOWS, max(1, _MOST_TOKENS // (streams * seq_len)))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:  # noqa: ARG002 - same interface as RandomBatches
         """Yield the windows of one epoch from number `start` on; they are the same in each epoch."""
-        for step in range(start, self.steps_per_epoch):
-            starts = self._starts + step * self.seq_len
-            yield Window.from_sequences(read_sequences(self._tokens, starts, self.seq_len + 1))
+        for step in range(start, self.steps_per_epoch, self._ahead):
+            count = min(self._ahead, self.steps_per_epoch - step)
+            yield from self._reader.read(self._starts + step * self._reader.seq_len, count)
 
 
 class RandomBatches:
@@ -85,21 +115,49 @@ class RandomBatches:
         steps_per_epoch: the same for every worker.
     """
 
-    def __init__(self, tokens: Tokens, streams: int, seq_len: int, rank: int = 0, size: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        streams: int,
+        seq_len: int,
+        rank: int = 0,
+        size: int = 1,
+        seed: int = 0,
+        vocab_size: Optional[int] = None,
+    ) -> None:
+        """Cut the corpus into examples; arguments as in ConsecutiveBatches, and the seed of the permutations."""
         self.rows = shard(streams, rank, size)
         _require_length(tokens, streams * seq_len + 1, streams, seq_len)
+        self._reader = _Reader(tokens, self.rows, seq_len, vocab_size)
         self._examples = (len(tokens) - 1) // seq_len
         self.steps_per_epoch = self._examples // streams
-        self._tokens, self._streams, self._seq_len, self._seed = tokens, streams, seq_len, seed
+        self._streams, self._seed = streams, seed
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:
         """Yield the windows of one epoch from number `start` on, in the order determined by (seed, epoch)."""
         order = np.arange(self._examples, dtype=np.int32)  # half the memory of permutation(), in the same order
         generator(self._seed, Purpose.SHUFFLE, epoch).shuffle(order)
         for step in range(start, self.steps_per_epoch):
-            examples = order[step * self._streams : (step + 1) * self._streams][self.rows]
-            starts = examples.astype(np.int64) * self._seq_len
-            yield Window.from_sequences(read_sequences(self._tokens, starts, self._seq_len + 1))
+            examples = order[step * self._streams : (step + 1) * self._streams]
+            yield from self._reader.read(examples.astype(np.int64) * self._reader.seq_len, 1)
+
+
+class _Reader(NamedTuple):
+    """Reads one worker's share of windows, and the characters of all workers' if `vocab_size` is given."""
+
+    tokens: Tokens
+    rows: slice
+    seq_len: int
+    vocab_size: Optional[int]
+
+    def read(self, starts: np.ndarray, count: int) -> Iterator[Window]:
+        """Yield `count` consecutive windows, the first of which has the sequences that begin at `starts`, (B,)."""
+        T, known = self.seq_len, self.vocab_size
+        read = read_sequences(self.tokens, starts[self.rows] if known is None else starts, count * T + 1)
+        own = read if known is None else read[self.rows]
+        for begin in range(0, count * T, T):
+            characters = None if known is None else distinct(read[:, begin : begin + T], known)
+            yield Window.from_sequences(own[:, begin : begin + T + 1], characters)
 
 
 def _require_length(tokens: Tokens, needed: int, streams: int, seq_len: int) -> None:

@@ -3,14 +3,14 @@
 Its methods are documented in language_model.py.
 """
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
 
 from lstm_dist.model import optim
-from lstm_dist.model.control_flags import FLAGS, NO_REQUEST, ControlFlags
-from lstm_dist.model.flat_buffer import FlatBuffer
+from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.graph import character_graph, lookup_gradient, window_graph
 from lstm_dist.model.language_model import CharacterReader, LanguageModel, LSTMState
 
@@ -40,13 +40,13 @@ class CharLSTM(LanguageModel):
 
     Attributes:
         parameters: the trained parameters.
-        gradients: filled by `loss_and_gradients`, in the same layout; the control flags are in `extra`.
+        gradients: filled by `loss_and_gradients`, with the control flags.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, layers: int = 1) -> None:
         super().__init__(vocab_size, hidden_size, ctx, layers)
-        self.parameters = FlatBuffer(vocab_size, hidden_size, ctx, layers=layers)
-        self.gradients = FlatBuffer(vocab_size, hidden_size, ctx, layers=layers, extra=FLAGS)
+        self.parameters = ParameterBuffer(vocab_size, hidden_size, ctx, layers=layers)
+        self.gradients = GradientBuffer(vocab_size, hidden_size, ctx, layers=layers)
         self._compiled: Dict[Tuple[int, int, Tuple[str, ...]], Compiled] = {}
         # `dz` is reused because newly allocated memory would cost a page fault every 4 KiB at every step.
         self._dz: Dict[Tuple[int, int], mx.nd.NDArray] = {}
@@ -57,7 +57,7 @@ class CharLSTM(LanguageModel):
 
     @property
     def exchanged(self) -> mx.nd.NDArray:
-        return self.gradients.whole
+        return self.gradients.exchanged
 
     def set_parameters(self, named: Mapping[str, np.ndarray]) -> None:
         self.parameters.from_named(named)
@@ -76,18 +76,22 @@ class CharLSTM(LanguageModel):
         return LSTMState(mx.nd.array(h, ctx=self.ctx), mx.nd.array(c, ctx=self.ctx))
 
     def loss_and_gradients(
-        self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState, requests: ControlFlags = NO_REQUEST
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        state: LSTMState,
+        requests: ControlFlags = NO_REQUEST,
+        characters: Optional[np.ndarray] = None,
     ) -> Tuple[mx.nd.NDArray, LSTMState]:
         B, T = inputs.shape
         if (B, T) not in self._dz:
             self._dz[B, T] = mx.nd.empty((T * B, 4 * self.hidden_size), ctx=self.ctx)
-        dz, gradients = self._dz[B, T], dict(self.gradients.joint)
-        d_w_x = gradients.pop("W_x")
-        outputs = {"flags": self.gradients.extra, "dz": dz, **gradients}
-        loss, after = self._run(inputs, targets, state, outputs)
-        lookup_gradient(dz, inputs.T, d_w_x)
+        dz, gradients = self._dz[B, T], self.gradients
+        gradients.select(characters)
+        loss, after = self._run(inputs, targets, state, {"flags": gradients.flags, "dz": dz, **gradients.joint})
+        lookup_gradient(dz, gradients.rows_of(inputs.T.reshape(-1)), gradients.w_x)
         for number in [k for k, is_requested in enumerate(requests) if is_requested]:
-            self.gradients.extra[number : number + 1] += 1
+            gradients.flags[number : number + 1] += 1
         return loss, after
 
     def loss(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[mx.nd.NDArray, LSTMState]:
@@ -97,10 +101,16 @@ class CharLSTM(LanguageModel):
         return optim.clip_by_global_norm(self.gradients.flat, max_norm)
 
     def sgd_update_(self, learning_rate: float, factor: mx.nd.NDArray) -> None:
-        optim.sgd_update_(self.parameters.flat, self.gradients.flat, learning_rate, factor)
+        gradients, w_x = self.gradients, self.parameters.views["W_x"]
+        optim.sgd_update_(self.parameters.others, gradients.others, learning_rate, factor)
+        if gradients.characters is None:
+            optim.sgd_update_(w_x, gradients.w_x, learning_rate, factor)
+        else:
+            rows = _on_device(gradients.characters, self.ctx)
+            optim.sgd_update_rows_(w_x, rows, gradients.w_x[: rows.size], learning_rate, factor)
 
     def step_numbers(self, loss: mx.nd.NDArray, grad_norm: mx.nd.NDArray) -> mx.nd.NDArray:
-        return mx.nd.concat(loss, grad_norm, self.gradients.extra, dim=0)
+        return mx.nd.concat(loss, grad_norm, self.gradients.flags, dim=0)
 
     def reader(self) -> CharacterReader:
         return _GraphReader(self)

@@ -26,12 +26,12 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int, **arrays: 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
         **arrays: `inputs` and `targets`, (T, B) tokens each; `h` and `c`, (B, layers * H) each; and the fused
-            parameters under the names of `FlatBuffer.views`.
+            parameters under the names of `ParameterBuffer.views`.
 
     Returns:
         `loss` (1,), summed over the window in nats; `flags` (FLAGS,), zeros, or NaN if the loss is not finite; the
         final state, `h` and `c`; `dz`, (T * B, 4H), from which `lookup_gradient` computes the gradient of W_x; and the
-        other gradients of `loss` under the names of `FlatBuffer.joint`.
+        other gradients of `loss` under the names of `GradientBuffer.joint`.
     """
     computed, w_hy = layers_forward(F, arrays, T, H, layers), arrays["W_hy"]
     h_out = computed[-1].h_after
@@ -72,7 +72,7 @@ def character_graph(F: Any, H: int, V: int, layers: int, **arrays: Any) -> List[
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
         **arrays: `token`, (1,); `h` and `c`, (1, layers * H) each; and the parameters under the names of
-            `FlatBuffer.views`, all matrices but W_x transposed, the layout that FullyConnected expects.
+            `ParameterBuffer.views`, all matrices but W_x transposed, the layout that FullyConnected expects.
 
     Returns:
         The logits after the token, (1, V), and the new `h` and `c`.
@@ -89,21 +89,20 @@ def character_graph(F: Any, H: int, V: int, layers: int, **arrays: Any) -> List[
     return [logits, concat_layers(F, hs), concat_layers(F, cs)]
 
 
-def lookup_gradient(dz: mx.nd.NDArray, inputs: np.ndarray, out: mx.nd.NDArray) -> None:
-    """Compute the gradient of a row lookup: add row k of `dz` to the row that character k selected, starting from 0.
+def lookup_gradient(dz: mx.nd.NDArray, rows: np.ndarray, out: mx.nd.NDArray) -> None:
+    """Compute the gradient of a row lookup: add row k of `dz` to row `rows[k]` of `out`, starting from 0.
 
     Computed as a product with the sparse one-hot matrix, in which one thread sums each row in a fixed order. MXNet's
     scatter-add has no fixed order, so its results would not be bitwise reproducible.
 
     Args:
-        dz: (T * B, 4H), the gradient of the looked-up rows, time first.
-        inputs: (T, B) tokens.
-        out: (V, 4H), overwritten.
+        dz: (n, 4H), the gradient of the looked-up rows.
+        rows: (n,), the row of each lookup.
+        out: (rows, 4H), overwritten; zero where nothing was looked up.
     """
-    index = inputs.reshape(-1)
-    order = np.argsort(index, kind="stable")
+    order = np.argsort(rows, kind="stable")
     starts = np.zeros(len(out) + 1, np.int64)
-    np.cumsum(np.bincount(index, minlength=len(out)), out=starts[1:])
-    parts = [mx.nd.from_numpy(part) for part in (np.ones(len(index), dz.dtype), order, starts)]
-    one_hot = mx.nd.sparse.csr_matrix(tuple(parts), shape=(len(out), len(index)), ctx=dz.context)
+    np.cumsum(np.bincount(rows, minlength=len(out)), out=starts[1:])
+    parts = [mx.nd.from_numpy(part) for part in (np.ones(len(rows), dz.dtype), order, starts)]
+    one_hot = mx.nd.sparse.csr_matrix(tuple(parts), shape=(len(out), len(rows)), ctx=dz.context)
     mx.nd.sparse.dot(one_hot, dz, out=out)

@@ -5,7 +5,7 @@ need no change there. CharLSTM implements it as a static graph of MXNet operator
 """
 
 from abc import ABC, abstractmethod
-from typing import Dict, Mapping, NamedTuple, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -54,10 +54,11 @@ class LanguageModel(ABC):
     @property
     @abstractmethod
     def exchanged(self) -> mx.nd.NDArray:
-        """Return the vector to average over all workers, (n + FLAGS,): the gradients, then the control flags.
+        """Return the vector to average over all workers: the control flags, then the gradients of the last window.
 
-        The flags are 1 where this worker requests an action, else 0, or NaN if its loss is not finite. Averaging keeps
-        a positive or NaN flag, and so makes it known to all workers.
+        It has the same length on all workers, and is shorter where `loss_and_gradients` was given the characters of the
+        window. The flags are 1 where this worker requests an action, else 0, or NaN if its loss is not finite.
+        Averaging keeps a positive or NaN flag, and so makes it known to all workers.
         """
 
     def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
@@ -105,7 +106,12 @@ class LanguageModel(ABC):
 
     @abstractmethod
     def loss_and_gradients(
-        self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState, requests: ControlFlags = NO_REQUEST
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        state: LSTMState,
+        requests: ControlFlags = NO_REQUEST,
+        characters: Optional[np.ndarray] = None,
     ) -> Tuple[mx.nd.NDArray, LSTMState]:
         """Run forward and backward through one window; fills `exchanged`.
 
@@ -113,6 +119,8 @@ class LanguageModel(ABC):
             inputs, targets: (B, T) tokens.
             state: of B streams.
             requests: this worker's control flags.
+            characters: the sorted distinct inputs of all workers in this step. The gradient of W_x is zero elsewhere,
+                and is neither exchanged nor used. None for all characters.
 
         Returns:
             The loss summed over the B * T characters, in nats, (1,), on the device; and the final state.

@@ -27,8 +27,8 @@ def sgd_update_(
     """Subtract learning_rate * factor * gradient from the parameters, in place and in one pass.
 
     Args:
-        parameters: (n,).
-        gradient: (n,), not changed.
+        parameters: any shape.
+        gradient: the same shape, not changed.
         learning_rate: the step size.
         factor: (1,), from `clip_by_global_norm`.
     """
@@ -36,3 +36,20 @@ def sgd_update_(
     # and the fastest.
     rate, row = (-learning_rate * factor).reshape((1, 1)), (1, -1)
     mx.nd.linalg.gemm(rate, gradient.reshape(row), parameters.reshape(row), beta=1.0, out=parameters.reshape(row))
+
+
+def sgd_update_rows_(
+    matrix: mx.nd.NDArray, rows: mx.nd.NDArray, gradient: mx.nd.NDArray, learning_rate: float, factor: mx.nd.NDArray
+) -> None:
+    """Update some rows of a matrix as `sgd_update_` does; the others are neither read nor written.
+
+    Args:
+        matrix: (m, n).
+        rows: (k,), distinct row numbers.
+        gradient: (k, n), of these rows.
+        learning_rate: the step size.
+        factor: (1,), from `clip_by_global_norm`.
+    """
+    updated = mx.nd.take(matrix, rows)
+    sgd_update_(updated, gradient, learning_rate, factor)
+    mx.nd._internal._scatter_set_nd(matrix, updated, rows.reshape((1, -1)), shape=matrix.shape, out=matrix)

@@ -66,7 +66,7 @@ def layers_forward(F: ModuleType, arrays: Mapping[str, Array], T: int, H: int, l
 def layers_backward(
     F: ModuleType, dh_out: Array, computed: Sequence[Layer], arrays: Mapping[str, Array], B: int, H: int
 ) -> Dict[str, Array]:
-    """Return the gradients under their names in `FlatBuffer.joint`, and `dz` of the lowest layer, (T * B, 4H).
+    """Return the gradients under their names in `GradientBuffer.joint`, and `dz` of the lowest layer, (T * B, 4H).
 
     Args:
         dh_out: (T * B, H), dL/dh_t of the top layer from the output layer, time first.

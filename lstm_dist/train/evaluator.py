@@ -103,7 +103,7 @@ class Evaluator:
         for here in range(start, self._length, self._seq_len):
             stop = min(self._length, here + self._seq_len)
             window = Window.from_sequences(read_sequences(self._tokens, self._starts + here, stop - here + 1))
-            loss, state = model.loss(*window, state)
+            loss, state = model.loss(window.inputs, window.targets, state)
             total += _value(pending)  # one window late, to keep the device busy
             pending = loss
             advance(window.inputs.size)
@@ -119,7 +119,7 @@ class Evaluator:
         total, state = 0.0, LSTMState(end.h[-1:], end.c[-1:])
         for here in range(0, len(self._rest) - 1, self._seq_len):
             window = Window.from_sequences(self._rest[None, here : here + self._seq_len + 1])
-            loss, state = model.loss(*window, state)
+            loss, state = model.loss(window.inputs, window.targets, state)
             total += _value(loss)
             advance(window.inputs.size)
         return total

@@ -105,6 +105,7 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
         log.say("warning: running as root: all files will belong to root; use an account of your own")
     log.say(f"corpus: {job.text.describe()}")
     log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
+    log.say(job.exchange.describe(settings.wire_dtype))
     if world.size > 1:
         log.say(describe_pinning([rank["pinning"] for rank in ranks]))
     if settings.prefix is None and job.prefixes != list(D2L_PREFIXES):

@@ -21,6 +21,7 @@ from lstm_dist.run.checkpoint import load_checkpoint
 from lstm_dist.run.pretrained import D2L_PREFIXES, find_checkpoint
 from lstm_dist.train.config import RunConfig
 from lstm_dist.train.evaluator import Evaluator
+from lstm_dist.train.exchange_plan import ExchangePlan
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import Schedule
 from lstm_dist.train.text import load_text
@@ -34,6 +35,7 @@ class Job(NamedTuple):
     text: corpus.Corpus
     batches: Batches
     model: LanguageModel
+    exchange: ExchangePlan
     prefixes: List[str]
     evaluator: Optional[Evaluator] = None
 
@@ -61,15 +63,21 @@ def set_up(settings: RunConfig, world: World, startup: Startup) -> Job:
         settings = dataclasses.replace(settings, init=find_checkpoint(settings.init, "--init"))
     text = load_text(settings)
     cut = len(text.tokens) - int(settings.valid_fraction * len(text.tokens))
-    batches = _make_batches(text.tokens, cut, settings, world)
+    exchange = _plan_exchange(text, cut, settings, world)
+    batches = _make_batches(text.tokens, cut, settings, world, exchange.batch_vocab_size)
     model = _make_model(text, settings, batches, world)
     evaluator = make_evaluator(text, cut, settings, world) if settings.valid_fraction else None
     startup.enter(AGREEING)  # this worker waits for those that are still preparing
-    return Job(settings, text, batches, model, choose_prefixes(settings.prefix, text), evaluator)
+    return Job(settings, text, batches, model, exchange, choose_prefixes(settings.prefix, text), evaluator)
 
 
-def _make_batches(tokens: Tokens, cut: int, settings: RunConfig, world: World) -> Batches:
-    """Return this worker's shard of the batch streams of the text before the cut.
+def _plan_exchange(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -> ExchangePlan:
+    sizes = len(text.vocabulary), settings.hidden_size, settings.layers
+    return ExchangePlan.choose(text.tokens[:cut], settings.streams(world.size), settings.seq_len, *sizes)
+
+
+def _make_batches(tokens: Tokens, cut: int, settings: RunConfig, world: World, vocab_size: Optional[int]) -> Batches:
+    """Return this worker's shard of the batch streams of the text before the cut; arguments as in ConsecutiveBatches.
 
     Raises:
         UserError: if it is too short; the message names --valid-fraction if that has made it so.
@@ -77,8 +85,8 @@ def _make_batches(tokens: Tokens, cut: int, settings: RunConfig, world: World) -
     streams, length, training = settings.streams(world.size), settings.seq_len, tokens[:cut]
     try:
         if settings.sampling == "random":
-            return RandomBatches(training, streams, length, world.rank, world.size, seed=settings.seed)
-        return ConsecutiveBatches(training, streams, length, world.rank, world.size)
+            return RandomBatches(training, streams, length, world.rank, world.size, settings.seed, vocab_size)
+        return ConsecutiveBatches(training, streams, length, world.rank, world.size, vocab_size)
     except UserError as error:
         if error.status != ExitStatus.BAD_DATA or cut == len(tokens):
             raise

@@ -90,11 +90,12 @@ def train_step(
     Clipping follows averaging, because clipping each worker's gradient would be a different algorithm for every N.
     The learning rate is that of `step`, counted from 0.
     """
-    loss, state = model.loss_and_gradients(window.inputs, window.targets, state, requests)
-    timer.lap(model.exchanged)
+    loss, state = model.loss_and_gradients(window.inputs, window.targets, state, requests, window.characters)
+    gradients = model.exchanged
+    timer.lap(gradients)
     timer.barrier(world)
-    world.average_(model.exchanged, "gradients", schedule.gradient_scale, schedule.wire_dtype)
-    timer.lap(model.exchanged)
+    world.average_(gradients, f"gradients_{gradients.size}", schedule.gradient_scale, schedule.wire_dtype)
+    timer.lap(gradients)
     grad_norm, factor = model.clip_by_global_norm(schedule.max_norm)
     model.sgd_update_(schedule.learning_rate.at(step), factor)
     timer.lap(model.weights)

@@ -31,17 +31,22 @@ def walk(
     wire_dtype="float32",
     callbacks=None,
     layers=1,
+    epochs=EPOCHS,
+    uses_rows=False,
 ):
-    """Train, and return the parameters under the D2L chapter's names, and the log."""
+    """Train, and return the parameters under the D2L chapter's names, and the log.
+
+    With `uses_rows`, only the rows of W_x of the batch's characters are exchanged.
+    """
     kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
     model = CharLSTM(V, H, mx.cpu(), layers)
     named = initial_parameters(V, H, seed_of_rank, layers)
     named = {k: v if k.endswith("_2") else 20 * v for k, v in named.items()}
     model.load(named, "test")
-    batches = kind(TOKENS, STREAMS, T, world.rank, world.size)
-    assert EPOCHS * batches.steps_per_epoch >= 30
+    batches = kind(TOKENS, STREAMS, T, world.rank, world.size, vocab_size=V if uses_rows else None)
+    assert epochs * batches.steps_per_epoch >= 30
     schedule = Schedule(
-        epochs=EPOCHS,
+        epochs=epochs,
         learning_rate=LearningRate(0.3),
         max_norm=max_norm,
         gradient_scale=world.size * reference_batch_size / STREAMS,
@@ -71,6 +76,32 @@ def test_any_world_size_follows_the_trajectory_of_one_worker(world, sampling, re
     same_trajectory(ours, log, *walk(FakeWorld(), sampling, reference_batch_size))
     assert log.losses[-1] < log.losses[0]
     assert max(log.norms) > 5.0, "without active clipping, its position in the step is not tested"
+
+
+@pytest.mark.parametrize(
+    ("sampling", "wire_dtype", "layers"),
+    [("consecutive", "float32", 1), ("random", "float32", 1), ("consecutive", "float16", 1), ("random", "float32", 2)],
+)
+def test_exchange_of_touched_rows_has_the_result_of_the_dense_exchange(world, sampling, wire_dtype, layers):
+    # Without clipping the sum of squares does not matter, whose order differs.
+    same = {"reference_batch_size": 1, "max_norm": 1e9, "wire_dtype": wire_dtype, "layers": layers, "epochs": 6}
+    tolerance = 1e-6 if wire_dtype == "float32" else 1e-3
+    dense, dense_log = walk(world, sampling, **same)
+    ours, log = walk(world, sampling, uses_rows=True, **same)
+    for name, expected in dense.items():
+        if world.size < 3:  # with more workers, the order of a sum depends on the place in the vector
+            np.testing.assert_array_equal(ours[name], expected, err_msg=name)
+        np.testing.assert_allclose(ours[name], expected, rtol=0, atol=tolerance * np.abs(expected).max(), err_msg=name)
+    np.testing.assert_allclose(log.norms, dense_log.norms, rtol=tolerance)
+
+
+def test_touched_rows_are_clipped_by_the_norm_of_all_and_repeatable(world):
+    (ours, log), (again, _) = (walk(world, "consecutive", uses_rows=True, epochs=6) for _ in range(2))
+    same_trajectory(ours, log, *walk(world, "consecutive", epochs=6))
+    same_trajectory(ours, log, *walk(FakeWorld(), "consecutive", epochs=6))
+    assert max(log.norms) > 5.0, "without active clipping, the norm is not tested"
+    for name, expected in ours.items():
+        np.testing.assert_array_equal(again[name], expected, err_msg=name)
 
 
 def test_two_layers_follow_the_trajectory_of_one_worker(world):

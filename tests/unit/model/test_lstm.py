@@ -11,7 +11,7 @@ import pytest
 from mxnet import autograd, gluon, nd
 
 from lstm_dist.model.char_lstm import CharLSTM
-from lstm_dist.model.flat_buffer import FlatBuffer
+from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.graph import lookup_gradient, window_graph
 from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.lstm import GATES
@@ -36,17 +36,17 @@ def make_case(seed=0, steps=T, streams=B, layers=1):
 def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
     """Run the product's own graph operator by operator, in float64; return its outputs and the gradients."""
     layers = h.shape[1] // H
-    flat = FlatBuffer(V, H, mx.cpu(), dtype, layers=layers)
+    flat = ParameterBuffer(V, H, mx.cpu(), dtype, layers=layers)
     flat.from_named(parameters)
     outputs = window_graph(
         nd, *inputs.shape, H, V, layers,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
-    gradients = FlatBuffer(V, H, mx.cpu(), dtype, layers=layers)
-    lookup_gradient(outputs["dz"], inputs.T, gradients.joint["W_x"])
-    for name in [*gradients.joint][1:]:
-        gradients.joint[name][:] = outputs[name]
+    gradients = GradientBuffer(V, H, mx.cpu(), dtype, layers=layers)
+    lookup_gradient(outputs["dz"], inputs.T.reshape(-1), gradients.w_x)
+    for name, gradient in gradients.joint.items():
+        gradient[:] = outputs[name]
     return outputs, gradients.to_named()
 
 

@@ -20,7 +20,7 @@ from tests.support.fake_world import FakeWorld, SilentStartup
 def test_thread_counts_are_compared_only_on_cpus(ctx: mx.Context, compared: bool):
     world = FakeWorld()
     text = SimpleNamespace(digest="digest", vocabulary=Vocabulary("天地人和"))
-    require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), []), world, {})
+    require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), None, []), world, {})
     _, told = world.gathered["start"]
     assert ("OMP_NUM_THREADS" in told) == compared
     assert {"corpus", "vocabulary", "code", "seed"} <= set(told)
@@ -44,7 +44,7 @@ def gpu(host: str, which: str) -> List[str]:
 
 
 def test_ranks_that_share_a_gpu_are_reported_or_refused(tmp_path: Path):
-    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
+    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), None, [])
     apart = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n2", "A100 at 1"), gpu("n2", ""), gpu("n2", "")]
     shared = [gpu("n1", "A100 at 1"), gpu("n1", "A100 at 2"), gpu("n1", "A100 at 1")]
     for has_nccl in (True, False):
@@ -58,7 +58,7 @@ def test_ranks_that_share_a_gpu_are_reported_or_refused(tmp_path: Path):
 
 @pytest.mark.parametrize("slurm", [True, False])
 def test_run_dir_that_a_host_cannot_see_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slurm: bool):
-    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), [])
+    job = Job(parse_config([]), None, None, SimpleNamespace(ctx=mx.cpu()), None, [])
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     if slurm:
         monkeypatch.setenv("SLURM_JOB_ID", "7")

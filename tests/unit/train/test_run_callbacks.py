@@ -31,7 +31,7 @@ from tests.support.fake_world import FakeWorld
 def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, others: Dict[str, str], words: str):
     model = CharLSTM(4, 3, mx.cpu())
     model.parameters.flat[:] = float("nan")
-    job = Job(parse_config([]), SimpleNamespace(vocabulary=Vocabulary("天地人和")), None, model, [])
+    job = Job(parse_config([]), SimpleNamespace(vocabulary=Vocabulary("天地人和")), None, model, None, [])
     world = FakeWorld(answers={"step 7": [["a", {}], ["b", others]]})
     session = Session(job, None, world, tmp_path, RunLog())
     callbacks = RunCallbacks(session, {}, StopRequest(), Watchdog())

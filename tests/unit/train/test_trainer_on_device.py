@@ -80,7 +80,7 @@ def test_gradients_on_a_device_without_cuda_are_averaged_via_the_host(monkeypatc
 
         @staticmethod
         def allreduce_(array: mx.nd.NDArray, op: str, name: str, postscale_factor: float = 1.0) -> None:
-            assert (array.context, name) == (HOST, "gradients")
+            assert (array.context, name.split("_")[0]) == (HOST, "gradients")
             array *= postscale_factor * (2 if op == "sum" else 1)
 
         rank = staticmethod(lambda: 0)
