@@ -5,6 +5,7 @@ from typing import Iterator, NamedTuple
 import numpy as np
 
 from lstm_dist.data.batching import ConsecutiveBatches, Window
+from lstm_dist.train.exchange_plan import ExchangePlan
 
 _WINDOWS = 4  # number of windows before the text repeats
 
@@ -29,10 +30,27 @@ class Case(NamedTuple):
         """Return the same case with one worker and one thread, which has the same loss and gradients."""
         return self._replace(workers=1, threads=1)
 
+    @property
+    def exchange(self) -> ExchangePlan:
+        """Return what this project's workers exchange in a step."""
+        sizes = self.streams, self.seq_len, self.vocab_size, self.hidden_size
+        return ExchangePlan.choose(self._tokens(), *sizes, layers=1)
+
     def windows(self, rank: int) -> Iterator[Window]:
         """Yield a worker's shard of the consecutive windows of a random text with a fixed seed, endlessly."""
-        characters = self.streams * (_WINDOWS * self.seq_len + 1)
-        tokens = np.random.default_rng(0).integers(0, self.vocab_size, characters).astype(np.int32)
-        batches = ConsecutiveBatches(tokens, self.streams, self.seq_len, rank, self.workers)
+        batches = ConsecutiveBatches(
+            self._tokens(), self.streams, self.seq_len, rank, self.workers, self.exchange.batch_vocab_size
+        )
         while True:
             yield from batches.epoch(1)
+
+    def _tokens(self) -> np.ndarray:
+        """Return random characters with frequencies as in a text: character k has a frequency of 1 / k (Zipf 1949).
+
+        Of 1,465 characters, a batch of 32 x 35 has about 400, as of the packaged songs.
+        """
+        frequencies = 1 / np.arange(1, self.vocab_size + 1)
+        drawn = np.random.default_rng(0).choice(
+            self.vocab_size, self.streams * (_WINDOWS * self.seq_len + 1), p=frequencies / frequencies.sum()
+        )
+        return drawn.astype(np.int32)

@@ -7,10 +7,20 @@ from lstm_dist.bench.case import Case
 from lstm_dist.bench.worker_pool import Entry
 from lstm_dist.errors import UserError
 
-ON_ONE_WORKER = ("ours", "textbook", "gluon", "torch-lstm", "torch-cell", "torch-compiled", "matmul floor")
+ON_ONE_WORKER = (
+    "ours",
+    "ours-dense",
+    "textbook",
+    "gluon",
+    "torch-lstm",
+    "torch-cell",
+    "torch-compiled",
+    "matmul floor",
+)
 GUARDS = ("ours", "ours, guarded", "ours, timed")
 SIZES = ("ours", "torch-lstm", "torch-cell", "torch-compiled")
 SCALING = ("ours", "torch-cell")
+OURS_SCALING = ("ours", "ours-dense", "ours, without exchange", "ours, timed")
 
 
 def select(names: Sequence[str], only: Optional[str]) -> List[str]:
@@ -38,7 +48,7 @@ def scaling_entries(base: Case, workers: int, only: Optional[str]) -> List[Entry
         entries.append(Entry(name, base))
         for case in (weak, strong):
             if name == "ours":
-                entries += [Entry(variant, case) for variant in ("ours", "ours, without exchange", "ours, timed")]
+                entries += [Entry(variant, case) for variant in OURS_SCALING]
                 entries.append(Entry("ours", case, "gloo"))
             else:
                 entries.append(Entry("torch-ddp", case, "gloo"))

@@ -40,6 +40,7 @@ def of_scaling(timings: Sequence[Timing]) -> str:
                 "workers": str(case.workers),
                 "controller": timing.entry.controller if case.workers > 1 else "",
                 "streams": str(case.streams),
+                "MB sent per step": _sent(timing),
                 "ms per step": f"{median:.1f}",
                 "quartiles": f"{low:.1f} - {high:.1f}",
                 "chars/s": f"{timing.chars_per_sec:,.0f}",
@@ -47,6 +48,15 @@ def of_scaling(timings: Sequence[Timing]) -> str:
             }
         )
     return markdown(rows)
+
+
+def _sent(timing: Timing) -> str:
+    """Return the size of the gradients that a worker sends, of all parameters or of those that a batch touches."""
+    case, implementation = timing.entry.case, timing.entry.implementation
+    if case.workers == 1 or implementation == "ours, without exchange":
+        return ""
+    sends_rows = implementation in ("ours", "ours, timed")
+    return f"{4 * (case.exchange.numbers if sends_rows else case.exchange.dense_numbers) / 1e6:.2f}"
 
 
 def of_sizes(timings: Sequence[Timing], base: Case) -> str:

@@ -30,6 +30,7 @@ def implementation_class(name: str) -> Type[Implementation]:
             "ours": lstm_dist.LstmDist,
             "ours, guarded": lstm_dist.LstmDistGuarded,
             "ours, timed": lstm_dist.LstmDistTimed,
+            "ours-dense": lstm_dist.LstmDistDense,
             "ours, without exchange": lstm_dist.LstmDistWithoutExchange,
         }[name]
     if name == "torch-lstm":

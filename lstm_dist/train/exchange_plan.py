@@ -60,6 +60,11 @@ class ExchangePlan(NamedTuple):
         return exchanged_numbers(self.vocab_size, self.hidden_size, self.layers, rows)
 
     @property
+    def dense_numbers(self) -> int:
+        """Return the length of the vector with the gradients of all parameters."""
+        return exchanged_numbers(self.vocab_size, self.hidden_size, self.layers, None)
+
+    @property
     def batch_vocab_size(self) -> Optional[int]:
         """Return the vocabulary size if batches are to find their characters, else None."""
         return self.vocab_size if self.uses_rows else None
@@ -70,10 +75,9 @@ class ExchangePlan(NamedTuple):
         sent = f"gradients: {width * self.numbers / 1e6:.3g} MB a step"
         if not self.uses_rows:
             return f"{sent}, of all parameters"
-        dense = exchanged_numbers(self.vocab_size, self.hidden_size, self.layers, None)
         return (
-            f"{sent} instead of {width * dense / 1e6:.3g}, as a batch has about {self.characters:,} of the "
-            f"{self.vocab_size:,} characters, and the other rows of W_x have none"
+            f"{sent} instead of {width * self.dense_numbers / 1e6:.3g}, because a batch has about "
+            f"{self.characters:,} of the {self.vocab_size:,} characters, and the other rows of W_x have none"
         )
 
 

@@ -24,7 +24,7 @@ SIZES = ["--streams=4", "--seq-len=5", "--hidden-size=16"]
 SMALL = [*SIZES, "--vocab-size=50", "--turns=2"]
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 needs_torch = pytest.mark.skipif(not HAS_TORCH, reason="torch is not installed: pip install -e '.[bench]'")
-OURS_AND_MXNET = ["ours", "textbook", "gluon", "matmul floor"]
+OURS_AND_MXNET = ["ours", "ours-dense", "textbook", "gluon", "matmul floor"]
 
 
 def bench(*arguments: str, timeout: float = 240) -> "subprocess.CompletedProcess[str]":
@@ -82,7 +82,7 @@ def test_two_workers_are_timed_with_all_variants(tmp_path: Path):
     found = {(t["contestant"], t["workers"], t["streams"], t["controller"]) for t in timings}
     expected = {("ours", 1, 4, None)}
     for streams in (8, 4):
-        variants = ("ours", "ours, without exchange", "ours, timed")
+        variants = ("ours", "ours-dense", "ours, without exchange", "ours, timed")
         expected |= {*((variant, 2, streams, "mpi") for variant in variants), ("ours", 2, streams, "gloo")}
         expected |= {("torch-ddp", 2, streams, "gloo")} if HAS_TORCH else set()
     assert found >= expected
@@ -115,6 +115,21 @@ def test_sizes_are_tabulated_and_plotted(tmp_path: Path):
     assert (tmp_path / "sizes.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_bytes_of_a_step_are_those_of_the_touched_rows():
+    from lstm_dist.bench import table
+    from lstm_dist.bench.case import Case
+    from lstm_dist.bench.interleaved import Timing
+    from lstm_dist.bench.worker_pool import Entry
+
+    case = Case(workers=2)  # the D2L chapter's sizes: 9.2 MB for all parameters, of which 6.0 for W_x
+    names = ("ours", "ours-dense", "ours, without exchange", "torch-ddp")
+    text = table.of_scaling([Timing(Entry(name, case), [0.01], 0) for name in names])
+    header, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    ours, dense, none, ddp = [row[header.index("MB sent per step")] for row in rows]
+    assert (dense, none, ddp) == ("8.56", "", "8.56")
+    assert 0.4 < float(ours) / float(dense) < 0.52
+
+
 def test_different_gradients_are_refused():
     from lstm_dist.bench.case import Case
     from lstm_dist.bench.interleaved import require_equal
@@ -135,7 +150,7 @@ def test_different_gradients_are_refused():
     ("arguments", "message"),
     [
         (["--turns=0"], "--turns 0: should be at least 1"),
-        (["--only=ours,keras"], "--only keras: unknown implementation; choose from: ours, textbook, gluon"),
+        (["--only=ours,keras"], "--only keras: unknown implementation; choose from: ours, ours-dense, textbook, gluon"),
         (["--json=/nowhere/b.json"], "--json /nowhere/b.json: the folder /nowhere does not exist; create it first"),
         (["--seconds=9"], "--seconds 9: has no effect without --large; leave it out"),
         (["--guards", "--only=ours"], "--only ours: has no effect with --guards; leave it out"),

@@ -105,6 +105,14 @@ class LstmDistTimed(LstmDist):
         return RunningStepTimer()
 
 
+class LstmDistDense(LstmDist):
+    """The step in which the gradient of all rows of W_x is computed, exchanged and used."""
+
+    def backward(self, window: Window) -> Any:
+        """See `LstmDist`."""
+        return super().backward(window._replace(characters=None))
+
+
 class _WithoutExchange(HorovodWorld):
     """A process group that leaves the gradients of each worker as they are."""
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from lstm_dist.data import batching
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches, shard
+from lstm_dist.data.token_file import read_sequences
 from lstm_dist.errors import UserError
 
 THIRTY = np.arange(30, dtype=np.int32)
@@ -79,3 +81,30 @@ def test_more_workers_than_streams_are_refused():
     assert [shard(3, r, 3) for r in range(3)] == [slice(0, 1), slice(1, 2), slice(2, 3)]
     with pytest.raises(UserError, match="--global-batch-size 3: fewer streams than the 4 workers"):
         shard(3, 0, 4)
+
+
+@pytest.mark.parametrize("kind", [ConsecutiveBatches, RandomBatches])
+def test_every_worker_knows_the_characters_of_the_whole_batch(kind):
+    tokens = np.random.default_rng(1).integers(0, 50, 400).astype(np.uint8)
+    whole = kind(tokens, 5, 3)
+    parts = [kind(tokens, 5, 3, rank, 2, vocab_size=50) for rank in range(2)]
+    for start in (0, whole.steps_per_epoch - 2):
+        windows = list(zip(whole.epoch(1, start), *(part.epoch(1, start) for part in parts)))
+        assert len(windows) == whole.steps_per_epoch - start
+        for batch, *shares in windows:
+            assert batch.characters is None
+            assert np.concatenate([share.inputs for share in shares]).tolist() == batch.inputs.tolist()
+            assert np.concatenate([share.targets for share in shares]).tolist() == batch.targets.tolist()
+            for share in shares:
+                assert share.characters.tolist() == sorted(set(batch.inputs.ravel().tolist()))
+
+
+def test_long_windows_are_read_one_at_a_time(monkeypatch):
+    lengths = []
+    monkeypatch.setattr(batching, "_MOST_TOKENS", 40)
+    monkeypatch.setattr(batching, "read_sequences", lambda *args: lengths.append(args[2]) or read_sequences(*args))
+    windows = [window.inputs.tolist() for window in ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1)]
+    assert lengths == [13]
+    monkeypatch.setattr(batching, "_MOST_TOKENS", 11)
+    assert [window.inputs.tolist() for window in ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1)] == windows
+    assert lengths == [13, 4, 4, 4, 4]

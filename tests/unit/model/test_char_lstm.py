@@ -1,4 +1,4 @@
-"""Memory layout of the parameters, loss and gradients of a window, and refusal of weights that do not fit."""
+"""Loss and gradients of a window, and refusal of weights that do not fit."""
 
 import math
 
@@ -8,28 +8,9 @@ import pytest
 
 from lstm_dist.errors import UserError
 from lstm_dist.model.char_lstm import CharLSTM
-from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
-from lstm_dist.model.parameters import initial_parameters, parameter_shapes
+from lstm_dist.model.parameters import initial_parameters
 
 V, H = 7, 5
-
-
-@pytest.mark.parametrize("layers", [1, 3])
-def test_named_parameters_round_trip_through_fused_memory(layers):
-    flat = ParameterBuffer(V, H, mx.cpu(), layers=layers)
-    named = {
-        name: np.random.default_rng(k).normal(size=shape).astype(np.float32)
-        for k, (name, shape) in enumerate(parameter_shapes(V, H, layers).items())
-    }
-    flat.from_named(named)
-    assert set(flat.to_named()) == set(named)
-    for name, value in flat.to_named().items():
-        np.testing.assert_array_equal(value, named[name], err_msg=name)
-    assert flat.flat.size == sum(v.size for v in named.values())
-    assert sum(view.size for view in GradientBuffer(V, H, mx.cpu(), layers=layers).joint.values()) == flat.others.size
-    flat.flat[:] = 0
-    assert not any(value.any() for value in flat.to_named().values())
-    np.testing.assert_array_equal(flat.views["W_h"].shape, (H, 4 * H))
 
 
 def test_untrained_loss_is_that_of_a_uniform_prediction():
