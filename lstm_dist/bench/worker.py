@@ -18,6 +18,7 @@ from lstm_dist.bench.case import Case
 from lstm_dist.bench.implementation import Implementation, WorkerAssignment
 from lstm_dist.cluster.cpu_affinity import pin_to_cores
 from lstm_dist.cluster.launch_env import detect
+from lstm_dist.cluster.openblas import named_kernel
 from lstm_dist.data.batching import shard
 
 
@@ -62,7 +63,8 @@ class PoolWorker:
     """The state of one worker process, with one method per command."""
 
     def __init__(self, name: str, case: Case, folder: Path) -> None:
-        implementation = implementation_class(name)
+        with named_kernel():  # for every implementation in MXNet, because their users could name it too
+            implementation = implementation_class(name)
         self._imported_bytes = resident_bytes("VmRSS")
         rank = detect().rank
         rows = shard(case.streams, rank, case.workers)

@@ -7,6 +7,7 @@ from typing import Optional
 from lstm_dist.cluster.cpu_affinity import Affinity, ReportLine, pin_to_cores
 from lstm_dist.cluster.cuda_libs import require_driver
 from lstm_dist.cluster.library_variables import require_valid
+from lstm_dist.cluster.openblas import named_kernel
 
 
 def prepare_process(report: Optional[ReportLine] = None) -> Affinity:
@@ -35,7 +36,10 @@ def _load_mxnet() -> None:
     if substitute is not None:
         substitute.remove_shim()
     sys.modules.setdefault("scipy", None)  # type: ignore[arg-type]  # makes `import scipy` fail, which MXNet handles
-    import mxnet  # noqa: F401
+    import numpy  # noqa: F401 - see named_kernel
+
+    with named_kernel():
+        import mxnet  # noqa: F401
 
     if sys.modules["scipy"] is None:
         del sys.modules["scipy"]

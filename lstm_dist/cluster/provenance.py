@@ -14,6 +14,8 @@ from typing import Any, Dict, Optional
 
 from lstm_dist.cluster.cpu_affinity import openmp_threads
 from lstm_dist.cluster.isolation import ROOT
+from lstm_dist.cluster.openblas import kernel_in_use
+from lstm_dist.cluster.processor import this_processor
 
 # Packages that start runs, measure them and report on them.
 _ABOVE_TRAINING = ("experiments", "scaling", "sweep", "bench", "diagnosis", "programs")
@@ -33,16 +35,10 @@ def describe_process() -> Dict[str, Any]:
 
 
 def describe_rank(device: str, gpu: str = "") -> Dict[str, Any]:
-    """Return the facts of one rank for the run card: its host, device, threads and cores."""
+    """Return the facts of one rank for the run card: its host, device, threads, cores and kernel of OpenBLAS."""
     cores = sorted(os.sched_getaffinity(0))
     facts = {"host": socket.gethostname(), "device": device, "threads": openmp_threads(), "cores": cores}
-    return {**facts, "processor": processor(), "gpu": gpu}
-
-
-def processor() -> str:
-    """Return the name of this machine's processor."""
-    with open("/proc/cpuinfo", encoding="utf-8") as lines:
-        return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown CPU")
+    return {**facts, "processor": this_processor().name, "openblas": kernel_in_use(), "gpu": gpu}
 
 
 def code_digest(program: Path) -> str:

@@ -27,7 +27,7 @@ from lstm_dist.bench.case import Case
 from lstm_dist.bench.interleaved import Timing, measure_in_turns, start_pools
 from lstm_dist.bench.worker_pool import Entry
 from lstm_dist.cli import TeachingParser
-from lstm_dist.cluster.provenance import processor
+from lstm_dist.cluster.processor import this_processor
 from lstm_dist.errors import UserError
 
 SIZES = {"hidden_size": (512, 1024), "vocab_size": (10_000,), "streams": (128,), "seq_len": (128,)}  # of --sizes
@@ -159,7 +159,7 @@ def run_benchmark(args: argparse.Namespace, base: Case) -> Tuple[List[Timing], s
 def machine(threads: int) -> str:
     """Describe the machine in one line."""
     cores = len(os.sched_getaffinity(0))
-    return f"{processor()}, {cores} cores, {threads} thread(s) per worker, Python {platform.python_version()}"
+    return f"{this_processor().name}, {cores} cores, {threads} thread(s) per worker, Python {platform.python_version()}"
 
 
 def main(argv: Optional[List[str]] = None) -> None:

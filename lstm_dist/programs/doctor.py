@@ -15,7 +15,8 @@ from typing import Optional, Sequence
 from lstm_dist.cluster import devices
 from lstm_dist.cluster.cpu_affinity import pin_to_cores
 from lstm_dist.cluster.launch_env import LOOPBACK, detect, is_single
-from lstm_dist.diagnosis import installation, workers
+from lstm_dist.cluster.openblas import named_kernel
+from lstm_dist.diagnosis import installation, products, workers
 from lstm_dist.diagnosis.report import FAIL, CheckReport
 
 
@@ -44,7 +45,8 @@ def examine(expected_workers: Optional[int], expected_controller: Optional[str])
     if launch.name == "none":
         installation.check_singleton(report)
     mpi = installation.check_mpi4py(report, initialize=needed == "mpi")
-    mx = installation.check_mxnet(report)
+    with named_kernel():
+        mx = installation.check_mxnet(report)
     with_cuda = bool(mx and mx.runtime.Features().is_enabled("CUDA"))
     hvd = installation.check_horovod(report, with_cuda, needed) if mx else None
     installation.check_one_mpi(report)
@@ -52,6 +54,7 @@ def examine(expected_workers: Optional[int], expected_controller: Optional[str])
         return report
 
     versions = report.versions()
+    products.check_speed(report, mx)
     hvd.init()
     used_mpi = mpi if needed == "mpi" else None
     workers.check_world(report, launch, hvd, used_mpi)

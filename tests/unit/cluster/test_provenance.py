@@ -16,7 +16,7 @@ def test_run_card_describes_the_run_without_the_environment(monkeypatch: pytest.
     card = {**provenance.describe_process(), **provenance.describe_rank("cpu(0)")}
     assert set(card) == {
         "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads", "cores",
-        "processor", "gpu",
+        "processor", "openblas", "gpu",
     }  # fmt: skip
     assert "ossifrage" not in json.dumps(card)
     assert card["command"].endswith(" jobs/train.py --prefix '分 开'")

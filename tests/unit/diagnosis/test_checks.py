@@ -2,15 +2,18 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Sequence
 
+import mxnet as mx
 import pytest
 
 from lstm_dist.cluster.devices import Gpu
 from lstm_dist.cluster.launch_env import Launch
-from lstm_dist.diagnosis import installation, workers
+from lstm_dist.cluster.processor import Processor
+from lstm_dist.diagnosis import installation, products, workers
 from lstm_dist.diagnosis.report import CheckReport, CheckResult
 from lstm_dist.diagnosis.workers import RankFacts
 from tests.support.gpus import A100, GTX680, H100, RTX3090
@@ -106,6 +109,21 @@ def test_no_version_is_required_if_the_package_is_not_installed(monkeypatch: pyt
     assert installation.pinned_version("numpy") == ""
     assert results(installation.check_python)[0].status == "FAIL"
     assert results(installation.check_numpy)[0].status == "ok"
+
+
+@pytest.mark.parametrize(("in_use", "named"), [("Zen", "OpenBLAS (kernel Zen)"), ("", "BLAS")])
+def test_processor_kernel_and_speed_are_reported(monkeypatch: pytest.MonkeyPatch, in_use: str, named: str) -> None:
+    monkeypatch.setattr(products, "this_processor", lambda: Processor("EPYC", "AuthenticAMD", frozenset()))
+    monkeypatch.setattr(products, "kernel_in_use", lambda: in_use)
+    (result,) = results(products.check_speed, mx)
+    speeds = re.fullmatch(rf"EPYC, {re.escape(named)} (\d+) GFLOP/s, oneDNN (\d+) GFLOP/s", result.text)
+    assert speeds is not None
+    assert min(map(int, speeds.groups())) > 0
+
+
+def test_speed_counts_two_operations_for_each_pair_of_elements() -> None:
+    waits = SimpleNamespace(nd=SimpleNamespace(waitall=lambda: time.sleep(0.01)))
+    assert products.gigaflops(waits, lambda: None) == pytest.approx(2 * 512**3 / 0.01 / 1e9, rel=0.1)
 
 
 def world(rank: int, size: int) -> Any:
