@@ -9,6 +9,7 @@ import pytest
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.parameters import initial_parameters
 from lstm_dist.train.callbacks import Callbacks
 from lstm_dist.train.lr_schedule import LearningRate
@@ -38,14 +39,25 @@ def walk(
 
     With `uses_rows`, only the rows of W_x of the batch's characters are exchanged.
     """
-    kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
     model = CharLSTM(V, H, mx.cpu(), layers)
     named = initial_parameters(V, H, seed_of_rank, layers)
     named = {k: v if k.endswith("_2") else 20 * v for k, v in named.items()}
     model.load(named, "test")
-    batches = kind(TOKENS, STREAMS, T, world.rank, world.size, vocab_size=V if uses_rows else None)
+    batches = batches_of(world, sampling, uses_rows)
     assert epochs * batches.steps_per_epoch >= 30
-    schedule = Schedule(
+    numbers = schedule(world, sampling, reference_batch_size, max_norm, wire_dtype, epochs)
+    log = Record()
+    Trainer(model, batches, world, numbers, log, callbacks or Callbacks()).run()
+    return model.parameters.to_named(), log
+
+
+def batches_of(world, sampling, uses_rows):
+    kind = {"consecutive": ConsecutiveBatches, "random": RandomBatches}[sampling]
+    return kind(TOKENS, STREAMS, T, world.rank, world.size, vocab_size=V if uses_rows else None)
+
+
+def schedule(world, sampling, reference_batch_size=32, max_norm=5.0, wire_dtype="float32", epochs=EPOCHS):
+    return Schedule(
         epochs=epochs,
         learning_rate=LearningRate(0.3),
         max_norm=max_norm,
@@ -55,9 +67,6 @@ def walk(
         chars_per_step=STREAMS * T,
         log_every=100,
     )
-    log = Record()
-    Trainer(model, batches, world, schedule, log, callbacks or Callbacks()).run()
-    return model.parameters.to_named(), log
 
 
 def same_trajectory(ours, log, theirs, their_log):
@@ -102,6 +111,26 @@ def test_touched_rows_are_clipped_by_the_norm_of_all_and_repeatable(world):
     assert max(log.norms) > 5.0, "without active clipping, the norm is not tested"
     for name, expected in ours.items():
         np.testing.assert_array_equal(again[name], expected, err_msg=name)
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "random"])
+def test_run_of_one_worker_continues_with_touched_rows_on_any_number(world, sampling):
+    class LastCommit(Callbacks):
+        def commit(self, progress, state):
+            self.progress, self.state = progress, state
+
+    alone, kept, model = FakeWorld(), LastCommit(), CharLSTM(V, H, mx.cpu())
+    model.load({name: 20 * value for name, value in initial_parameters(V, H, 0).items()}, "test")
+    begun = Trainer(model, batches_of(alone, sampling, True), alone, schedule(alone, sampling), Record(), kept)
+    begun.run(until_step=13)
+    assert (kept.progress.epoch, kept.progress.position) == (1, 4), "in the middle of an epoch"
+    batches, log = batches_of(world, sampling, True), Record()
+    state = LSTMState(*(part[batches.rows] for part in kept.state))
+    numbers = schedule(world, sampling)
+    Trainer(model, batches, world, numbers, log, Callbacks(), kept.progress, state).run()
+    expected, expected_log = walk(alone, sampling)
+    log.losses[:0], log.norms[:0] = expected_log.losses[:1], expected_log.norms[:1]  # of the epoch before
+    same_trajectory(model.get_parameters(), log, expected, expected_log)
 
 
 def test_two_layers_follow_the_trajectory_of_one_worker(world):

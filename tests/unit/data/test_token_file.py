@@ -46,12 +46,14 @@ def test_slices_of_a_file_equal_those_of_an_array(tmp_path: Path, vocab_size: in
 
 @pytest.mark.parametrize("kind", [ConsecutiveBatches, RandomBatches])
 def test_windows_of_a_file_equal_those_of_an_array(tmp_path: Path, kind: type):
-    here, there = kind(HELD[:777], 5, 7, 1, 2), kind(file_of(tmp_path)[:777], 5, 7, 1, 2)
+    tokens = HELD[:777], file_of(tmp_path)[:777]
+    here, there = (kind(each, 5, 7, 1, 2, vocab_size=300) for each in tokens)
     windows = list(zip(here.epoch(1), there.epoch(1)))
     assert len(windows) == here.steps_per_epoch == there.steps_per_epoch
     for mine, its in windows:
         np.testing.assert_array_equal(mine.inputs, its.inputs)
         np.testing.assert_array_equal(mine.targets, its.targets)
+        np.testing.assert_array_equal(mine.characters, its.characters)
 
 
 def test_token_outside_the_vocabulary_is_refused_when_it_is_read(tmp_path: Path):
