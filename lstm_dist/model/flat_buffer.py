@@ -14,13 +14,12 @@ import mxnet as mx
 import numpy as np
 
 from lstm_dist.model.control_flags import FLAGS
+from lstm_dist.model.exchange_size import rounded_rows
 from lstm_dist.model.lstm import GATES
-from lstm_dist.model.parameters import number_of_parameters, suffixes
+from lstm_dist.model.parameters import suffixes
 from lstm_dist.model.stacked_lstm import OUTPUT, recurrent
 
 Shapes = Dict[str, Tuple[int, ...]]
-
-_LENGTHS = 32  # different numbers of rows of W_x to which those of a window are rounded up
 
 
 class ParameterBuffer:
@@ -85,7 +84,7 @@ class GradientBuffer:
         Their number is rounded up to one of a few, because Horovod registers every length of an array.
         """
         self.characters = characters
-        self.w_x = self._rows[: _rounded_rows(self._vocab_size, None if characters is None else len(characters))]
+        self.w_x = self._rows[: rounded_rows(self._vocab_size, None if characters is None else len(characters))]
 
     def rows_of(self, tokens: np.ndarray) -> np.ndarray:
         """Return the rows of `w_x` of tokens, (n,), which are among the selected characters."""
@@ -110,20 +109,6 @@ class GradientBuffer:
         others = {name: shape for name, shape in self._fused.items() if name != "W_x"}
         fused = {name: view.asnumpy() for name, view in _cut(self.others, others).items()}
         return _to_named({"W_x": w_x, **fused}, self._suffixes)
-
-
-def exchanged_numbers(vocab_size: int, hidden_size: int, layers: int, characters: Optional[int]) -> int:
-    """Return the length of `GradientBuffer.exchanged` for a window with this many characters, or None for all."""
-    rows = _rounded_rows(vocab_size, characters)
-    return FLAGS + number_of_parameters(vocab_size, hidden_size, layers) - (vocab_size - rows) * 4 * hidden_size
-
-
-def _rounded_rows(vocab_size: int, characters: Optional[int]) -> int:
-    """Return a number of rows with space for this many characters."""
-    if characters is None:
-        return vocab_size
-    quantum = -(-vocab_size // _LENGTHS)
-    return min(vocab_size, -(-characters // quantum) * quantum)
 
 
 def _fused_shapes(V: int, H: int, layers: int) -> Shapes:

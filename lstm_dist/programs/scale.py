@@ -7,7 +7,8 @@ python jobs/scale.py --workers 1,2 --out scaling --to-perplexity 99   also measu
 python jobs/scale.py --workers 1,2 --out DIR -- --hidden-size 512     the flags after -- go to jobs/train.py
 
 The same command resumes an interrupted measurement. In weak scaling, every worker has --streams streams; in strong
-scaling, all workers share them. The text grows with the streams, so that every epoch has --steps steps.
+scaling, all workers share them. The text is the beginning of the corpus, repeated if it is too short; it grows with
+the streams, so that every epoch has --steps steps.
 """
 
 import contextlib
@@ -25,10 +26,11 @@ from lstm_dist.model.parameters import number_of_parameters
 from lstm_dist.scaling import records
 from lstm_dist.scaling.allreduce_runs import AllreduceJob, AllreduceRuns
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
+from lstm_dist.scaling.experiment_text import experiment_text, text_length
 from lstm_dist.scaling.plan import ScalingOptions, parse
 from lstm_dist.scaling.point import plan_points
 from lstm_dist.scaling.slurm_array import SlurmArray
-from lstm_dist.scaling.train_runs import Target, TrainRuns, base_text
+from lstm_dist.scaling.train_runs import Target, TrainRuns
 
 Runs = Union[TrainRuns, AllreduceRuns]
 
@@ -126,8 +128,10 @@ def main(argv: Sequence[str]) -> int:
     """Measure the jobs that have no row yet; return 1 if a job has failed, else 0."""
     options = parse(argv, __doc__ or "")
     flags, folder = options.flags, ExperimentFolder(options.flags.out)
-    text = base_text(options.train_config, flags.streams, flags.steps)
-    experiment = describe_experiment(options, text, folder.max_chars(options.train_config))
+    chars = text_length(flags.streams, flags.steps, options.train_config.seq_len)
+    largest = options.workers[-1] if flags.what == "training" else 1
+    text = experiment_text(options.train_config, chars, largest)
+    experiment = describe_experiment(options, text[:chars], folder.max_chars(options.train_config))
     runs = plan_runs(options, experiment, folder)
     jobs = missing_jobs(runs, options, folder)
     array = SlurmArray(folder, flags.per_node, flags.sbatch)
@@ -139,7 +143,7 @@ def main(argv: Sequence[str]) -> int:
     kind, total, failed = runs.folder.name, len(runs.workers), 0
     folder.open(experiment, kind)
     if kind == "points":
-        folder.write_corpus(text, options.workers[-1])
+        folder.write_corpus(text)
     with contextlib.ExitStack() as stack:
         if not flags.only:  # jobs of an array run at the same time
             stack.enter_context(claim(flags.out, "--out"))

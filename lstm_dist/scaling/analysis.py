@@ -10,6 +10,7 @@ from lstm_dist.scaling.records import Rows
 from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
 from lstm_dist.scaling.throughput import FittedLaws, Throughput, fit_laws, throughputs
 from lstm_dist.scaling.time_to_perplexity import TargetRuns, target_runs
+from lstm_dist.scaling.weak_bytes import weak_bytes
 
 
 class ModeFindings(NamedTuple):
@@ -63,6 +64,7 @@ def analyse(rows: Rows) -> Findings:
 def _mode_findings(rows: Rows, name: str, fit: Optional[LinkFit]) -> ModeFindings:
     rates = throughputs(rows, name)
     breakdowns = step_breakdowns([rate.group for rate in rates])
+    sent = weak_bytes(rows.experiment, rows.corpus) if name == "weak" and fit else {}
     return ModeFindings(
         name=name,
         throughputs=rates,
@@ -70,5 +72,5 @@ def _mode_findings(rows: Rows, name: str, fit: Optional[LinkFit]) -> ModeFinding
         breakdowns=breakdowns,
         loss_shares=loss_shares(breakdowns, fit),
         steps=compare_steps(rates, breakdowns, fit),
-        forecast=forecast_steps(rates, breakdowns, fit),
+        forecast=forecast_steps(rates, breakdowns, fit, sent),
     )

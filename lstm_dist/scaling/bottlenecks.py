@@ -51,8 +51,8 @@ def _loss_shares(breakdown: StepBreakdown, single: StepBreakdown, fit: Optional[
     if group.workers == 1:
         bandwidth = 0.0
     elif fit and fit.link:
-        size = group.rows[0].bytes
-        only_bytes, complete = (link.seconds(group.workers, size) for link in (fit.link.without_latency, fit.link))
+        links = fit.link.without_latency, fit.link
+        only_bytes, complete = (link.seconds(group.workers, group.bytes) for link in links)
         bandwidth = communication * only_bytes / complete
     return LossShares(
         breakdown,

@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence
 from lstm_dist.errors import UserError
 from lstm_dist.experiments.folder import create_or_continue, write_json
 from lstm_dist.files import replace_text
-from lstm_dist.scaling.records import Experiment
+from lstm_dist.scaling.records import CORPUS, Experiment
 from lstm_dist.train.config import RunConfig
 
 
@@ -80,8 +80,13 @@ class ExperimentFolder:
                     "--out folder"
                 )
 
-    def write_corpus(self, text: str, times: int) -> None:
-        """Write the corpus of the timed jobs, `text` repeated `times` times, unless it exists."""
-        file = self.path / "corpus.txt"
-        if not file.exists() or file.stat().st_size != len(text.encode()) * times:
-            replace_text(file, text * times)
+    def write_corpus(self, text: str) -> None:
+        """Write the text of the timed jobs, or extend it for more workers.
+
+        What exists is kept, so that all jobs of a number of workers read the same. In folders from before the text of
+        several workers was a longer part of the corpus, it is one worker's text, repeated.
+        """
+        file = self.path / CORPUS
+        kept = file.read_bytes().decode(errors="replace") if file.exists() else ""
+        if len(kept) < len(text):
+            replace_text(file, kept + text[len(kept) :])

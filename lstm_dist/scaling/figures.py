@@ -26,10 +26,11 @@ from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.forecast import Forecast
 from lstm_dist.scaling.link_fits import AllreduceMeasurement, LinkFit
-from lstm_dist.scaling.step_breakdown import LABELS, PARTS, StepBreakdown
+from lstm_dist.scaling.step_breakdown import LABELS, StepBreakdown
 from lstm_dist.scaling.summary import SCALING
 from lstm_dist.scaling.throughput import FittedLaws, JobGroup
 from lstm_dist.scaling.time_to_perplexity import TargetRuns
+from lstm_dist.train.step_timer import PARTS
 
 PREDICTED = "prediction, not measured"
 _HUE = {"weak": HUES[0], "strong": HUES[1]}
@@ -189,7 +190,8 @@ def forecast_figure(mode: ModeFindings, forecast: Forecast) -> Picture:
     numbers, times = [rate.group.workers for rate in known], [1000 * rate.step for rate in known]
     axes.plot(numbers, times, _MARKER[mode.name], color=_HUE[mode.name], label="measured")
     predicted = [point.workers for point in forecast.points]
-    low, middle, high = ([1000 * value for value in values] for values in list(zip(*forecast.points))[1:])
+    edges = ("low", "middle", "high")
+    low, middle, high = ([1000 * getattr(point, edge) for point in forecast.points] for edge in edges)
     axes.fill_between(predicted, low, high, color=HUES[4], alpha=0.25, linewidth=0, label="its band")
     axes.plot(predicted, middle, "--", color=HUES[4], label=PREDICTED)
     axes.axvspan(forecast.max_measured, predicted[-1], color=MUTED, alpha=0.06, linewidth=0)

@@ -5,11 +5,11 @@ All workers wait for the slowest one, then communicate [Valiant 1990, bulk-synch
     seconds(N) = data + compute of the slowest + update + link(N, bytes)
 """
 
-from typing import List, NamedTuple, Optional
+from typing import List, Mapping, NamedTuple, Optional
 
 from lstm_dist.scaling.allreduce_model import Link, traffic
 from lstm_dist.scaling.link_fits import LinkFit
-from lstm_dist.scaling.prediction import Prediction, fit_compute, predict_strong, predict_weak
+from lstm_dist.scaling.prediction import WORKERS, Prediction, fit_compute, predict_strong, predict_weak
 from lstm_dist.scaling.step_breakdown import StepBreakdown
 from lstm_dist.scaling.throughput import JobGroup, Throughput
 
@@ -28,9 +28,14 @@ class StepComparison(NamedTuple):
 
 
 class ForecastPoint(NamedTuple):
-    """A predicted step, in seconds: the middle, and the edges of the band that Forecast defines."""
+    """A predicted step, in seconds: the middle, and the edges of the band that Forecast defines.
+
+    Attributes:
+        bytes: that each worker sends.
+    """
 
     workers: int
+    bytes: int
     low: float
     middle: float
     high: float
@@ -72,7 +77,7 @@ def compare_steps(
 
 def _compare_step(throughput: Throughput, breakdown: StepBreakdown, fit: Optional[LinkFit]) -> StepComparison:
     group = throughput.group
-    communication = fit.link.seconds(group.workers, group.rows[0].bytes) if fit and fit.link else 0.0
+    communication = fit.link.seconds(group.workers, group.bytes) if fit and fit.link else 0.0
     return StepComparison(group, Prediction(group.workers, own_seconds(breakdown), communication), throughput.step)
 
 
@@ -82,32 +87,36 @@ def own_seconds(breakdown: StepBreakdown) -> float:
 
 
 def forecast_steps(
-    throughputs: List[Throughput], breakdowns: List[StepBreakdown], fit: Optional[LinkFit]
+    throughputs: List[Throughput], breakdowns: List[StepBreakdown], fit: Optional[LinkFit], sent: Mapping[int, int]
 ) -> Optional[Forecast]:
-    """Predict from groups that are not oversubscribed; None without several workers among them, or a link."""
+    """Predict from groups that are not oversubscribed; None without several workers among them, or a link.
+
+    Under weak scaling, `sent` is the bytes of each number of workers; more workers never send less than the measured
+    ones. Under strong scaling the batch, and so the bytes, are those of the measured ones.
+    """
     usable = [breakdown for breakdown in breakdowns if not breakdown.group.oversubscribed]
     if not (fit and fit.link and usable and usable[0].group.workers == 1 and len(usable) > 1):
         return None
     last = usable[-1].group
-    size = last.rows[0].bytes
-    low_link, high_link = bounding_links(fit.link, max(fit.workers), size)
-    low = _predict(usable[:1] if last.mode == "weak" else usable, low_link, size)
-    middle, high = (_predict(usable, link, size) for link in (fit.link, high_link))
+    sizes = {n: max(last.bytes, sent[n]) if last.mode == "weak" and n > last.workers else last.bytes for n in WORKERS}
+    low_link, high_link = bounding_links(fit.link, max(fit.workers), last.bytes)
+    low = _predict(usable[:1] if last.mode == "weak" else usable, low_link, sizes)
+    middle, high = (_predict(usable, link, sizes) for link in (fit.link, high_link))
     points = [
-        ForecastPoint(below.workers, below.step, center.step, above.step)
+        ForecastPoint(below.workers, sizes[below.workers], below.step, center.step, above.step)
         for below, center, above in zip(low, middle, high)
         if below.workers >= last.workers
     ]
     return Forecast(last.mode, last.workers, throughputs[0].step, points) if len(points) > 1 else None
 
 
-def _predict(breakdowns: List[StepBreakdown], link: Link, size: int) -> List[Prediction]:
+def _predict(breakdowns: List[StepBreakdown], link: Link, sizes: Mapping[int, int]) -> List[Prediction]:
     """Predict from the last group's compute (weak), or a linear fit of compute over streams per worker (strong)."""
     own = [own_seconds(breakdown) for breakdown in breakdowns]
     if breakdowns[0].group.mode == "weak":
-        return predict_weak(own[-1], size, link)
+        return predict_weak(own[-1], sizes, link)
     shares = [-(-breakdown.group.streams // breakdown.group.workers) for breakdown in breakdowns]
-    return predict_strong(breakdowns[0].group.streams, fit_compute(shares, own), size, link)
+    return predict_strong(breakdowns[0].group.streams, fit_compute(shares, own), sizes, link)
 
 
 def bounding_links(link: Link, workers: int, size: int) -> "tuple[Link, Link]":

@@ -1,6 +1,7 @@
 """Read and validate the records of a scaling experiment: its settings, and one row per job.
 
 experiment.json                       settings common to all jobs
+corpus.txt                            the text of the timed jobs
 points/<id>/row.json                  a training job: weak-n002-r1, strong-n004-r3, perplexity-n002-r1
 network/<path>-n<NNN>/row.json        a job that only runs allreduces, of many sizes
 """
@@ -15,6 +16,8 @@ from lstm_dist.experiments.records import Record, damaged_file, read_row
 
 State = Literal["finished", "failed"]
 
+CORPUS = "corpus.txt"
+
 
 class Experiment(Record):
     """Settings common to all jobs of a folder.
@@ -23,7 +26,7 @@ class Experiment(Record):
         streams: number of streams of one worker under weak scaling, of the whole job under strong scaling.
         seq_len, hidden_size, layers, vocab_size: sizes of the model.
         parameters: number of model parameters.
-        bytes: bytes of gradients that a worker sends per step.
+        bytes: bytes of the gradients of all parameters, the most that a worker sends per step.
         steps: steps per epoch for any number of workers, as the text grows with the streams.
         epochs: epochs of a timed job.
         warm_up: number of initial epochs that are not counted.
@@ -59,11 +62,16 @@ class EpochThroughput(Record):
 
 
 class StepProfile(Record):
-    """Seconds that one worker spent in the parts of one step; train.step_timer.StepTimes defines the parts."""
+    """Seconds that one worker spent in the parts of one step; train.step_timer.StepTimes defines the parts.
+
+    Attributes:
+        bytes: bytes that it sent; None in folders from before this was recorded.
+    """
 
     step: NonNegativeInt
     rank: NonNegativeInt
     host: str
+    bytes: Optional[PositiveInt] = None
     data: NonNegativeFloat
     compute: NonNegativeFloat
     wait: NonNegativeFloat
@@ -92,7 +100,7 @@ class TrainRow(JobRow):
         streams: number of streams of the whole job.
         repeat: number of the repetition, from 1.
         cores, devices: cores and devices of all workers together.
-        bytes: bytes of gradients that a worker sends per step.
+        bytes: bytes that a worker sends per step: the median of the profiled steps, or Experiment.bytes if unknown.
         times: profiled steps.
         target, reached, chars, train_seconds: of a job of mode perplexity: the target perplexity, whether it was
             reached, and the characters and seconds of training until then.
@@ -138,11 +146,13 @@ class Rows(NamedTuple):
     """All rows of a folder.
 
     Attributes:
+        corpus: the text of the timed jobs; the file may be missing.
         inconsistencies: differences in machine or program between rows.
         unfinished: folders of jobs without a row, interrupted or still running.
     """
 
     experiment: Experiment
+    corpus: Path
     train_rows: List[TrainRow]
     allreduce_rows: List[AllreduceRow]
     inconsistencies: List[str]
@@ -183,7 +193,8 @@ def read_rows(folder: Path, allow_mixed: bool) -> Rows:
         raise UserError(f"{folder}: {inconsistencies[0]}; measure again, or give --allow-mixed", ExitStatus.BAD_DATA)
     unfinished = [path.name for path in job_folders if path not in trained]
     experiment = read_row(file, Experiment)
-    return Rows(experiment, list(trained.values()), list(allreduced.values()), inconsistencies, unfinished)
+    jobs = list(trained.values()), list(allreduced.values())
+    return Rows(experiment, folder / CORPUS, *jobs, inconsistencies, unfinished)
 
 
 def _require_results(path: Path, row: TrainRow) -> None:

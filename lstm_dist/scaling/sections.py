@@ -8,6 +8,8 @@ from lstm_dist.experiments.report.document import Report, Section
 from lstm_dist.experiments.report.formatters import capitalized, counted, listed, milliseconds, number, size
 from lstm_dist.scaling import figures
 from lstm_dist.scaling.analysis import Findings
+from lstm_dist.scaling.point import MODES
+from lstm_dist.scaling.records import TrainRow
 from lstm_dist.scaling.summary import summary
 from lstm_dist.scaling.tables.forecasts import comparison_table, forecast_table
 from lstm_dist.scaling.tables.links import allreduce_table, links_table
@@ -52,10 +54,23 @@ def _facts(findings: Findings) -> "List[tuple[str, str]]":
         devices = _distinct([device for row in trained for device in row.devices])
         hosts, cores = max(row.hosts for row in trained), max(row.cores for row in trained)
         facts["workers on"] = f"{counted(hosts, 'host')} with {counted(cores, 'core')}; {devices}"
-        facts["communication"] = f"{size(largest.bytes)} per worker and step"
+        facts["communication"] = _communication(findings)
         facts["command"] = f"{largest.command} (of {largest.id})"
     facts["program"] = f"commit {_distinct([job.commit for job in jobs])}"
     return list(facts.items())
+
+
+def _communication(findings: Findings) -> str:
+    """Describe the bytes that a worker sends in a step of the timed jobs."""
+    sent, dense = [row.bytes for row in _timed(findings)], findings.rows.experiment.bytes
+    sizes = dict.fromkeys([size(min(sent)), size(max(sent))])
+    text = f"{' to '.join(sizes)} per worker and step"
+    return text if max(sent) >= dense else f"{text}; all parameters have {size(dense)}"
+
+
+def _timed(findings: Findings) -> List[TrainRow]:
+    """Return the finished timed jobs, whose bytes are known best; all training jobs if there are none."""
+    return findings.rows.finished(MODES) or findings.rows.train_rows
 
 
 def _distinct(values: Sequence[str]) -> str:
@@ -122,12 +137,12 @@ def _network(findings: Findings, out: str) -> Section:
         paragraph = f"The network was not measured; run `jobs/scale.py network {_WORKERS} {out}`."
         return section._replace(paragraphs=[paragraph])
     fits = findings.link_fits
-    gradients = max([row.bytes for row in findings.rows.train_rows], default=0)
+    gradients = max((row.bytes for row in _timed(findings)), default=0)
     paragraphs = ["Allreduces of many sizes, without training: the median of the repetitions, and their quartiles."]
     tables = [links_table(fits)] if fits else []
     pictures = [figures.link_figures(fits, gradients)]
     pictures.append([figures.residuals_figure(fit, gradients) for fit in fits if fit.link])
-    notes = [*_compare_with_mpi(findings, gradients), *_cost_of_one_worker(findings)]
+    notes = [*_compare_with_mpi(findings), *_cost_of_one_worker(findings)]
     if any(len(fit.workers) == 1 for fit in fits):
         notes.append(
             "A single number of workers does not separate the cost of a call from that of its messages; all of it is "
@@ -137,16 +152,17 @@ def _network(findings: Findings, out: str) -> Section:
     return section._replace(paragraphs=paragraphs, tables=tables, pictures=pictures, notes=notes)
 
 
-def _compare_with_mpi(findings: Findings, gradients: int) -> List[str]:
+def _compare_with_mpi(findings: Findings) -> List[str]:
     """Compare the allreduce time of the gradients with Horovod and with plain MPI, by their fitted links."""
     plain = next((fit for fit in findings.link_fits if fit.path == "mpi"), None)
+    sent = {row.workers: row.bytes for row in sorted(_timed(findings), key=lambda row: row.bytes)}
     notes = []
     for fit in findings.link_fits:
-        workers = max(set(fit.workers) & set(plain.workers), default=0) if plain and fit is not plain else 0
-        if workers and gradients and fit.link and plain and plain.link:
-            own, other = (1000 * link.seconds(workers, gradients) for link in (fit.link, plain.link))
+        workers = max(sent.keys() & set(fit.workers).intersection(plain.workers if plain else ()), default=0)
+        if workers and fit is not plain and fit.link and plain and plain.link:
+            own, other = (1000 * link.seconds(workers, sent[workers]) for link in (fit.link, plain.link))
             notes.append(
-                f"According to the fitted links, the gradients of {workers} workers ({size(gradients)}) take "
+                f"According to the fitted links, the gradients of {workers} workers ({size(sent[workers])}) take "
                 f"{number(own, 2)} ms with {fit.name} and {number(other, 2)} ms with plain MPI, a ratio of "
                 f"{number(own / other, 2)}."
             )
@@ -175,7 +191,8 @@ def _predictions(findings: Findings) -> Section:
     paragraphs = [
         "A predicted step is the own part of the slowest worker (data, compute, update), followed by the communication "
         f"according to the link of {findings.training_fit.name}. A measured step that takes longer contains a "
-        "cost that neither of them includes."
+        "cost that neither of them includes. Sent are the gradients, without the rows of W_x whose characters a batch "
+        "lacks."
     ]
     tables = [comparison_table(findings.modes)]
     pictures, notes = [], []
@@ -185,6 +202,10 @@ def _predictions(findings: Findings) -> Section:
         pictures = [[figures.forecast_figure(mode, forecast) for mode, forecast in forecasts]]
         notes.append(
             f"{capitalized(figures.PREDICTED)}: all further workers are assumed to be as distant as the measured ones. "
+            "In weak scaling, what they send is counted in batches of the text of the timed jobs, and is that of all "
+            "parameters where that text is shorter than a batch; it is never less than what was measured. The "
+            "own part is that of the measured workers, although a larger batch takes longer to read and updates more "
+            "rows. "
             "The lower edge of the band assumes that the cost of a call besides its bytes does not depend on the "
             "number of workers (and, in weak scaling, that each worker has a machine to itself); the upper edge "
             "assumes that all of it is a cost per message. Strong scaling ends where every worker has one stream."

@@ -7,9 +7,8 @@ import numpy as np
 
 from lstm_dist.scaling.records import StepProfile, TrainRow
 from lstm_dist.scaling.throughput import JobGroup
-from lstm_dist.train.step_timer import StepTimes
+from lstm_dist.train.step_timer import PARTS
 
-PARTS = StepTimes._fields[1:]
 LABELS = {**{part: part for part in PARTS}, "wire": "communication"}  # in reports
 
 

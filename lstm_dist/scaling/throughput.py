@@ -1,6 +1,7 @@
 """Characters per second, speedup and efficiency for every number of workers, and the laws fitted to them."""
 
 from collections import defaultdict
+from statistics import median
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.experiments.stats import UNKNOWN, Estimate, mean, ratio
@@ -17,6 +18,11 @@ class JobGroup(NamedTuple):
     streams: int
     oversubscribed: bool
     rows: List[TrainRow]
+
+    @property
+    def bytes(self) -> int:
+        """Return the bytes that each worker sends in a step."""
+        return round(median(row.bytes for row in self.rows))
 
 
 class Throughput(NamedTuple):

@@ -2,15 +2,15 @@
 
 import shlex
 from pathlib import Path
+from statistics import median
 from typing import Any, Dict, List, NamedTuple, Sequence
 
 from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, create_folder, execute, read_json_lines
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
+from lstm_dist.scaling.experiment_text import text_length
 from lstm_dist.scaling.point import Point
 from lstm_dist.scaling.records import Experiment
-from lstm_dist.train.config import RunConfig
-from lstm_dist.train.text import load_text
 
 
 class Target(NamedTuple):
@@ -18,18 +18,6 @@ class Target(NamedTuple):
 
     perplexity: float
     max_epochs: int
-
-
-def text_length(streams: int, steps: int, seq_len: int) -> int:
-    """Return the number of characters that gives each of `streams` streams `steps` windows."""
-    return streams * (steps * seq_len + 1)
-
-
-def base_text(config: RunConfig, streams: int, steps: int) -> str:
-    """Return one worker's text: the beginning of the training corpus, repeated if it is too short."""
-    chars = text_length(streams, steps, config.seq_len)
-    text = load_text(config, chars).text
-    return (text * (chars // len(text) + 1))[:chars]
 
 
 def train_flags(experiment: Experiment, point: Point, corpus: Path, target: Target) -> List[str]:
@@ -106,4 +94,6 @@ class TrainRuns:
             row["epochs"] = [{"chars_per_sec": epoch["chars_per_sec"], "steps": steps} for epoch in epochs]
             profiles = read_json_lines(run_dir / "times.jsonl")
             row["times"] = [profile for profile in profiles if profile["epoch"] > warm_up]
+            sent = [profile["bytes"] for profile in row["times"] if "bytes" in profile]
+            row["bytes"] = round(median(sent)) if sent else row["bytes"]
         return row

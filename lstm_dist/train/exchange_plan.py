@@ -10,7 +10,7 @@ import numpy as np
 
 from lstm_dist.data.batching import distinct
 from lstm_dist.data.token_file import Tokens, read_sequences
-from lstm_dist.model.flat_buffer import exchanged_numbers
+from lstm_dist.model.exchange_size import exchanged_numbers
 
 _SAMPLED = 4  # windows whose characters are counted
 

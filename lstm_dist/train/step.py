@@ -93,7 +93,7 @@ def train_step(
     loss, state = model.loss_and_gradients(window.inputs, window.targets, state, requests, window.characters)
     gradients = model.exchanged
     timer.lap(gradients)
-    timer.barrier(world)
+    timer.barrier(world, gradients.size * np.dtype(schedule.wire_dtype).itemsize)
     world.average_(gradients, f"gradients_{gradients.size}", schedule.gradient_scale, schedule.wire_dtype)
     timer.lap(gradients)
     grad_norm, factor = model.clip_by_global_norm(schedule.max_norm)

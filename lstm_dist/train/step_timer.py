@@ -19,6 +19,7 @@ class StepTimes(NamedTuple):
 
     Attributes:
         step: counted from 1.
+        bytes: that this worker sent, or would have sent to others: the exchanged vector in the type of communication.
         data: cutting the window.
         compute: forward and backward.
         wait: waiting for the slowest worker.
@@ -27,11 +28,15 @@ class StepTimes(NamedTuple):
     """
 
     step: int
+    bytes: int
     data: float
     compute: float
     wait: float
     wire: float
     update: float
+
+
+PARTS = StepTimes._fields[2:]
 
 
 class StepTimer:
@@ -40,8 +45,8 @@ class StepTimer:
     def lap(self, *results: "NDArray") -> None:
         """Mark the end of a part of the step that computes `results`."""
 
-    def barrier(self, world: "World") -> None:
-        """Mark the start of communication."""
+    def barrier(self, world: "World", sent: int) -> None:
+        """Mark the start of communication of `sent` bytes."""
 
 
 NOT_PROFILED = StepTimer()
@@ -51,7 +56,7 @@ class RunningStepTimer(StepTimer):
     """Timer that waits for every part, and for all workers before communication."""
 
     def __init__(self) -> None:
-        self._laps = [time.perf_counter()]
+        self._laps, self._sent = [time.perf_counter()], 0
 
     def lap(self, *results: "NDArray") -> None:
         """Wait for `results` and record the time."""
@@ -59,15 +64,16 @@ class RunningStepTimer(StepTimer):
             result.wait_to_read()
         self._laps.append(time.perf_counter())
 
-    def barrier(self, world: "World") -> None:
+    def barrier(self, world: "World", sent: int) -> None:
         """Wait for all workers with an allreduce of zero, because Horovod has no barrier for MXNet; record the time."""
+        self._sent = sent
         if world.size > 1:
             world.sum([0.0], "barrier")
         self._laps.append(time.perf_counter())
 
     def read(self, step: int) -> StepTimes:
         """Return the times of the finished step, whose number is `step`."""
-        return StepTimes(step, *(after - before for before, after in zip(self._laps, self._laps[1:])))
+        return StepTimes(step, self._sent, *(after - before for before, after in zip(self._laps, self._laps[1:])))
 
 
 def collect(times: List[StepTimes], world: "World") -> List[Dict[str, Any]]:

@@ -40,6 +40,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
     assert "6 jobs measured, 0 of them failed" in done.stdout
     found = read_rows(out)
     assert sorted(found) == [f"{m}-n00{n}-r1" for m in ("perplexity", "strong", "weak") for n in (1, 2)]
+    parameters = json.loads((out / "experiment.json").read_text())["parameters"]
     for name, row in found.items():
         mode, workers = name.split("-")[0], int(name[-4])
         assert (row["state"], row["mode"], row["workers"]) == ("finished", mode, workers)
@@ -52,6 +53,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert [epoch["steps"] for epoch in row["epochs"]] == [4], "the first epoch is the warm-up"
         assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
+        assert {one["bytes"] for one in row["times"]} == {row["bytes"]} == {2 * 4 + 4 * parameters}, "a small model"
         least = min(one["wait"] for one in row["times"])  # a busy machine may interrupt any of these steps
         assert (least > 1e-5) is (workers > 1), "only several workers wait for each other"
     experiment = json.loads((out / "experiment.json").read_text())

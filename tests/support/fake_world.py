@@ -16,6 +16,7 @@ class FakeWorld(Group):
     Attributes:
         answers: the objects of all ranks, by the name of the collective that gathers them.
         gathered: what this rank contributed to each collective, by name.
+        averaged: length and type of communication of each array that was averaged.
     """
 
     controller = "gloo"
@@ -33,6 +34,7 @@ class FakeWorld(Group):
         self.local_rank, self.is_one_host, self.has_nccl = local_rank, is_one_host, has_nccl
         self.answers = answers
         self.gathered: Dict[str, Any] = {}
+        self.averaged: List[Tuple[int, str]] = []
 
     def allgather_object(self, value: Any, name: str) -> List[Any]:
         self.gathered[name] = value
@@ -42,6 +44,7 @@ class FakeWorld(Group):
         return [data] * self.size
 
     def average_(self, array: Any, name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:  # noqa: ARG002
+        self.averaged.append((array.size, wire_dtype))
         array *= scale
 
     def broadcast_(self, array: Any, name: str) -> None:

@@ -19,7 +19,7 @@ FLOORS = (
 ALONE = {"errors", "encoding", "cli", "options", "files", "rng"}  # modules outside the packages
 PURE = (
     "data.archives", "data.batching", "data.corpus", "data.text_chunks", "data.token_dataset", "data.transcode",
-    "encoding", "model.lstm", "model.parameters", "rng",
+    "encoding", "model.exchange_size", "model.lstm", "model.parameters", "rng",
     "model.optim", "train.lr_schedule", "train.metrics", "cluster.launch_env", "cluster.cpu_affinity",
     "cluster.core_monitor", "scaling.speedup_laws", "scaling.allreduce_model", "scaling.prediction",
     "experiments.stats",

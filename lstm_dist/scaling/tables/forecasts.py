@@ -3,7 +3,7 @@
 from typing import Sequence
 
 from lstm_dist.experiments.report.document import Cell, Row, Table
-from lstm_dist.experiments.report.formatters import interval, milliseconds, number, signed
+from lstm_dist.experiments.report.formatters import interval, milliseconds, number, signed, size
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.forecast import Forecast, ForecastPoint, StepComparison
 from lstm_dist.scaling.tables.cells import count_cell, mark
@@ -11,7 +11,8 @@ from lstm_dist.scaling.tables.cells import count_cell, mark
 
 def comparison_table(modes: Sequence[ModeFindings]) -> Table:
     """Return one row per mode and number of workers."""
-    columns = ["mode", "workers", "own part, ms", "communication, ms", "predicted, ms", "measured, ms", "error, %", ""]
+    columns = ["mode", "workers", "sent", "own part, ms", "communication, ms", "predicted, ms", "measured, ms"]
+    columns += ["error, %", ""]
     rows = [_comparison_row(step) for mode in modes for step in mode.steps]
     return Table("Steps predicted from compute and link, and measured steps", columns, rows)
 
@@ -28,6 +29,7 @@ def _comparison_row(step: StepComparison) -> Row:
         [
             Cell(group.mode),
             count_cell("workers", group.workers),
+            Cell(size(group.bytes), {"bytes": group.bytes}),
             *(Cell(milliseconds(value, 1), {name: 1000 * value}) for name, value in figures.items()),
             Cell(signed(100 * step.error), {"error_percent": 100 * step.error}),
             Cell(text),
@@ -38,7 +40,7 @@ def _comparison_row(step: StepComparison) -> Row:
 
 def forecast_table(forecasts: Sequence[Forecast]) -> Table:
     """Return one row per mode and number of workers."""
-    columns = ["mode", "workers", "ms per step", "band, ms", "efficiency, %", "band, %"]
+    columns = ["mode", "workers", "sent", "ms per step", "band, ms", "efficiency, %", "band, %"]
     rows = [
         _forecast_row(forecast, point)
         for forecast in forecasts
@@ -57,6 +59,7 @@ def _forecast_row(forecast: Forecast, point: ForecastPoint) -> Row:
         [
             Cell(forecast.mode),
             count_cell("workers", point.workers),
+            Cell(size(point.bytes), {"bytes": point.bytes}),
             Cell(milliseconds(point.middle, 1), {"step_ms": 1000 * point.middle}),
             Cell(interval(low_ms, high_ms, 1), {"low_ms": low_ms, "high_ms": high_ms}),
             Cell(number(middle, 1), {"efficiency_percent": middle}),

@@ -5,14 +5,14 @@ import math
 import pytest
 
 from lstm_dist.scaling.allreduce_model import Link
-from lstm_dist.scaling.prediction import ComputeCost, fit_compute, predict_strong, predict_weak
+from lstm_dist.scaling.prediction import WORKERS, ComputeCost, fit_compute, predict_strong, predict_weak
 
 LINK = Link(overhead=1e-3, alpha_short=0.0, alpha=1e-4, beta=1e-9)
-SIZE = 10**7
+SIZES = dict.fromkeys(WORKERS, 10**7)
 
 
 def test_weak_scaling_has_constant_compute_and_growing_communication():
-    steps = predict_weak(0.03, SIZE, LINK)
+    steps = predict_weak(0.03, SIZES, LINK)
     assert [step.workers for step in steps] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
     assert {step.compute for step in steps} == {0.03}
     assert steps[0] == (1, 0.03, 0.0)
@@ -20,13 +20,19 @@ def test_weak_scaling_has_constant_compute_and_growing_communication():
     assert [step.communication for step in steps] == sorted(step.communication for step in steps)
 
 
+def test_every_number_of_workers_sends_bytes_of_its_own():
+    sizes = {workers: 10**6 * workers for workers in WORKERS}
+    for steps in (predict_weak(0.03, sizes, LINK), predict_strong(2048, ComputeCost(0.002, 0.001), sizes, LINK)):
+        assert [step.communication for step in steps] == [LINK.seconds(n, 10**6 * n) for n in WORKERS]
+
+
 def test_strong_scaling_ends_where_each_worker_has_one_stream():
-    steps = predict_strong(24, ComputeCost(0.002, 0.001), SIZE, LINK)
+    steps = predict_strong(24, ComputeCost(0.002, 0.001), SIZES, LINK)
     assert [step.workers for step in steps] == [1, 2, 4, 8, 16]
     assert [step.compute for step in steps] == pytest.approx(
         [0.026, 0.014, 0.008, 0.005, 0.004]
     )  # 24 streams, 16 workers: at most two each
-    assert predict_strong(4096, ComputeCost(0.002, 0.001), SIZE, LINK)[-1].compute == pytest.approx(0.006)
+    assert predict_strong(4096, ComputeCost(0.002, 0.001), SIZES, LINK)[-1].compute == pytest.approx(0.006)
 
 
 def test_compute_is_linear_in_the_streams():

@@ -161,7 +161,7 @@ def test_link_and_predictions_follow_the_known_constants(whole: Report):
     assert float(fitted["fitted_ms"]) == pytest.approx(1000 * LINK.seconds(4, 2048))
     assert float(fitted["residual_percent"]) == pytest.approx(0, abs=1e-6)
     steps = {(row[0].text, row[1].text): row for row in table(whole.page, "Steps predicted")}
-    own, link, predicted, measured, error = (float(field.values[0]) for field in steps["weak", "4"][2:7])
+    own, link, predicted, measured, error = (float(field.values[0]) for field in steps["weak", "4"][3:8])
     assert own == pytest.approx(51 + 2 + 1.1)
     assert link == pytest.approx(1000 * LINK.seconds(4, GRADIENTS))
     assert predicted == pytest.approx(own + link)
@@ -169,11 +169,32 @@ def test_link_and_predictions_follow_the_known_constants(whole: Report):
     assert error == pytest.approx(100 * (predicted / measured - 1))
     weak = [row for row in table(whole.page, "Predicted, not measured") if row[0].text == "weak"]
     assert [row[1].text for row in weak] == ["8", "16", "32", "64", "128", "256", "512", "1,024"]
-    low, high = (float(value) for value in weak[-1][3].values)
-    assert float(weak[-1][2].values[0]) == pytest.approx(own + 1000 * LINK.seconds(1024, GRADIENTS))
-    assert low < float(weak[-1][2].values[0]) < high
+    low, high = (float(value) for value in weak[-1][4].values)
+    assert float(weak[-1][3].values[0]) == pytest.approx(own + 1000 * LINK.seconds(1024, GRADIENTS))
+    assert low < float(weak[-1][3].values[0]) < high
     strong = [row[1].text for row in table(whole.page, "Predicted, not measured") if row[0].text == "strong"]
     assert strong == ["8", "16", "32"]  # no more workers than streams
+
+
+def test_every_group_is_analysed_with_the_bytes_that_it_sent(tmp_path: Path):
+    sent = {1: 400_000, 2: 500_000, 4: 700_000}
+    points = [{**scaling_point("weak", workers, 1), "bytes": size} for workers, size in sent.items()]
+    links = [network(path, workers) for path in ("horovod-mpi", "mpi") for workers in (2, 4)]
+    found = made(save(tmp_path, *points, *links))
+    compared = {row[1].text: row for row in table(found.page, "Steps predicted")}
+    shares = {row[1].text: row for row in table(found.page, "Shares of the time")}
+    for workers, size in sent.items():
+        row = compared[str(workers)]
+        seconds = LINK.seconds(workers, size)
+        assert [float(row[column].values[0]) for column in (2, 4)] == pytest.approx([size, 1000 * seconds])
+        latency, bandwidth = (float(field.values[0]) for field in shares[str(workers)][6:8])
+        assert bandwidth * seconds == pytest.approx((latency + bandwidth) * LINK.without_latency.seconds(workers, size))
+    said = found.markdown.replace("\N{NO-BREAK SPACE}", " ")
+    assert "400 kB to 700 kB per worker and step; all parameters have 1 MB" in said
+    assert "the gradients of 4 workers (700 kB) take" in said
+    forecast = table(found.page, "Predicted, not measured")
+    assert {row[2].values[0] for row in forecast} == {str(GRADIENTS)}, "without a text, all parameters"
+    assert "is never less than what was measured" in said
 
 
 def test_total_efficiency_is_the_product_of_both(whole: Report):

@@ -15,12 +15,10 @@ from lstm_dist.model.parameters import initial_parameters
 from lstm_dist.train.callbacks import Callbacks, Progress
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import NotFiniteError, train_step
-from lstm_dist.train.step_timer import StepTimes
+from lstm_dist.train.step_timer import PARTS
 from lstm_dist.train.trainer import Trainer
 from tests.support.fake_world import FakeWorld, Record
 from tests.support.small_training import TOKENS, B, H, T, V, schedule
-
-PARTS = StepTimes._fields[1:]
 
 
 class Watched(CharLSTM):
@@ -378,8 +376,20 @@ def test_profiling_does_not_change_the_weights():
     np.testing.assert_array_equal(plain.parameters.flat.asnumpy(), timed.parameters.flat.asnumpy())
     assert [(epoch, row["step"], row["rank"]) for epoch, row in log.parts] == [(1, 3, 0), (2, 6, 0)]
     for _, row in log.parts:
-        assert list(row) == ["rank", "host", "step", *PARTS]
+        assert list(row) == ["rank", "host", "step", "bytes", *PARTS]
         assert all(0 <= row[part] < 10 for part in PARTS)
+
+
+@pytest.mark.parametrize(("wire_dtype", "width"), [("float32", 4), ("float16", 2)])
+def test_profiles_have_the_bytes_of_each_exchanged_vector(wire_dtype, width):
+    world, log = FakeWorld(size=2), Record()
+    batches = ConsecutiveBatches(TOKENS, B, T, 0, 2, vocab_size=V)
+    plan = schedule(time_every=1, wire_dtype=wire_dtype)
+    Trainer(Watched(), batches, world, plan, log, Kept()).run()
+    assert {name for _, name in world.averaged} == {wire_dtype}
+    sent = [width * length for length, _ in world.averaged]
+    assert [row["bytes"] for _, row in log.parts if row["rank"] == 0] == sent
+    assert len(set(sent)) > 1, "the batches have different numbers of characters"
 
 
 @pytest.mark.parametrize("part", PARTS)
