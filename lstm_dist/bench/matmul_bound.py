@@ -14,6 +14,7 @@ import numpy as np
 
 from lstm_dist.bench.implementation import Implementation, WorkerAssignment
 from lstm_dist.data.batching import Window
+from lstm_dist.model.products import times_by_convolution
 
 
 class MatrixProduct(NamedTuple):
@@ -46,10 +47,14 @@ def products(B: int, T: int, H: int, V: int) -> List[MatrixProduct]:
 
 
 def kernels() -> List[ProductKernel]:
-    """Return MXNet's operators for a product, in every layout; FullyConnected also with `a` as its weight."""
+    """Return MXNet's operators for a product, in every layout; FullyConnected also with `a` as its weight.
+
+    The model uses some of them with a transposed copy of an operand or result, which a lower bound excludes.
+    """
     found = [
         ProductKernel(False, True, lambda F, a, b, matmul: F.FullyConnected(a, b, num_hidden=matmul.n, no_bias=True)),
         ProductKernel(False, True, lambda F, a, b, matmul: F.FullyConnected(b, a, num_hidden=matmul.m, no_bias=True)),
+        ProductKernel(False, False, lambda F, a, b, matmul: times_by_convolution(F, a, b, matmul.m)),
     ]
     for a_t, b_t in cartesian_product((False, True), repeat=2):
         found += [

@@ -13,6 +13,7 @@ from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.graph import character_graph, lookup_gradient, window_graph
 from lstm_dist.model.language_model import CharacterReader, LanguageModel, LSTMState
+from lstm_dist.model.products import fastest_transposed_times
 
 # Memory of the graph is planned once, so a step allocates nothing.
 _STATIC = [("static_alloc", True), ("static_shape", True)]
@@ -136,7 +137,8 @@ class CharLSTM(LanguageModel):
         """Return the graph for windows of (B, T) that computes loss, h, c and `outputs`; compiled on first use."""
         if (B, T, outputs) not in self._compiled:
             arrays = {name: mx.sym.var(name) for name in ("inputs", "targets", "h", "c", *self.parameters.views)}
-            window = window_graph(mx.sym, B, T, self.hidden_size, self.vocab_size, self.layers, **arrays)
+            sizes = B, T, self.hidden_size, self.vocab_size, self.layers
+            window = window_graph(mx.sym, *sizes, fastest_transposed_times(self.ctx), **arrays)
             self._compiled[B, T, outputs] = Compiled.of([window[name] for name in ("loss", "h", "c", *outputs)])
         return self._compiled[B, T, outputs]
 

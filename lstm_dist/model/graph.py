@@ -8,6 +8,7 @@ import numpy as np
 from lstm_dist.model import lstm
 from lstm_dist.model.control_flags import FLAGS
 from lstm_dist.model.parameters import suffixes
+from lstm_dist.model.products import TransposedTimes
 from lstm_dist.model.stacked_lstm import (
     OUTPUT,
     append_ones,
@@ -20,11 +21,14 @@ from lstm_dist.model.stacked_lstm import (
 SMALLEST_NORMAL = float(np.finfo(np.float32).tiny)
 
 
-def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int, **arrays: Any) -> Dict[str, Any]:
+def window_graph(
+    F: Any, B: int, T: int, H: int, V: int, layers: int, transposed_times: TransposedTimes, **arrays: Any
+) -> Dict[str, Any]:
     """Build loss and gradients of one window (forward, softmax cross-entropy, backward) as expressions of F.
 
     Args:
         F: `mxnet.sym` or `mxnet.nd`.
+        transposed_times: a form from products.py.
         **arrays: `inputs` and `targets`, (T, B) tokens each; `h` and `c`, (B, layers * H) each; and the fused
             parameters under the names of `ParameterBuffer.views`.
 
@@ -49,8 +53,8 @@ def window_graph(F: Any, B: int, T: int, H: int, V: int, layers: int, **arrays: 
         "flags": F.broadcast_to(F.reshape(loss * 0, shape=(1,)), shape=(FLAGS,)),
         "h": concat_layers(F, [layer.h for layer in computed]),
         "c": concat_layers(F, [layer.c for layer in computed]),
-        **layers_backward(F, dh_out, computed, arrays, B, H),
-        OUTPUT: F.dot(append_ones(F, h_out), dlogits, transpose_a=True),
+        **layers_backward(F, dh_out, computed, arrays, B, H, transposed_times),
+        OUTPUT: transposed_times(F, append_ones(F, h_out), dlogits, H + 1, V),
     }
 
 

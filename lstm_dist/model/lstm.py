@@ -19,11 +19,11 @@ MXNet's SliceChannel takes several times as long.
 """
 
 from types import ModuleType
-from typing import Any, Iterable, List, NamedTuple, Sequence, Tuple
+from typing import Iterable, List, NamedTuple, Sequence, Tuple
+
+from lstm_dist.model.products import Array, times
 
 GATES = ("i", "f", "o", "c")  # the order of the D2L chapter
-
-Array = Any  # mx.nd.NDArray or mx.sym.Symbol, depending on F
 
 
 class Step(NamedTuple):
@@ -91,17 +91,6 @@ def through_tanh(F: ModuleType, dy: Array, y: Array) -> Array:
     return F._internal._backward_tanh(dy, y)
 
 
-def times_transposed(F: ModuleType, dz: Array, w_h: Array, B: int, H: int) -> Array:
-    """Return the (B, H) product dz W_h^T of dz, (B, 4H), and W_h, (H, 4H).
-
-    FullyConnected multiplies by its transposed weight. With swapped operands oneDNN is up to twice as fast from 16
-    rows on.
-    """
-    if B < 16:
-        return F.FullyConnected(dz, w_h, num_hidden=H, no_bias=True)
-    return F.transpose(F.FullyConnected(w_h, dz, num_hidden=B, no_bias=True))
-
-
 def lstm_forward(
     F: ModuleType, x_gates: Iterable[Array], h: Array, c: Array, w_h: Array, b: Array, H: int
 ) -> Tuple[List[Array], Array, List[Step]]:
@@ -145,5 +134,5 @@ def lstm_backward(F: ModuleType, dh_out: Array, steps: Sequence[Step], w_h: Arra
         dz, dc = step_backward(F, dh, dc, steps[t])
         dzs.append(dz)
         if t > 0:
-            dh_next = times_transposed(F, dz, w_h, B, H)
+            dh_next = times(F, dz, w_h, B, H)
     return F.concat(*reversed(dzs), dim=0)

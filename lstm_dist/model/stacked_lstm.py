@@ -7,8 +7,8 @@ from types import ModuleType
 from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from lstm_dist.model import lstm
-from lstm_dist.model.lstm import Array
 from lstm_dist.model.parameters import suffixes
+from lstm_dist.model.products import Array, TransposedTimes
 
 OUTPUT = "output"  # the name of the matrix that joins W_hy and b_y
 
@@ -64,19 +64,27 @@ def layers_forward(F: ModuleType, arrays: Mapping[str, Array], T: int, H: int, l
 
 
 def layers_backward(
-    F: ModuleType, dh_out: Array, computed: Sequence[Layer], arrays: Mapping[str, Array], B: int, H: int
+    F: ModuleType,
+    dh_out: Array,
+    computed: Sequence[Layer],
+    arrays: Mapping[str, Array],
+    B: int,
+    H: int,
+    transposed_times: TransposedTimes,
 ) -> Dict[str, Array]:
     """Return the gradients under their names in `GradientBuffer.joint`, and `dz` of the lowest layer, (T * B, 4H).
 
     Args:
         dh_out: (T * B, H), dL/dh_t of the top layer from the output layer, time first.
         computed: from `layers_forward`.
+        transposed_times: a form from products.py.
     """
     gradients = {}
     for suffix, layer in zip(reversed(suffixes(len(computed))), reversed(computed)):
         dz = lstm.lstm_backward(F, dh_out, layer.steps, arrays[f"W_h{suffix}"], B, H)
         factors = [layer.h_before] if layer.x is None else [layer.x, layer.h_before]
-        gradients[recurrent(suffix)] = F.dot(append_ones(F, *factors), dz, transpose_a=True)
+        rows = len(factors) * H + 1
+        gradients[recurrent(suffix)] = transposed_times(F, append_ones(F, *factors), dz, rows, 4 * H)
         if layer.x is not None:
             dh_out = F.FullyConnected(dz, arrays[f"W_x{suffix}"], num_hidden=H, no_bias=True)
     return {"dz": dz, **gradients}

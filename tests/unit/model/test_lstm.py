@@ -16,6 +16,7 @@ from lstm_dist.model.graph import lookup_gradient, window_graph
 from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.lstm import GATES
 from lstm_dist.model.parameters import parameter_shapes
+from lstm_dist.model.products import transposed_times_by_convolution, transposed_times_by_dot
 from tests.support.reference import finite_differences, window_loss
 
 B, T, H, V = 3, 4, 5, 7
@@ -33,13 +34,13 @@ def make_case(seed=0, steps=T, streams=B, layers=1):
     return parameters, text[:, :-1], text[:, 1:], state[0], state[1]
 
 
-def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
+def evaluate(parameters, inputs, targets, h, c, dtype="float64", transposed_times=transposed_times_by_dot):
     """Run the product's own graph operator by operator, in float64; return its outputs and the gradients."""
     layers = h.shape[1] // H
     flat = ParameterBuffer(V, H, mx.cpu(), dtype, layers=layers)
     flat.from_named(parameters)
     outputs = window_graph(
-        nd, *inputs.shape, H, V, layers,
+        nd, *inputs.shape, H, V, layers, transposed_times,
         inputs=nd.array(inputs.T, dtype="int32"), targets=nd.array(targets.T, dtype="int32"),
         h=nd.array(h, dtype=dtype), c=nd.array(c, dtype=dtype), **flat.views,
     )  # fmt: skip
@@ -51,11 +52,12 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64"):
 
 
 # From 16 streams on, the operands of matrix products are swapped.
+@pytest.mark.parametrize("transposed_times", [transposed_times_by_dot, transposed_times_by_convolution])
 @pytest.mark.parametrize(("steps", "streams", "layers"), [(1, B, 1), (T, B, 1), (T, 17, 1), (1, B, 2), (T, B, 3)])
-def test_gradients_match_finite_differences_of_a_float64_reference(steps, streams, layers):
+def test_gradients_match_finite_differences_of_a_float64_reference(steps, streams, layers, transposed_times):
     case = make_case(1, steps, streams, layers)
     loss, h, c = window_loss(*case)
-    outputs, gradients = evaluate(*case)
+    outputs, gradients = evaluate(*case, transposed_times=transposed_times)
     np.testing.assert_allclose(outputs["loss"].asscalar(), loss, rtol=1e-12)
     np.testing.assert_allclose(outputs["h"].asnumpy(), h, rtol=1e-12)
     np.testing.assert_allclose(outputs["c"].asnumpy(), c, rtol=1e-12)
