@@ -26,7 +26,8 @@ RATES, LATENCIES, HOSTS = ("100mbit", "1gbit"), (0.1e-3, 2e-3), 4
 LIMIT = 0.15
 # Enough warm-up for TCP to reach the rate of a fast link with a high latency before the first counted epoch.
 POINT = ("--mode=weak", "--repeat=1", "--streams=8", "--steps=30", "--epochs=3", "--time-every=3")
-MODEL = ("--", "--hidden-size=64")
+# Large enough for two to four hosts to exchange only the rows of W_x that a batch touches.
+MODEL = ("--", "--hidden-size=128")
 
 
 class Quantity(NamedTuple):
@@ -63,6 +64,9 @@ def judge(cable: Cable, found: Findings) -> List[Quantity]:
     assert horovod
     assert plain
     (weak,) = found.modes
+    sent = [step.group.bytes for step in weak.steps]
+    assert sent == sorted(set(sent)), f"every number of hosts has more rows than fewer: {sent}"
+    assert sent[-1] < found.rows.experiment.bytes, "not all parameters"
     return [
         Quantity("latency, ms", 1e3 * cable.latency, 1e3 * plain.alpha_short),
         Quantity("Mbit/s", cable.mbit, 8e-6 / horovod.beta),
