@@ -217,7 +217,7 @@ def _query(host: str, program: Path) -> HostReply:
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_REPLY,
-            check=False,
+            check=False, cwd=ROOT,  # because `python -m` imports from the current folder, which may be another clone
         )  # fmt: skip
     except FileNotFoundError:
         return HostReply("this host has no ssh: install it (Debian, Ubuntu: openssh-client)")

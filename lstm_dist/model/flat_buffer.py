@@ -68,7 +68,7 @@ class GradientBuffer:
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32", layers: int = 1):
         self._fused = _fused_shapes(vocab_size, hidden_size, layers)
         self._suffixes = suffixes(layers)
-        self._ctx, self._vocab_size = ctx, vocab_size
+        self._vocab_size = vocab_size
         # Not set to zero, so that the system provides memory only for rows that are used.
         self._whole = mx.nd.empty(FLAGS + _size(self._fused), ctx=ctx, dtype=dtype)
         *_, columns = self._fused["W_x"]

@@ -1,5 +1,6 @@
 """Parsing of host lists, and checks of hosts through a fake ssh; tests/integration/hosts has real hosts."""
 
+import socket
 from pathlib import Path
 from typing import Callable
 
@@ -15,6 +16,7 @@ from lstm_dist.cluster.hosts import (
     unreachable,
 )
 from lstm_dist.errors import ExitStatus, UserError
+from tests.support.programs import ROOT
 
 
 def test_hosts_flag_is_parsed():
@@ -85,6 +87,14 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None
 
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     return install
+
+
+@pytest.mark.slow
+def test_this_host_is_asked_for_the_code_of_this_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "lstm_dist").mkdir()
+    (tmp_path / "lstm_dist" / "__init__.py").write_text("raise ImportError('of another clone')")
+    monkeypatch.chdir(tmp_path)
+    require_usable([Host(socket.gethostname(), 1)], ROOT / "jobs" / "train.py")
 
 
 def test_ssh_neither_prompts_nor_accepts_unknown_keys(ssh: Callable[[str], None], tmp_path: Path):

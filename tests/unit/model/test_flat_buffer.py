@@ -7,7 +7,8 @@ import pytest
 from lstm_dist.model import optim
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.control_flags import FLAGS
-from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer, exchanged_numbers
+from lstm_dist.model.exchange_size import exchanged_numbers
+from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.parameters import initial_parameters, number_of_parameters, parameter_shapes
 
 V, H = 70, 5
