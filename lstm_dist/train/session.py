@@ -108,9 +108,16 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
     log.say(job.exchange.describe(settings.wire_dtype))
     if world.size > 1:
         log.say(describe_pinning([rank["pinning"] for rank in ranks]))
+    processors = list(dict.fromkeys(rank["processor"] for rank in ranks))
+    if len(processors) > 1:
+        log.say(
+            f"note: the workers have different processors ({'; '.join(processors)}), see run.json: a rerun with others "
+            "has the same trajectory up to floating-point rounding"
+        )
     if settings.prefix is None and job.prefixes != list(D2L_PREFIXES):
         log.say("the corpus lacks characters of the D2L chapter's prefixes: samples begin as its first lines do")
     here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
+    here["processor"] = processors[0]
     for line in [*previous.warnings, previous.describe(here, settings.epochs)] if previous else []:
         log.say(line)
     return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}

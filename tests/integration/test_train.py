@@ -132,7 +132,7 @@ def test_run_json_describes_the_run_without_environment_variables(trained: Train
     assert card["warnings"] == []
     assert (card["workers"], card["controller"]) == (1, "none")
     assert [set(rank) for rank in card["ranks"]] == [
-        {"host", "device", "threads", "cores", "pinning", "processor", "gpu"}
+        {"host", "device", "threads", "cores", "pinning", "processor", "openblas", "gpu"}
     ]
     assert f"--corpus={song_file}" in card["command"]
     assert card["corpus"].startswith("first 600 of 3,65")

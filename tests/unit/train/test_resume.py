@@ -1,0 +1,29 @@
+"""The line that says where a run resumes, and whether its result will be that of an uninterrupted run."""
+
+import pytest
+
+from lstm_dist.train.callbacks import Progress
+from lstm_dist.train.resume import PreviousRun
+
+HERE = {"workers": 2, "controller": "mpi", "threads": 1, "processor": "AMD EPYC"}
+
+
+@pytest.mark.parametrize(
+    ("before", "changes"),
+    [
+        (HERE, ""),
+        ({**HERE, "workers": 3}, "workers 3 -> 2"),
+        ({**HERE, "workers": 1, "controller": "none"}, "workers 1 -> 2"),
+        ({**HERE, "threads": 2, "processor": "Xeon"}, "threads 2 -> 1, processor Xeon -> AMD EPYC"),
+        ({key: value for key, value in HERE.items() if key != "processor"}, ""),
+    ],
+)
+def test_changes_that_affect_rounding_are_named(before, changes):
+    line = PreviousRun(Progress(step=7, epoch=2), before, [], None).describe(HERE, epochs=9)
+    end = f"; {changes}: the trajectory is the same up to floating-point rounding" if changes else ""
+    assert line == f"resumed after step 7, in epoch 3{end}"
+
+
+def test_finished_run_asks_for_more_epochs():
+    line = PreviousRun(Progress(step=7, epoch=2), HERE, [], None).describe(HERE, epochs=2)
+    assert line == "all 2 epochs are done: train longer with more --epochs"
