@@ -17,6 +17,7 @@ from lstm_dist.model.products import fastest_transposed_times
 
 # Memory of the graph is planned once, so a step allocates nothing.
 _STATIC = [("static_alloc", True), ("static_shape", True)]
+_CHANGING = ("inputs", "targets", "token", "h", "c")  # arguments that are another array at each call
 
 
 class Compiled(NamedTuple):
@@ -27,9 +28,15 @@ class Compiled(NamedTuple):
 
     @classmethod
     def of(cls, outputs: List[Any]) -> "Compiled":
-        """Compile a graph with these outputs."""
+        """Compile a graph with these outputs.
+
+        MXNet joins neighbouring operators to one task unless they read an array that may be another one at each call.
+        """
         graph = mx.sym.Group(outputs)
-        return cls(mx.nd.CachedOp(graph, _STATIC), graph.list_arguments())
+        order = graph.list_arguments()
+        changing = [k for k, name in enumerate(order) if name in _CHANGING]
+        kept = [k for k, name in enumerate(order) if name not in _CHANGING]
+        return cls(mx.nd.CachedOp(graph, [*_STATIC, ("data_indices", changing), ("param_indices", kept)]), order)
 
     def __call__(self, arrays: Mapping[str, mx.nd.NDArray], **options: Any) -> Any:
         """Run the graph on the arrays with the names of its arguments."""

@@ -37,7 +37,7 @@ def window_graph(
         final state, `h` and `c`; `dz`, (T * B, 4H), from which `lookup_gradient` computes the gradient of W_x; and the
         other gradients of `loss` under the names of `GradientBuffer.joint`.
     """
-    computed, w_hy = layers_forward(F, arrays, T, H, layers), arrays["W_hy"]
+    computed, w_hy = layers_forward(F, arrays, B, T, H, layers), arrays["W_hy"]
     h_out = computed[-1].h_after
     logits = F.FullyConnected(h_out, F.transpose(w_hy), arrays["b_y"], num_hidden=V)
     probabilities = F.softmax(logits)
@@ -87,7 +87,7 @@ def character_graph(F: Any, H: int, V: int, layers: int, **arrays: Any) -> List[
     for suffix, h, c in zip(suffixes(layers), *before):
         w_x, w_h_t, b = (arrays[f"{name}{suffix}"] for name in ("W_x", "W_h", "b"))
         x = F.FullyConnected(hs[-1], w_x, num_hidden=4 * H, no_bias=True) if hs else F.take(w_x, arrays["token"])
-        h_after, c_after, _ = lstm.step_forward(F, x, h, c, w_h_t, b, H)
+        h_after, c_after, _ = lstm.step_forward(F, x, h, c, w_h_t, b, 1, H)
         hs, cs = [*hs, h_after], [*cs, c_after]
     logits = F.FullyConnected(hs[-1], arrays["W_hy"], arrays["b_y"], num_hidden=V)
     return [logits, concat_layers(F, hs), concat_layers(F, cs)]

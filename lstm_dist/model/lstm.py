@@ -21,7 +21,7 @@ MXNet's SliceChannel takes several times as long.
 from types import ModuleType
 from typing import Iterable, List, NamedTuple, Sequence, Tuple
 
-from lstm_dist.model.products import Array, times
+from lstm_dist.model.products import Array, plus_times, times
 
 GATES = ("i", "f", "o", "c")  # the order of the D2L chapter
 
@@ -38,7 +38,7 @@ class Step(NamedTuple):
 
 
 def step_forward(
-    F: ModuleType, x_gates: Array, h: Array, c: Array, w_h_t: Array, b: Array, H: int
+    F: ModuleType, x_gates: Array, h: Array, c: Array, w_h_t: Array, b: Array, B: int, H: int
 ) -> Tuple[Array, Array, Step]:
     """Compute one step of the formulas above.
 
@@ -51,7 +51,7 @@ def step_forward(
     Returns:
         h and c after the step, (B, H) each, and what `step_backward` needs.
     """
-    z = F.FullyConnected(h, w_h_t, b, num_hidden=4 * H) + x_gates
+    z = plus_times(F, x_gates, b, h, w_h_t, B, 4 * H)
     # The candidate's sigmoid is unused, but computing it costs less than slicing it off first.
     gates = F.Activation(z, act_type="sigmoid")
     i, f, o = (F.slice_axis(gates, axis=1, begin=k * H, end=(k + 1) * H) for k in range(3))
@@ -92,7 +92,7 @@ def through_tanh(F: ModuleType, dy: Array, y: Array) -> Array:
 
 
 def lstm_forward(
-    F: ModuleType, x_gates: Iterable[Array], h: Array, c: Array, w_h: Array, b: Array, H: int
+    F: ModuleType, x_gates: Iterable[Array], h: Array, c: Array, w_h: Array, b: Array, B: int, H: int
 ) -> Tuple[List[Array], Array, List[Step]]:
     """Run all T steps from a given state.
 
@@ -108,7 +108,7 @@ def lstm_forward(
     w_h_t = F.transpose(w_h)
     hs, steps = [h], []
     for gates in x_gates:
-        h, c, step = step_forward(F, gates, h, c, w_h_t, b, H)
+        h, c, step = step_forward(F, gates, h, c, w_h_t, b, B, H)
         hs.append(h)
         steps.append(step)
     return hs, c, steps

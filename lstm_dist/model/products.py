@@ -20,7 +20,9 @@ Array = Any  # mx.nd.NDArray or mx.sym.Symbol, depending on F
 TransposedTimes = Callable[[ModuleType, Array, Array, int, int], Array]
 
 _AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})  # what oneDNN needs for its kernels
-_SWAPPED = range(16, 128)  # rows of `a` for which FullyConnected with `a` as its weight is the fastest form of `times`
+# Rows of `a` for which FullyConnected with `a` as its weight is fastest: in `times`, and in `plus_times`, where the
+# result to transpose is larger.
+_SWAPPED, _SWAPPED_WITH_SUM = range(16, 128), range(16, 64)
 
 
 def times(F: ModuleType, a: Array, b_t: Array, m: int, n: int) -> Array:
@@ -31,6 +33,14 @@ def times(F: ModuleType, a: Array, b_t: Array, m: int, n: int) -> Array:
     if m in _SWAPPED:
         return F.transpose(F.FullyConnected(b_t, a, num_hidden=m, no_bias=True))
     return F.FullyConnected(a, b_t, num_hidden=n, no_bias=True)
+
+
+def plus_times(F: ModuleType, c: Array, bias: Array, a: Array, b_t: Array, m: int, n: int) -> Array:
+    """Return c + bias + a b for c, (m, n), bias, (n,), and the factors of `times`."""
+    if m in _SWAPPED_WITH_SUM:
+        # MXNet computes the rows of the bias once for all products with it.
+        return F.add_n(times(F, a, b_t, m, n), c, F.broadcast_to(F.reshape(bias, shape=(1, n)), shape=(m, n)))
+    return F.FullyConnected(a, b_t, bias, num_hidden=n) + c
 
 
 def transposed_times_by_dot(F: ModuleType, a: Array, b: Array, m: int, n: int) -> Array:  # noqa: ARG001 - as below

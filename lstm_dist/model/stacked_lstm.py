@@ -51,14 +51,15 @@ def split_layers(F: ModuleType, state: Array, H: int, layers: int) -> List[Array
     return [F.slice_axis(state, axis=1, begin=number * H, end=(number + 1) * H) for number in range(layers)]
 
 
-def layers_forward(F: ModuleType, arrays: Mapping[str, Array], T: int, H: int, layers: int) -> List[Layer]:
+def layers_forward(F: ModuleType, arrays: Mapping[str, Array], B: int, T: int, H: int, layers: int) -> List[Layer]:
     """Run all T steps of all layers, lowest first; `arrays` as in `graph.window_graph`."""
     computed: List[Layer] = []
     before = (split_layers(F, arrays[name], H, layers) for name in ("h", "c"))
     for suffix, h, c in zip(suffixes(layers), *before):
         x, w_x = (computed[-1].h_after if computed else None), arrays[f"W_x{suffix}"]
-        x_gates = _character_gates(F, arrays["inputs"], w_x, T) if x is None else _state_gates(F, x, w_x, T, H)
-        hs, c_after, steps = lstm.lstm_forward(F, x_gates, h, c, arrays[f"W_h{suffix}"], arrays[f"b{suffix}"], H)
+        x_gates = _character_gates(F, arrays["inputs"], w_x, B, T) if x is None else _state_gates(F, x, w_x, T, H)
+        w_h, b = arrays[f"W_h{suffix}"], arrays[f"b{suffix}"]
+        hs, c_after, steps = lstm.lstm_forward(F, x_gates, h, c, w_h, b, B, H)
         computed.append(Layer(x, F.concat(*hs[:-1], dim=0), F.concat(*hs[1:], dim=0), hs[-1], c_after, steps))
     return computed
 
@@ -95,10 +96,11 @@ def append_ones(F: ModuleType, *factors: Array) -> Array:
     return F.concat(*factors, F.ones_like(F.slice_axis(factors[0], axis=1, begin=0, end=1)), dim=1)
 
 
-def _character_gates(F: ModuleType, inputs: Array, w_x: Array, T: int) -> Iterator[Array]:
+def _character_gates(F: ModuleType, inputs: Array, w_x: Array, B: int, T: int) -> Iterator[Array]:
     """Yield every step's x_t W_x from (T, B) tokens, each of which selects a row of W_x."""
+    tokens = F.reshape(inputs, shape=(-1,))
     for t in range(T):
-        yield F.take(w_x, F.reshape(F.slice_axis(inputs, axis=0, begin=t, end=t + 1), shape=(-1,)))
+        yield F.take(w_x, F.slice_axis(tokens, axis=0, begin=t * B, end=(t + 1) * B))
 
 
 def _state_gates(F: ModuleType, x: Array, w_x: Array, T: int, H: int) -> Iterator[Array]:

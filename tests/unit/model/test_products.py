@@ -9,6 +9,7 @@ import pytest
 from lstm_dist.cluster.processor import Processor
 from lstm_dist.model.products import (
     fastest_transposed_times,
+    plus_times,
     times,
     times_by_convolution,
     transposed_times_by_convolution,
@@ -18,7 +19,10 @@ from lstm_dist.model.products import (
 AVX2 = frozenset({"avx", "fma", "avx2"})
 AVX512 = AVX2 | {"avx512f", "avx512bw", "avx512dq", "avx512vl"}
 # Batch 1, odd sizes, multiples of 16, and both sides of every limit in the choice of a form.
-SIZES = [(1, 5, 7), (1, 1, 1), (15, 33, 3), (16, 64, 32), (17, 3, 65), (127, 9, 8), (128, 7, 5), (257, 140, 31)]
+SIZES = [
+    (1, 5, 7), (1, 1, 1), (15, 33, 3), (16, 64, 32), (17, 3, 65), (63, 5, 9), (64, 5, 9), (127, 9, 8), (128, 7, 5),
+    (257, 140, 31),
+]  # fmt: skip
 TOLERANCE = {"float32": 2e-7, "float64": 1e-15}  # of the product of the operands' absolute values
 
 
@@ -40,6 +44,16 @@ def test_product_with_a_transposed_right_operand(m: int, k: int, n: int, dtype: 
     a, b = operand(m, k), operand(k, n)
     found = times(mx.nd, mx.nd.array(a, dtype=dtype), mx.nd.array(b.T, dtype=dtype), m, n)
     require_equal(found, a, b, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("m", "k", "n"), SIZES)
+def test_product_added_to_a_matrix_and_a_bias(m: int, k: int, n: int, dtype: str) -> None:
+    a, b, c, bias = operand(m, k), operand(k, n), operand(m, n), operand(1, n)
+    factors = mx.nd.array(a, dtype=dtype), mx.nd.array(b.T, dtype=dtype)
+    found = plus_times(mx.nd, mx.nd.array(c, dtype=dtype), mx.nd.array(bias[0], dtype=dtype), *factors, m, n)
+    # One product: [c, 1, a] times the identity, the bias and b, one above the other.
+    require_equal(found, np.hstack([c, np.ones((m, 1)), a]), np.vstack([np.eye(n), bias, b]), dtype)
 
 
 @pytest.mark.parametrize("form", [transposed_times_by_dot, transposed_times_by_convolution])
