@@ -33,7 +33,7 @@ class Case(NamedTuple):
     @property
     def exchange(self) -> ExchangePlan:
         """Return what this project's workers exchange in a step."""
-        sizes = self.streams, self.seq_len, self.vocab_size, self.hidden_size
+        sizes = self.workers, self.streams, self.seq_len, self.vocab_size, self.hidden_size
         return ExchangePlan.choose(self._tokens(), *sizes, layers=1)
 
     def windows(self, rank: int) -> Iterator[Window]:

@@ -72,3 +72,9 @@ def kernel_in_use() -> str:
     name = loaded.openblas_get_corename
     name.restype = ctypes.c_char_p
     return str(name().decode())
+
+
+def rounding_kernel() -> str:
+    """Return `kernel_in_use`, or a kernel that computes the same bits: Zen is Haswell tuned for AMD."""
+    kernel = kernel_in_use()
+    return "Haswell" if kernel == "Zen" else kernel

@@ -1,5 +1,6 @@
 """This machine's processor: its name, and which instructions it has."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Dict, FrozenSet, NamedTuple
 
@@ -21,9 +22,9 @@ class Processor(NamedTuple):
 
 
 def this_processor(cpuinfo: Path = CPUINFO) -> Processor:
-    """Return this machine's processor, from the first entry of /proc/cpuinfo."""
+    """Return this machine's processor, from the first entry of /proc/cpuinfo; an unknown one if that is missing."""
     facts: Dict[str, str] = {}
-    with open(cpuinfo, encoding="utf-8") as lines:
+    with suppress(OSError), open(cpuinfo, encoding="utf-8") as lines:
         for line in lines:
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())

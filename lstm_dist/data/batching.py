@@ -14,18 +14,18 @@ same range of rows of each batch. In both modes the number of steps depends on t
 ranks take the same number. The tokens may be in a file, of which only windows are read.
 
 A worker that is to know the characters of the whole batch reads all streams: they follow from the corpus, B, seq_len,
-epoch and step, so that no communication is needed.
+seed, epoch and step, so that no communication is needed.
 """
 
 from typing import Iterator, NamedTuple, Optional
 
 import numpy as np
 
-from lstm_dist.data.token_file import Tokens, read_sequences
+from lstm_dist.data.token_file import TokenFile, Tokens, read_sequences
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.rng import Purpose, generator
 
-# Consecutive windows are read together, as reading one stream of a file costs 2 us for any length.
+# Consecutive windows of a file are read together, as reading one stream costs 2 us for any length.
 _MOST_WINDOWS, _MOST_TOKENS = 16, 2**20
 
 
@@ -98,7 +98,8 @@ class ConsecutiveBatches:
         self._reader = _Reader(tokens, self.rows, seq_len, vocab_size)
         self.steps_per_epoch = (length - 1) // seq_len
         self._starts = np.arange(streams) * length
-        self._ahead = min(_MOST_WINDOWS, max(1, _MOST_TOKENS // (streams * seq_len)))
+        is_file = isinstance(tokens, TokenFile)
+        self._ahead = min(_MOST_WINDOWS, max(1, _MOST_TOKENS // (streams * seq_len))) if is_file else 1
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Window]:  # noqa: ARG002 - same interface as RandomBatches
         """Yield the windows of one epoch from number `start` on; they are the same in each epoch."""

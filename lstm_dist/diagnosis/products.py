@@ -1,10 +1,11 @@
 """How fast this processor multiplies matrices, with each of the two libraries that MXNet uses."""
 
+import os
 import time
 from types import ModuleType
 from typing import Any, Callable
 
-from lstm_dist.cluster.openblas import kernel_in_use
+from lstm_dist.cluster.openblas import VARIABLE, fastest_kernel, kernel_in_use
 from lstm_dist.cluster.processor import this_processor
 from lstm_dist.diagnosis.report import CheckReport
 
@@ -13,13 +14,22 @@ _RUNS = 8
 
 
 def check_speed(report: CheckReport, mx: ModuleType) -> None:
-    """Report the processor, the kernel of OpenBLAS and the speed of both libraries; takes about 0.1 s."""
+    """Report the processor, the kernel of OpenBLAS and the speed of both libraries; takes about 0.1 s.
+
+    A kernel that the user has named and MXNet's OpenBLAS does not have is a warning.
+    """
     matrix = mx.nd.random.normal(shape=(_SIZE, _SIZE), ctx=mx.cpu())
     by_dot = gigaflops(mx, lambda: mx.nd.dot(matrix, matrix))
     by_layer = gigaflops(mx, lambda: mx.nd.FullyConnected(matrix, matrix, num_hidden=_SIZE, no_bias=True))
-    processor, kernel = this_processor(), kernel_in_use()
+    processor, kernel, named = this_processor(), kernel_in_use(), os.environ.get(VARIABLE, "")
     blas = f"OpenBLAS (kernel {kernel})" if kernel else "BLAS"
-    report.ok("processor", f"{processor.name}, {blas} {by_dot:.0f} GFLOP/s, oneDNN {by_layer:.0f} GFLOP/s")
+    layers = "oneDNN" if mx.runtime.Features().is_enabled("MKLDNN") else "layers"
+    text = f"{processor.name}, {blas} {by_dot:.0f} GFLOP/s, {layers} {by_layer:.0f} GFLOP/s"
+    if kernel and named and named.lower() != kernel.lower():
+        remedy = f"unset it, or name {fastest_kernel(processor) or 'a kernel that it has'}"
+        report.warn("processor", f"{text}; {VARIABLE}={named} is not a kernel of MXNet's OpenBLAS", remedy)
+    else:
+        report.ok("processor", text)
 
 
 def gigaflops(mx: ModuleType, multiply: Callable[[], Any]) -> float:

@@ -1,4 +1,4 @@
-"""Control flags: numbers behind the gradients, by which the workers agree on actions without another collective."""
+"""Control flags: numbers before the gradients, by which the workers agree on actions without another collective."""
 
 from typing import NamedTuple
 

@@ -11,6 +11,7 @@ and 512, vocabulary 1595 and 10,000), so nothing is measured when a run starts, 
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
+from lstm_dist.cluster.openblas import rounding_kernel
 from lstm_dist.cluster.processor import Processor, this_processor
 
 if TYPE_CHECKING:
@@ -57,10 +58,19 @@ def times_by_convolution(F: ModuleType, a: Array, b: Array, m: int) -> Array:
     """Return a b, as (1, m, n), for a, (m, k), and b, (k, n).
 
     A convolution with a kernel of one element multiplies its weight, (m, k), by an image of k channels and n pixels. It
-    is MXNet's only product by oneDNN in which b is stored as it is; unless m is a multiple of 16, b is not copied.
+    is MXNet's only product by oneDNN in which b is stored as it is. Where m is a multiple of 16, oneDNN rearranges b
+    first, and the form loses its advantage; a gradient with its bias has H + 1 rows.
     """
     weight, image = F.expand_dims(a, axis=2), F.expand_dims(b, axis=0)
     return F.Convolution(image, weight, kernel=(1,), num_filter=m, no_bias=True)
+
+
+def describe_products(ctx: "mx.Context") -> str:
+    """Return what the rounding of products depends on besides their operands; empty for a GPU."""
+    if ctx.device_type != "cpu":
+        return ""
+    uses_onednn = fastest_transposed_times(ctx) is transposed_times_by_convolution
+    return f"{rounding_kernel() or 'unknown'} {'with' if uses_onednn else 'without'} AVX-512"
 
 
 def fastest_transposed_times(ctx: "mx.Context", processor: Optional[Processor] = None) -> TransposedTimes:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, Sequence
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.folder import create_or_continue, write_json
 from lstm_dist.files import replace_text
 from lstm_dist.scaling.records import CORPUS, Experiment
@@ -85,8 +85,16 @@ class ExperimentFolder:
 
         What exists is kept, so that all jobs of a number of workers read the same. In folders from before the text of
         several workers was a longer part of the corpus, it is one worker's text, repeated.
+
+        Raises:
+            UserError: if what exists is not UTF-8.
         """
         file = self.path / CORPUS
-        kept = file.read_bytes().decode(errors="replace") if file.exists() else ""
+        try:
+            kept = file.read_bytes().decode() if file.exists() else ""
+        except UnicodeDecodeError:
+            raise UserError(
+                f"--out {self.path}: {CORPUS} is damaged: remove it, and it is written again", ExitStatus.BAD_DATA
+            ) from None
         if len(kept) < len(text):
             replace_text(file, kept + text[len(kept) :])

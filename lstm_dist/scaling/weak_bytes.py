@@ -24,7 +24,7 @@ def weak_bytes(experiment: Experiment, corpus: Path) -> Dict[int, int]:
     for workers in WORKERS:
         streams = workers * experiment.streams
         if streams * experiment.seq_len <= len(tokens):
-            plan = ExchangePlan.choose(tokens, streams, experiment.seq_len, *sizes)
+            plan = ExchangePlan.choose(tokens, workers, streams, experiment.seq_len, *sizes)
             found[workers] = round(experiment.bytes * plan.numbers / dense)
     return found
 

@@ -9,14 +9,17 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from lstm_dist.data.batching import distinct
-from lstm_dist.data.token_file import Tokens, read_sequences
+from lstm_dist.data.token_file import TokenFile, Tokens, read_sequences
 from lstm_dist.model.exchange_size import exchanged_numbers
 
 _SAMPLED = 4  # windows whose characters are counted
 
-# Seconds that the rows of a batch cost in a step: for any batch, for each of its streams, which is read from a file,
-# and for each of its characters. Measured on a CPU, as the seconds per byte of clipping and updating with a gradient.
-_PER_STEP, _PER_STREAM, _PER_CHARACTER, _PER_BYTE = 2.5e-4, 2e-6, 7e-9, 3e-10
+# Seconds that finding the rows costs in a step: for any batch, for each of its characters, and for each of its streams
+# if these are in a file. Measured on a CPU.
+_PER_STEP, _PER_CHARACTER, _PER_STREAM_IN_FILE = 2.5e-4, 7e-9, 2e-6
+
+# Seconds that a byte of the gradient costs: clipping and update, measured on a CPU, and sending it at 10 Gbit/s.
+_PER_BYTE, _PER_BYTE_SENT = 3e-10, 8e-10
 
 _NUMBER = 4  # bytes of a gradient in memory
 
@@ -38,20 +41,27 @@ class ExchangePlan(NamedTuple):
 
     @classmethod
     def choose(
-        cls, tokens: Tokens, streams: int, seq_len: int, vocab_size: int, hidden_size: int, layers: int
+        cls, tokens: Tokens, workers: int, streams: int, seq_len: int, vocab_size: int, hidden_size: int, layers: int
     ) -> "ExchangePlan":
-        """Count the characters of a few batches, and choose what is faster even without a network.
+        """Count the characters of a few batches, and choose what is faster by an estimate.
 
         Args:
             tokens: of the training set.
+            workers: their number.
             streams: of all workers.
             seq_len: characters in a window.
             vocab_size, hidden_size, layers: sizes of the model.
+
+        Raises:
+            UserError: naming the prepared corpus, if it cannot be read.
         """
         characters = mean_characters(tokens, streams, seq_len, vocab_size)
         dense, some = (exchanged_numbers(vocab_size, hidden_size, layers, rows) for rows in (None, characters))
-        cost = _PER_STEP + streams * (_PER_STREAM + seq_len * _PER_CHARACTER)
-        return cls(vocab_size, hidden_size, layers, characters, cost < (dense - some) * _NUMBER * _PER_BYTE)
+        cost = _PER_STEP + streams * seq_len * _PER_CHARACTER
+        if isinstance(tokens, TokenFile):
+            cost += streams * _PER_STREAM_IN_FILE
+        saved = (dense - some) * _NUMBER * (_PER_BYTE + (_PER_BYTE_SENT if workers > 1 else 0))
+        return cls(vocab_size, hidden_size, layers, characters, cost < saved)
 
     @property
     def numbers(self) -> int:
@@ -72,12 +82,12 @@ class ExchangePlan(NamedTuple):
     def describe(self, wire_dtype: str) -> str:
         """Describe in one line what is exchanged or, by a single worker, used."""
         width = np.dtype(wire_dtype).itemsize
-        sent = f"gradients: {width * self.numbers / 1e6:.3g} MB a step"
+        sent, dense = (f"{width * numbers / 1e6:.3g}" for numbers in (self.numbers, self.dense_numbers))
         if not self.uses_rows:
-            return f"{sent}, of all parameters"
+            return f"gradients: {dense} MB a step"
         return (
-            f"{sent} instead of {width * self.dense_numbers / 1e6:.3g}, because a batch has about "
-            f"{self.characters:,} of the {self.vocab_size:,} characters, and the other rows of W_x have none"
+            f"gradients: {sent} of {dense} MB a step, as a batch has about {self.characters:,} of the "
+            f"{self.vocab_size:,} characters (rows of W_x)"
         )
 
 

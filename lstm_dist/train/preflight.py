@@ -9,7 +9,7 @@ from typing import Dict, List, Mapping, Tuple
 
 import mxnet as mx
 
-from lstm_dist.cluster import cpu_affinity, devices, provenance
+from lstm_dist.cluster import cpu_affinity, devices, openblas, provenance
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus
@@ -32,6 +32,7 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
     }
     if job.model.ctx.device_type == "cpu":  # the thread count changes summation order, and thus weights
         same["OMP_NUM_THREADS"] = str(cpu_affinity.openmp_threads())
+        same[openblas.VARIABLE] = openblas.rounding_kernel()  # every rank clips and updates its own copy of the weights
     world.require_equal({**job.settings.facts(), **same, **versions}, "start")
 
 

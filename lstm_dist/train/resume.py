@@ -71,8 +71,8 @@ class PreviousRun(NamedTuple):
         """Describe where the run resumes, and whether its result will be bitwise that of an uninterrupted run.
 
         Args:
-            here: current `workers`, `controller`, `threads`, and `processor` of rank 0, which the forms of the matrix
-                products depend on; checkpoints of earlier versions lack the last.
+            here: current `workers`, `controller`, `threads`, and on a CPU `kernels`, on which the rounding of products
+                depends; checkpoints of earlier versions lack the last.
             epochs: total number of epochs.
         """
         if self.progress.epoch >= epochs:
@@ -80,7 +80,7 @@ class PreviousRun(NamedTuple):
         if 1 in (here["workers"], self.facts["workers"]):
             here = {**here, "controller": self.facts["controller"]}  # which has no work with a single worker
         line = f"resumed after step {self.progress.step}, in epoch {self.progress.epoch + 1}"
-        before = {**here, **self.facts}
+        before = {"kernels": "unknown", **self.facts}
         changed = [f"{key} {before[key]} -> {here[key]}" for key in here if before[key] != here[key]]
         return (
             f"{line}; {', '.join(changed)}: the trajectory is the same up to floating-point rounding"

@@ -73,7 +73,7 @@ def set_up(settings: RunConfig, world: World, startup: Startup) -> Job:
 
 def _plan_exchange(text: corpus.Corpus, cut: int, settings: RunConfig, world: World) -> ExchangePlan:
     sizes = len(text.vocabulary), settings.hidden_size, settings.layers
-    return ExchangePlan.choose(text.tokens[:cut], settings.streams(world.size), settings.seq_len, *sizes)
+    return ExchangePlan.choose(text.tokens[:cut], world.size, settings.streams(world.size), settings.seq_len, *sizes)
 
 
 def _make_batches(tokens: Tokens, cut: int, settings: RunConfig, world: World, vocab_size: Optional[int]) -> Batches:

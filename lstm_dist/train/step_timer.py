@@ -20,7 +20,7 @@ class StepTimes(NamedTuple):
     Attributes:
         step: counted from 1.
         bytes: that this worker sent, or would have sent to others: the exchanged vector in the type of communication.
-        data: cutting the window.
+        data: cutting the window. Consecutive windows of a prepared corpus are read up to 16 at a time, by the first.
         compute: forward and backward.
         wait: waiting for the slowest worker.
         wire: communication, that is averaging the gradients.

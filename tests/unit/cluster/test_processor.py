@@ -25,6 +25,10 @@ def test_first_processor_is_described(tmp_path: Path) -> None:
     assert this_processor(path) == expected
 
 
+def test_missing_description_is_an_unknown_processor(tmp_path: Path) -> None:
+    assert this_processor(tmp_path / "cpuinfo") == ("unknown CPU", "", frozenset())
+
+
 def test_other_architectures_have_no_known_instructions(tmp_path: Path) -> None:
     path = tmp_path / "cpuinfo"
     path.write_text(ARM)

@@ -5,7 +5,7 @@ import pytest
 
 from lstm_dist.data import batching
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches, shard
-from lstm_dist.data.token_file import read_sequences
+from lstm_dist.data.token_file import TOKENS, TokenFile, npy_header, read_sequences
 from lstm_dist.errors import UserError
 
 THIRTY = np.arange(30, dtype=np.int32)
@@ -99,12 +99,27 @@ def test_every_worker_knows_the_characters_of_the_whole_batch(kind):
                 assert share.characters.tolist() == sorted(set(batch.inputs.ravel().tolist()))
 
 
-def test_long_windows_are_read_one_at_a_time(monkeypatch):
+@pytest.fixture
+def file_of_fifty_windows(tmp_path):
+    """Return tokens in a file, and the same in memory: 2 streams of 50 windows of 3 characters."""
+    tokens = np.random.default_rng(2).integers(0, 9, 2 * (50 * 3 + 1)).astype(np.uint8)
+    (tmp_path / TOKENS).write_bytes(npy_header(tokens.dtype, len(tokens)) + tokens.tobytes())
+    return TokenFile.open(tmp_path, 9, len(tokens)), tokens
+
+
+@pytest.mark.parametrize("start", [0, 1, 15, 16, 17, 40, 49, 50])
+def test_windows_that_are_read_together_are_those_of_memory_from_any_start(file_of_fifty_windows, start):
+    tokens, in_memory = file_of_fifty_windows
+    ahead = [list(map(np.ndarray.tolist, w[:2])) for w in ConsecutiveBatches(tokens, 2, 3).epoch(1, start)]
+    assert ahead == [[w[0].tolist(), w[1].tolist()] for w in ConsecutiveBatches(in_memory, 2, 3).epoch(1)][start:]
+
+
+def test_few_windows_of_a_file_are_read_together_if_they_are_long(file_of_fifty_windows, monkeypatch):
+    tokens, _ = file_of_fifty_windows
     lengths = []
-    monkeypatch.setattr(batching, "_MOST_TOKENS", 40)
     monkeypatch.setattr(batching, "read_sequences", lambda *args: lengths.append(args[2]) or read_sequences(*args))
-    windows = [window.inputs.tolist() for window in ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1)]
-    assert lengths == [13]
-    monkeypatch.setattr(batching, "_MOST_TOKENS", 11)
-    assert [window.inputs.tolist() for window in ConsecutiveBatches(THIRTY, streams=2, seq_len=3).epoch(1)] == windows
-    assert lengths == [13, 4, 4, 4, 4]
+    for most, expected in ((2**20, [49, 49, 49, 7]), (40, [19] * 8 + [7]), (5, [4] * 50)):
+        monkeypatch.setattr(batching, "_MOST_TOKENS", most)
+        lengths.clear()
+        assert len(list(ConsecutiveBatches(tokens, 2, 3).epoch(1))) == 50
+        assert lengths == expected

@@ -121,6 +121,22 @@ def test_processor_kernel_and_speed_are_reported(monkeypatch: pytest.MonkeyPatch
     assert min(map(int, speeds.groups())) > 0
 
 
+@pytest.mark.parametrize(("named", "status"), [("haswell", "ok"), ("Cooperlake", "warn"), ("", "ok")])
+def test_kernel_that_openblas_does_not_have_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, named: str, status: str
+) -> None:
+    monkeypatch.setattr(
+        products, "this_processor", lambda: Processor("Xeon", "GenuineIntel", frozenset({"avx2", "fma"}))
+    )
+    monkeypatch.setattr(products, "kernel_in_use", lambda: "Haswell")
+    monkeypatch.setenv("OPENBLAS_CORETYPE", named)
+    (result,) = results(products.check_speed, mx)
+    assert result.status == status
+    if status == "warn":
+        assert result.text.endswith("; OPENBLAS_CORETYPE=Cooperlake is not a kernel of MXNet's OpenBLAS")
+        assert result.remedy == "unset it, or name Haswell"
+
+
 def test_speed_counts_two_operations_for_each_pair_of_elements() -> None:
     waits = SimpleNamespace(nd=SimpleNamespace(waitall=lambda: time.sleep(0.01)))
     assert products.gigaflops(waits, lambda: None) == pytest.approx(2 * 512**3 / 0.01 / 1e9, rel=0.1)

@@ -51,7 +51,7 @@ def evaluate(parameters, inputs, targets, h, c, dtype="float64", transposed_time
     return outputs, gradients.to_named()
 
 
-# From 16 streams on, the operands of matrix products are swapped.
+# With 16 to 63 streams, the operands of matrix products are swapped.
 @pytest.mark.parametrize("transposed_times", [transposed_times_by_dot, transposed_times_by_convolution])
 @pytest.mark.parametrize(("steps", "streams", "layers"), [(1, B, 1), (T, B, 1), (T, 17, 1), (1, B, 2), (T, B, 3)])
 def test_gradients_match_finite_differences_of_a_float64_reference(steps, streams, layers, transposed_times):

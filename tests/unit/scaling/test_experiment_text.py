@@ -7,6 +7,7 @@ import pytest
 
 from lstm_dist.data.batching import ConsecutiveBatches
 from lstm_dist.data.corpus import Vocabulary
+from lstm_dist.errors import UserError
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.experiment_text import experiment_text, text_length
 from lstm_dist.train.command_line import parse_config
@@ -70,3 +71,6 @@ def test_text_of_a_folder_is_kept_and_extended(tmp_path: Path):
         assert file.read_text(encoding="utf-8") == "一二一二"
     folder.write_corpus("一二三四五六")
     assert file.read_text(encoding="utf-8") == "一二一二五六"
+    file.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"--out .*: corpus.txt is damaged: remove it"):
+        folder.write_corpus("一二三")

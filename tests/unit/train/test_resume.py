@@ -5,7 +5,7 @@ import pytest
 from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.resume import PreviousRun
 
-HERE = {"workers": 2, "controller": "mpi", "threads": 1, "processor": "AMD EPYC"}
+HERE = {"workers": 2, "controller": "mpi", "threads": 1, "kernels": "Haswell with AVX-512"}
 
 
 @pytest.mark.parametrize(
@@ -14,8 +14,8 @@ HERE = {"workers": 2, "controller": "mpi", "threads": 1, "processor": "AMD EPYC"
         (HERE, ""),
         ({**HERE, "workers": 3}, "workers 3 -> 2"),
         ({**HERE, "workers": 1, "controller": "none"}, "workers 1 -> 2"),
-        ({**HERE, "threads": 2, "processor": "Xeon"}, "threads 2 -> 1, processor Xeon -> AMD EPYC"),
-        ({key: value for key, value in HERE.items() if key != "processor"}, ""),
+        ({**HERE, "threads": 2, "kernels": "Nehalem"}, "threads 2 -> 1, kernels Nehalem -> Haswell with AVX-512"),
+        ({k: value for k, value in HERE.items() if k != "kernels"}, "kernels unknown -> Haswell with AVX-512"),
     ],
 )
 def test_changes_that_affect_rounding_are_named(before, changes):
@@ -27,3 +27,9 @@ def test_changes_that_affect_rounding_are_named(before, changes):
 def test_finished_run_asks_for_more_epochs():
     line = PreviousRun(Progress(step=7, epoch=2), HERE, [], None).describe(HERE, epochs=2)
     assert line == "all 2 epochs are done: train longer with more --epochs"
+
+
+def test_kernels_of_the_cpu_do_not_matter_on_a_gpu():
+    here = {key: value for key, value in HERE.items() if key != "kernels"}
+    line = PreviousRun(Progress(step=7, epoch=2), HERE, [], None).describe(here, epochs=9)
+    assert line == "resumed after step 7, in epoch 3"
