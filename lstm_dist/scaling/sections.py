@@ -191,8 +191,8 @@ def _predictions(findings: Findings) -> Section:
     paragraphs = [
         "A predicted step is the own part of the slowest worker (data, compute, update), followed by the communication "
         f"according to the link of {findings.training_fit.name}. A measured step that takes longer contains a "
-        "cost that neither of them includes. Sent are the gradients, without the rows of W_x whose characters a batch "
-        "lacks."
+        "cost that neither of them includes. A step sends the gradients; of W_x, only "
+        "the rows of the characters that occur in the batch."
     ]
     tables = [comparison_table(findings.modes)]
     pictures, notes = [], []
