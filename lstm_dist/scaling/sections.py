@@ -190,9 +190,9 @@ def _predictions(findings: Findings) -> Section:
         return section._replace(paragraphs=[reason])
     paragraphs = [
         "A predicted step is the own part of the slowest worker (data, compute, update), followed by the communication "
-        f"according to the link of {findings.training_fit.name}. A measured step that takes longer contains a "
-        "cost that neither of them includes. A step sends the gradients; of W_x, only "
-        "the rows of the characters that occur in the batch."
+        f"according to the link of {findings.training_fit.name}. A measured step that takes longer contains a cost "
+        "that neither of them includes. A step sends the gradients; of W_x, only the rows of the characters that occur "
+        "in the batch."
     ]
     tables = [comparison_table(findings.modes)]
     pictures, notes = [], []

@@ -1,7 +1,7 @@
 """Choice, before the first step, of what the workers exchange: the gradient of all rows of W_x, or of a batch's only.
 
 The input of the network selects rows of W_x, so the gradient of all other rows is zero. The workers need not tell each
-other which rows these are: every worker can read all streams of the batch, of which the corpus is known to all.
+other which rows these are: every worker has the corpus, and reads all streams of the batch.
 """
 
 from typing import NamedTuple, Optional
