@@ -349,7 +349,8 @@ def test_single_worker_is_started_without_horovodrun(machine: Machine, song_file
 
     def running(pid: int = 0) -> int:
         """Return the worker's process id once it trains; 0 before, or while it is `pid`."""
-        now = json.loads(status.read_text()) if status.exists() else {}
+        has_begun = (machine.run_dir / "run.json").exists()  # which names the ranks; the status is written before
+        now = json.loads(status.read_text()) if has_begun and status.exists() else {}
         return now["pid"] if now.get("state") == "running" and now["pid"] != pid else 0
 
     def kill_and_stop(supervisor: int) -> None:
