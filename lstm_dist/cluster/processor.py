@@ -26,6 +26,8 @@ def this_processor(cpuinfo: Path = CPUINFO) -> Processor:
     facts: Dict[str, str] = {}
     with suppress(OSError), open(cpuinfo, encoding="utf-8") as lines:
         for line in lines:
+            if not line.strip():
+                break  # the end of the first entry
             name, _, value = line.partition(":")
             facts.setdefault(name.strip(), value.strip())
     instructions = frozenset(facts.get("flags", "").split())
