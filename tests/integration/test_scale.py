@@ -55,7 +55,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
         assert {one["bytes"] for one in row["times"]} == {row["bytes"]} == {2 * 4 + 4 * parameters}, "a small model"
         least = min(one["wait"] for one in row["times"])  # a busy machine may interrupt any of these steps
-        assert (least > 1e-5) is (workers > 1), "only several workers wait for each other"
+        assert least > 1e-5 if workers > 1 else least < 1e-4, "only several workers wait for each other"
     experiment = json.loads((out / "experiment.json").read_text())
     assert experiment.pop("layers") == 1
     (out / "experiment.json").write_text(
