@@ -5,7 +5,7 @@ import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, List, Optional, Tuple
+from typing import TYPE_CHECKING, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.cluster.cuda_libs import DRIVER
 from lstm_dist.cluster.launch_env import detect
@@ -14,21 +14,38 @@ from lstm_dist.errors import UserError
 if TYPE_CHECKING:
     import mxnet as mx
 
-_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_{MAJOR,MINOR}
+# CU_DEVICE_ATTRIBUTE_{MULTIPROCESSOR_COUNT,COMPUTE_CAPABILITY_MAJOR,COMPUTE_CAPABILITY_MINOR}
+_PROCESSORS, _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 16, 75, 76
 
-# Compute capabilities of the machine code in MXNet 1.9.1's CUDA wheels. It also runs on later minor versions of the
-# same major version; the wheels hold no PTX from which the driver could compile code for others.
-_MACHINE_CODE = ((5, 0), (6, 0), (7, 0), (8, 0), (8, 6))
+# The kernels are compiled at run time to PTX for the oldest GPUs, from which the driver makes code for any later one.
+# A driver reads PTX of its own version of CUDA and of earlier ones.
+_OLDEST_CAPABILITY = (5, 2)
+_OLDEST_CUDA, _OLDEST_DRIVER = 11080, 520  # the CUDA of the compiler, NVRTC, and the first driver for it
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU, numbered as in MXNet: among those that CUDA_VISIBLE_DEVICES allows."""
+    """One GPU, numbered as in MXNet: among those that CUDA_VISIBLE_DEVICES allows.
+
+    Attributes:
+        bus: PCI bus id, the same for every process of the host.
+        processors: number of its multiprocessors.
+        cuda: version of CUDA that the driver supports, as 11080 for 11.8.
+    """
 
     index: int
     name: str
     capability: Tuple[int, int]
-    bus: str = ""  # PCI bus id, the same for every process of the host
+    bus: str
+    processors: int
+    cuda: int
+
+
+class Refusal(NamedTuple):
+    """Why a GPU cannot be used, with its name, and what to do."""
+
+    reason: str
+    remedy: str
 
 
 def visible_gpus(driver: str = DRIVER) -> List[Gpu]:
@@ -37,42 +54,66 @@ def visible_gpus(driver: str = DRIVER) -> List[Gpu]:
         cuda = ctypes.CDLL(driver)
     except OSError:
         return []
-    count = ctypes.c_int()
+    count, version = ctypes.c_int(), ctypes.c_int()
     if cuda.cuInit(0) != 0 or cuda.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return []
-    return [_describe(cuda, index) for index in range(count.value)]
+    cuda.cuDriverGetVersion(ctypes.byref(version))
+    return [_describe(cuda, index, version.value) for index in range(count.value)]
 
 
-def _describe(cuda: ctypes.CDLL, index: int) -> Gpu:
-    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-    major, minor, bus = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(32)
+def _describe(cuda: ctypes.CDLL, index: int, version: int) -> Gpu:
+    device, name, bus = ctypes.c_int(), ctypes.create_string_buffer(256), ctypes.create_string_buffer(32)
     cuda.cuDeviceGet(ctypes.byref(device), index)
     cuda.cuDeviceGetName(name, len(name), device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(major), _CAPABILITY_MAJOR, device)
-    cuda.cuDeviceGetAttribute(ctypes.byref(minor), _CAPABILITY_MINOR, device)
     cuda.cuDeviceGetPCIBusId(bus, len(bus), device)
-    capability = (major.value, minor.value)
-    return Gpu(index, name.value.decode(errors="replace"), capability, bus.value.decode(errors="replace"))
 
+    def attribute(number: int) -> int:
+        value = ctypes.c_int()
+        cuda.cuDeviceGetAttribute(ctypes.byref(value), number, device)
+        return value.value
 
-def unsupported(gpu: Gpu) -> Optional[str]:
-    """Return why MXNet 1.9.1 cannot compute on this GPU, with its name; None if it can."""
-    major, minor = gpu.capability
-    if any(major == first and minor >= second for first, second in _MACHINE_CODE):
-        return None
-    listed = ", ".join(f"{first}.{second}" for first, second in _MACHINE_CODE)
-    return (
-        f"GPU {gpu.index}, {gpu.name}, has compute capability {major}.{minor}: MXNet 1.9.1 has machine code "
-        f"for {listed} and later minor versions of these, and for no other"
+    return Gpu(
+        index,
+        name.value.decode(errors="replace"),
+        (attribute(_CAPABILITY_MAJOR), attribute(_CAPABILITY_MINOR)),
+        bus.value.decode(errors="replace"),
+        attribute(_PROCESSORS),
+        version,
     )
+
+
+def unsupported(gpu: Gpu) -> Optional[Refusal]:
+    """Return why the kernels cannot run on this GPU; None if they can."""
+    if gpu.capability < _OLDEST_CAPABILITY:
+        capability, oldest = _dotted(gpu.capability), _dotted(_OLDEST_CAPABILITY)
+        reason = f"GPU {gpu.index}, {gpu.name}, has compute capability {capability}: the kernels need at least {oldest}"
+        return Refusal(reason, "use --device cpu, or another GPU through CUDA_VISIBLE_DEVICES")
+    if gpu.cuda < _OLDEST_CUDA:
+        reason = (
+            f"GPU {gpu.index}, {gpu.name}, has a driver for CUDA {_cuda(gpu.cuda)}, which cannot load the kernels: "
+            f"they are compiled by CUDA {_cuda(_OLDEST_CUDA)}"
+        )
+        return Refusal(reason, f"install NVIDIA's driver {_OLDEST_DRIVER} or later, or use --device cpu")
+    return None
+
+
+def _dotted(version: Tuple[int, int]) -> str:
+    return "{}.{}".format(*version)
+
+
+def _cuda(version: int) -> str:
+    return _dotted((version // 1000, version % 1000 // 10))
+
+
+def gpu_of(ctx: "mx.Context") -> Optional[Gpu]:
+    """Return the GPU of a context; None for a CPU."""
+    return visible_gpus()[ctx.device_id] if ctx.device_type == "gpu" else None
 
 
 def identity(ctx: "mx.Context") -> str:
     """Return the name and PCI bus id of a context's GPU; empty for a CPU."""
-    if ctx.device_type != "gpu":
-        return ""
-    gpu = visible_gpus()[ctx.device_id]
-    return f"{gpu.name} at {gpu.bus}"
+    gpu = gpu_of(ctx)
+    return f"{gpu.name} at {gpu.bus}" if gpu else ""
 
 
 def memory(ctx: "mx.Context") -> int:
@@ -97,7 +138,7 @@ def choose(device: str, local_rank: int) -> "mx.Context":
     "auto" selects a GPU if MXNet was built with CUDA and one is visible.
 
     Raises:
-        UserError: if "gpu" finds no GPU, or MXNet has no code for this worker's GPU.
+        UserError: if "gpu" finds no GPU, or the kernels cannot run on this worker's GPU.
     """
     import mxnet as mx
 
@@ -110,7 +151,7 @@ def choose(device: str, local_rank: int) -> "mx.Context":
     if not gpus:
         return mx.cpu()
     gpu = gpus[local_rank % len(gpus)]
-    reason = unsupported(gpu)
-    if reason:
-        raise UserError(f"--device {device}: {reason}; use --device cpu, or another GPU through CUDA_VISIBLE_DEVICES")
+    refusal = unsupported(gpu)
+    if refusal:
+        raise UserError(f"--device {device}: {refusal.reason}; {refusal.remedy}")
     return mx.gpu(gpu.index)

@@ -150,7 +150,7 @@ def check_cores(report: CheckReport, world: Sequence[RankFacts]) -> None:
 
 
 def check_devices(report: CheckReport, world: Sequence[RankFacts]) -> None:
-    """Report the device of each worker, and check that MXNet has machine code for it."""
+    """Report the device of each worker, and check that the kernels can run on it."""
     on_cpu = [facts for facts in world if not (facts.with_cuda and facts.gpus)]
     if on_cpu:
         everyone = len(on_cpu) == len(world)
@@ -165,9 +165,10 @@ def _check_unused_gpus(report: CheckReport, on_cpu: Sequence[RankFacts]) -> None
     hosts = {facts.host: facts for facts in on_cpu if facts.gpus}
     for host, facts in hosts.items():
         for gpu in facts.gpus:
-            reason = unsupported(gpu)
-            text = f"{host}: {reason or _describe(gpu)}; not used, because this MXNet was built without CUDA"
-            if reason:
+            refusal = unsupported(gpu)
+            text = refusal.reason if refusal else _describe(gpu)
+            text = f"{host}: {text}; not used, because this MXNet was built without CUDA"
+            if refusal:
                 report.warn("device", text)
             else:
                 report.ok("device", text)
@@ -179,11 +180,11 @@ def _check_used_gpus(report: CheckReport, on_gpu: Sequence[RankFacts]) -> None:
     for facts in on_gpu:
         gpu = facts.gpus[facts.local_rank % len(facts.gpus)]
         worker = f"rank {facts.rank}, local rank {facts.local_rank} on {facts.host}"
-        reason = unsupported(gpu)
+        refusal = unsupported(gpu)
         # If the launcher gives each worker a GPU of its own, all of them have number 0.
         user = users.setdefault((facts.host, gpu), facts.rank) if len(facts.gpus) > 1 else facts.rank
-        if reason:
-            report.fail("device", f"{worker}: {reason}", "use --device cpu, or another GPU")
+        if refusal:
+            report.fail("device", f"{worker}: {refusal.reason}", refusal.remedy)
         elif user != facts.rank:
             text = f"{worker}: {_describe(gpu)}, which rank {user} uses as well"
             report.warn("device", text, "start at most as many workers on a host as it has GPUs")

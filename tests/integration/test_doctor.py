@@ -7,7 +7,7 @@ from typing import List, Sequence
 
 import pytest
 
-from tests.support.gpus import DRIVER
+from tests.support.gpus import A100, GTX680, driver_source
 from tests.support.launchers import ENVIRONMENT, LEFTOVERS, horovodrun, mpirun
 from tests.support.layered import LayeredEnvironment
 from tests.support.programs import ROOT, run
@@ -132,11 +132,10 @@ def test_unused_gpu_is_reported(tmp_path: Path) -> None:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("the stub of libcuda.so.1 needs a C compiler, and there is none")
-    table = '{"NVIDIA H100", 9, 0}, {"NVIDIA A100", 8, 0},'
-    (tmp_path / "cuda.c").write_text(DRIVER % {"gpus": table, "init": 0})
+    (tmp_path / "cuda.c").write_text(driver_source([GTX680, A100]))
     command = [compiler, "-shared", "-fPIC", "-w", "-o", "libcuda.so.1", "cuda.c"]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     result = examine(LD_LIBRARY_PATH=str(tmp_path))
     assert result.returncode == 0, result.stdout
-    assert "NVIDIA H100, has compute capability 9.0" in marked(result, "warn")[0]
-    assert any("NVIDIA A100, compute capability 8.0; not used" in line for line in marked(result, "ok"))
+    assert "GTX 680, has compute capability 3.0" in marked(result, "warn")[0]
+    assert any(f"{A100.name}, compute capability 8.0; not used" in line for line in marked(result, "ok"))

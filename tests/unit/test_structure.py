@@ -13,8 +13,8 @@ TREES: Dict[Path, ast.Module] = {p: ast.parse(p.read_text(encoding="utf-8"), str
 # Levels from lowest to highest. A package imports from itself and from lower levels; packages of one level do not
 # import each other.
 FLOORS = (
-    {"errors", "encoding", "cli", "options", "files", "rng"}, {"cluster"}, {"comm"}, {"data"}, {"model"}, {"run"},
-    {"train"}, {"experiments"}, {"scaling", "sweep", "bench", "diagnosis"}, {"programs"},
+    {"errors", "encoding", "cli", "options", "files", "rng"}, {"cluster"}, {"cuda"}, {"comm"}, {"data"}, {"model"},
+    {"run"}, {"train"}, {"experiments"}, {"scaling", "sweep", "bench", "diagnosis"}, {"programs"},
 )  # fmt: skip
 ALONE = {"errors", "encoding", "cli", "options", "files", "rng"}  # modules outside the packages
 PURE = (
@@ -115,6 +115,13 @@ def test_only_comm_modules_import_horovod_and_mpi(path: Path):
         assert not depends_on(imports(path), "horovod")
     if path.name not in WITH_MPI:
         assert not depends_on(imports(path), "mpi4py")
+
+
+@pytest.mark.parametrize("path", TREES, ids=lambda path: path.name)
+def test_only_the_cuda_package_compiles_kernels(path: Path):
+    names = {name_of(node) for node in ast.walk(TREES[path]) if isinstance(node, ast.Attribute)}
+    uses = any(name.startswith(("mx.rtc", "mxnet.rtc")) for name in names) or depends_on(imports(path), "mxnet.rtc")
+    assert uses == (path.parts[-2:] == ("cuda", "module.py"))
 
 
 @pytest.mark.parametrize("name", PURE)

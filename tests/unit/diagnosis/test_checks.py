@@ -3,6 +3,7 @@
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable, Dict, List, Sequence
@@ -63,12 +64,13 @@ def test_gpu_shared_by_two_workers_is_reported() -> None:
     assert "which rank 0 uses as well" in shared.text
 
 
-@pytest.mark.parametrize("gpu", [H100, GTX680])
-def test_gpus_without_machine_code_are_refused_by_name(gpu: Gpu) -> None:
-    (result,) = devices([gpu])
-    assert result.status == "FAIL"
-    assert gpu.name in result.text
-    assert "--device cpu" in result.remedy
+def test_gpus_that_cannot_run_the_kernels_are_refused_by_name() -> None:
+    for gpu, remedy in ((GTX680, "--device cpu"), (replace(H100, cuda=11040), "driver 520 or later")):
+        (result,) = devices([gpu])
+        assert result.status == "FAIL"
+        assert gpu.name in result.text
+        assert remedy in result.remedy
+    assert [result.status for result in devices([H100])] == ["ok"]
 
 
 def test_hosts_with_different_versions_are_reported() -> None:
