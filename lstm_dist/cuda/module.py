@@ -1,22 +1,16 @@
 """Compiled kernels on one device, and their launch."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Tuple, Union
+from typing import Union
 
 import mxnet as mx
 
+from lstm_dist.cuda.launch_sizes import LaunchSize
 from lstm_dist.cuda.source import Parameter, Source
 
 # PTX for the oldest GPUs: the driver translates it for any later one, also for those that this NVRTC does not know.
 _OPTIONS = ("--gpu-architecture=compute_52",)
 _RTC_TYPES = {"float": "float", "int": "int", "unsigned short": "__half"}
-
-
-class LaunchSize(NamedTuple):
-    """Blocks in x and y, and threads of a block."""
-
-    blocks: Tuple[int, int]
-    threads: int
 
 
 class Module(ABC):
