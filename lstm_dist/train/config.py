@@ -149,6 +149,12 @@ class RunConfig:
     device: Literal["auto", "cpu", "gpu"] = _run(
         "auto", "auto: the GPU of this worker's local rank if there is one, else the CPU"
     )
+    recurrence: Literal["auto", "persistent", "loop"] = _run(
+        "auto",
+        "how a GPU computes the recurrence; persistent: one kernel for all characters of a window, for hidden sizes "
+        "that fit the GPU; loop: one product and one kernel for each character; auto: loop, because the persistent "
+        "kernels have not yet been seen to compute on a GPU",
+    )
     wire_dtype: Literal["float32", "float16"] = _run(
         "float32",
         "data type of gradients in communication; float16 halves the bytes, and rounds the gradients",

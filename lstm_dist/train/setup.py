@@ -101,10 +101,11 @@ def _make_model(text: corpus.Corpus, settings: RunConfig, batches: Batches, worl
     """Return the model with the weights of --init or new ones; those of a resumed run are loaded later.
 
     Raises:
-        UserError: if memory is too small, or --init does not fit.
+        UserError: if memory is too small, --recurrence is for GPUs only, or --init does not fit.
     """
     vocab_size = len(text.vocabulary)
     ctx = devices.choose(settings.device, world.local_rank)
+    _require_recurrence(ctx, settings)
     _require_memory(ctx, settings, vocab_size, batches.rows.stop - batches.rows.start)
     model = CharLSTM(vocab_size, settings.hidden_size, ctx, settings.layers)
     if settings.init is not None:
@@ -136,6 +137,20 @@ def make_evaluator(text: corpus.Corpus, cut: int, settings: RunConfig, world: Wo
             f"--valid-fraction {settings.valid_fraction:g}: {error}: use a larger fraction or a longer text",
             error.status,
         ) from None
+
+
+def _require_recurrence(ctx: mx.Context, settings: RunConfig) -> None:
+    """Check that --recurrence has an effect; a resumed run may continue on another device.
+
+    Raises:
+        UserError: if it was given for a CPU.
+    """
+    if ctx.device_type == "cpu" and settings.recurrence != "auto" and not settings.resume:
+        raise UserError(
+            f"--recurrence {settings.recurrence}: has an effect on a GPU only, and this worker computes on its CPU: "
+            "leave it out, or use --device gpu",
+            ExitStatus.BAD_CONFIG,
+        )
 
 
 def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, streams: int) -> None:

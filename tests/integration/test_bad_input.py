@@ -1,5 +1,6 @@
 """Invalid input is reported in one line that names its flag, with an exit status, and changes no file."""
 
+import dataclasses
 import gzip
 import re
 import struct
@@ -90,6 +91,20 @@ def test_model_larger_than_memory_is_refused_before_allocation(song_file: Path, 
     words += r"memory, \S+ has 1\.0"
     assert re.match(words, message)
     set_up(parse_config([*TINY, f"--corpus={song_file}"]), FakeWorld(), SilentStartup())
+
+
+# The recurrence
+
+
+@pytest.mark.parametrize("recurrence", ["persistent", "loop"])
+def test_recurrence_of_gpus_is_refused_on_a_cpu(song_file: Path, recurrence: str):
+    message = set_up_refusal(f"--corpus={song_file}", f"--recurrence={recurrence}")
+    assert message.startswith(f"--recurrence {recurrence}: has an effect on a GPU only, and this worker computes on ")
+    assert message.endswith(": leave it out, or use --device gpu")
+    settings = parse_config([*TINY, f"--corpus={song_file}"])
+    set_up(dataclasses.replace(settings, recurrence="auto"), FakeWorld(), SilentStartup())
+    resumed = {"resume": True, "run_dir": Path("a")}  # of a run that began on a GPU
+    set_up(dataclasses.replace(settings, recurrence=recurrence, **resumed), FakeWorld(), SilentStartup())
 
 
 # The prefixes

@@ -104,6 +104,7 @@ def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
         "corpus_sha256": hashlib.sha256("\n".join(verses()).replace("\n", " ")[:600].encode()).hexdigest(),
         "seed": 0,
         "device": "auto",
+        "recurrence": "auto",
         "run_dir": str(trained.run_dir),
         "overwrite": False,
         "resume": False,

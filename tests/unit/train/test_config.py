@@ -50,6 +50,7 @@ def test_defaults_are_the_hyperparameters_of_the_d2l_chapter():
         "reference_batch_size": 32,
         "seed": 0,
         "device": "auto",
+        "recurrence": "auto",
         "run_dir": None,
         "wire_dtype": "float32",
         "overwrite": False,
@@ -118,6 +119,7 @@ EVERY_FIELD: Dict[str, Any] = {
     "reference_batch_size": 9,
     "seed": 10,
     "device": "cpu",
+    "recurrence": "loop",
     "wire_dtype": "float16",
     "run_dir": "c",
     "overwrite": True,
@@ -209,7 +211,15 @@ def test_a_time_limit_leaves_time_to_stop():
 
 def test_settings_that_decide_the_result_are_fixed_on_resume():
     then = parse_config(["--learning-rate=0.5"]).resolved(2, ["天"])
-    free = ["--epochs=900", "--log-every=3", "--prefix=地", "--checkpoint-every=1epoch", "--device=cpu", "--corpus=b"]
+    free = [
+        "--epochs=900",
+        "--log-every=3",
+        "--prefix=地",
+        "--checkpoint-every=1epoch",
+        "--device=cpu",
+        "--recurrence=loop",
+        "--corpus=b",
+    ]
     require_same_run(then, parse_config(free, then).resolved(3, ["地"]))
     with pytest.raises(UserError) as caught:
         require_same_run(then, parse_config(["--hidden-size=9", "--batch-size-per-worker=32"]).resolved(2, []))
@@ -395,6 +405,7 @@ BAD_FLAGS = [
     ("--seed=9223372036854775808", "--seed 9223372036854775808", "less than 9223372036854775808"),
     ("--seed=0x10", "--seed 0x10", "valid integer"),
     ("--device=cuda", "--device cuda", "'auto', 'cpu' or 'gpu'"),
+    ("--recurrence=steps", "--recurrence steps", "'auto', 'persistent' or 'loop'"),
     ("--log-every=0", "--log-every 0", "greater than or equal to 1"),
     ("--prefix=", "--prefix", "at least one character"),
     ("--prefix=天 --prefix=", "--prefix", "at least one character"),
