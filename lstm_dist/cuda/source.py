@@ -40,11 +40,19 @@ def read_source(files: Sequence[str], **constants: int) -> Source:
     """Read kernels from files in kernels/, without suffix, in this order, with constants that they leave open.
 
     Raises:
-        ValueError: naming a parameter of a type that is not supported.
+        ValueError: see `parse_source`.
     """
     defines = [f"#define {name} {value}" for name, value in constants.items()]
     parts = [f'#line 1 "{name}.cu"\n{(KERNELS / name).with_suffix(".cu").read_text("utf-8")}' for name in files]
-    text = "\n".join([*defines, *parts])
+    return parse_source("\n".join([*defines, *parts]))
+
+
+def parse_source(text: str) -> Source:
+    """Find the kernels of a text, and their parameters.
+
+    Raises:
+        ValueError: naming a parameter of a type that is not supported.
+    """
     return Source(text, {name: _read_parameters(listed) for name, listed in _KERNEL.findall(text)})
 
 
