@@ -63,5 +63,10 @@ def persistent(hidden_size: int, streams: int, processors: int) -> Optional[Laun
     return LaunchSize((blocks, groups), _PERSISTENT_THREADS)
 
 
+def largest_persistent(processors: int) -> int:
+    """Return the largest hidden size that the persistent kernels can compute on a GPU."""
+    return min(_LARGEST_PERSISTENT, processors * _UNITS // 32 * 32)
+
+
 def _up(n: int, divisor: int) -> int:
     return -(-n // divisor)

@@ -13,7 +13,7 @@ from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.graph import character_graph, lookup_gradient, window_graph
 from lstm_dist.model.language_model import CharacterReader, LanguageModel, LSTMState
-from lstm_dist.model.products import fastest_transposed_times
+from lstm_dist.model.products import describe_products, fastest_transposed_times
 
 # Memory of the graph is planned once, so a step allocates nothing.
 _STATIC = [("static_alloc", True), ("static_shape", True)]
@@ -58,6 +58,10 @@ class CharLSTM(LanguageModel):
         self._compiled: Dict[Tuple[int, int, Tuple[str, ...]], Compiled] = {}
         # `dz` is reused because newly allocated memory would cost a page fault every 4 KiB at every step.
         self._dz: Dict[Tuple[int, int], mx.nd.NDArray] = {}
+
+    @property
+    def arithmetic(self) -> str:
+        return describe_products(self.ctx)
 
     @property
     def weights(self) -> mx.nd.NDArray:

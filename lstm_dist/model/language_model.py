@@ -48,6 +48,11 @@ class LanguageModel(ABC):
 
     @property
     @abstractmethod
+    def arithmetic(self) -> str:
+        """Return what the rounding of results depends on besides the operands, in a few words for the user."""
+
+    @property
+    @abstractmethod
     def weights(self) -> mx.nd.NDArray:
         """Return all parameters as one vector, (n,)."""
 

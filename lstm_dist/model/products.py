@@ -66,9 +66,7 @@ def times_by_convolution(F: ModuleType, a: Array, b: Array, m: int) -> Array:
 
 
 def describe_products(ctx: "mx.Context") -> str:
-    """Return what the rounding of products depends on besides their operands; empty for a GPU."""
-    if ctx.device_type != "cpu":
-        return ""
+    """Return what the rounding of products depends on besides their operands, on a CPU."""
     uses_onednn = fastest_transposed_times(ctx) is transposed_times_by_convolution
     return f"{rounding_kernel() or 'unknown'} {'with' if uses_onednn else 'without'} AVX-512"
 

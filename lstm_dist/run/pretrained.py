@@ -9,7 +9,7 @@ import numpy as np
 
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.create import create_model
 from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.model.parameters import layers_of
 from lstm_dist.run.checkpoint import load_checkpoint
@@ -48,7 +48,7 @@ def load_pretrained(path: Path, ctx: mx.Context) -> Pretrained:
     if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
         raise UserError(f"{SOURCE} {path}: parameter W_hi has shape {shape}; give a file that jobs/train.py wrote")
     layers = layers_of(checkpoint.parameters)
-    model = CharLSTM(len(checkpoint.vocabulary), shape[0], ctx, layers)
+    model = create_model(len(checkpoint.vocabulary), shape[0], ctx, layers)
     model.load(checkpoint.parameters, str(path))
     return Pretrained(model, checkpoint.vocabulary, _prefixes(checkpoint.facts, checkpoint.vocabulary))
 

@@ -71,8 +71,8 @@ class PreviousRun(NamedTuple):
         """Describe where the run resumes, and whether its result will be bitwise that of an uninterrupted run.
 
         Args:
-            here: current `workers`, `controller`, `threads`, and on a CPU `kernels`, on which the rounding of products
-                depends; checkpoints of earlier versions lack the last.
+            here: current `workers`, `controller`, `threads`, and `kernels`, on which the rounding depends; checkpoints
+                of earlier versions lack the last.
             epochs: total number of epochs.
         """
         if self.progress.epoch >= epochs:

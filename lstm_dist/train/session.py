@@ -12,7 +12,6 @@ from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import missing_guarantees
-from lstm_dist.model.products import describe_products
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.run.resume_command import resume_command
@@ -117,10 +116,12 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
         )
     if settings.prefix is None and job.prefixes != list(D2L_PREFIXES):
         log.say("the corpus lacks characters of the D2L chapter's prefixes: samples begin as its first lines do")
-    here = {"workers": world.size, "controller": world.controller, "threads": ranks[0]["threads"]}
-    products = describe_products(job.model.ctx)
-    if products:
-        here["kernels"] = products
+    here = {
+        "workers": world.size,
+        "controller": world.controller,
+        "threads": ranks[0]["threads"],
+        "kernels": job.model.arithmetic,
+    }
     for line in [*previous.warnings, previous.describe(here, settings.epochs)] if previous else []:
         log.say(line)
     return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}

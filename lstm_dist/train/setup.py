@@ -14,7 +14,7 @@ from lstm_dist.data import corpus
 from lstm_dist.data.batching import ConsecutiveBatches, RandomBatches
 from lstm_dist.data.token_file import Tokens
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.create import create_model
 from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.model.parameters import initial_parameters, memory_needed
 from lstm_dist.run.checkpoint import load_checkpoint
@@ -107,7 +107,7 @@ def _make_model(text: corpus.Corpus, settings: RunConfig, batches: Batches, worl
     ctx = devices.choose(settings.device, world.local_rank)
     _require_recurrence(ctx, settings)
     _require_memory(ctx, settings, vocab_size, batches.rows.stop - batches.rows.start)
-    model = CharLSTM(vocab_size, settings.hidden_size, ctx, settings.layers)
+    model = create_model(vocab_size, settings.hidden_size, ctx, settings.layers, settings.recurrence)
     if settings.init is not None:
         given = load_checkpoint(settings.init, "--init")
         if given.vocabulary not in (None, text.vocabulary):

@@ -1,0 +1,246 @@
+"""CudaLSTM: the language model on a GPU, computed by kernels of this project, products of cuBLAS and copies alone.
+
+MXNet's own kernels are machine code for some GPUs; ours are compiled at run time for any, and a step needs a few dozen
+operations instead of a thousand. Its methods are documented in language_model.py.
+"""
+
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import mxnet as mx
+import numpy as np
+
+from lstm_dist.cuda import launch_sizes
+from lstm_dist.cuda.module import Module
+from lstm_dist.model.control_flags import FLAGS, NO_REQUEST, ControlFlags
+from lstm_dist.model.cuda_recurrence import LayerInput, LayerValues, Recurrence
+from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
+from lstm_dist.model.language_model import CharacterReader, LanguageModel, LSTMState
+from lstm_dist.model.parameters import suffixes
+from lstm_dist.model.stacked_lstm import OUTPUT, recurrent
+
+
+class WindowValues(NamedTuple):
+    """Arrays for windows of one shape, written anew by each of them.
+
+    Attributes:
+        layers: lowest first.
+        logits: (T * B, V), replaced by the derivatives of the loss.
+        losses: (T * B,).
+        dh: (T * B, H), the derivatives of a layer's outputs.
+    """
+
+    layers: List[LayerValues]
+    logits: mx.nd.NDArray
+    losses: mx.nd.NDArray
+    dh: mx.nd.NDArray
+
+
+class CudaLSTM(LanguageModel):
+    """The model of one worker on a GPU.
+
+    Attributes:
+        parameters: the trained parameters.
+        gradients: filled by `loss_and_gradients`, with the control flags.
+    """
+
+    def __init__(
+        self, vocab_size: int, hidden_size: int, layers: int, module: Module, recurrence: Recurrence
+    ) -> None:
+        """Make a model without values.
+
+        Args:
+            vocab_size: V.
+            hidden_size: H.
+            layers: number of layers.
+            module: the kernels for H, on the GPU.
+            recurrence: with the same kernels.
+        """
+        super().__init__(vocab_size, hidden_size, module.ctx, layers)
+        self.parameters = ParameterBuffer(vocab_size, hidden_size, self.ctx, layers=layers)
+        self.gradients = GradientBuffer(vocab_size, hidden_size, self.ctx, layers=layers)
+        self._launch, self._recurrence = module.launch, recurrence
+        self._windows: Dict[Tuple[int, int], WindowValues] = {}
+        self._partial_sums = self._empty(launch_sizes.NORM_BLOCKS)
+        self._characters = self._upload(np.arange(vocab_size))[0]
+
+    @property
+    def arithmetic(self) -> str:
+        return f"CUDA {self._recurrence.name}"
+
+    @property
+    def weights(self) -> mx.nd.NDArray:
+        return self.parameters.flat
+
+    @property
+    def exchanged(self) -> mx.nd.NDArray:
+        return self.gradients.exchanged
+
+    def set_parameters(self, named: Mapping[str, np.ndarray]) -> None:
+        self.parameters.from_named(named)
+
+    def get_parameters(self) -> Dict[str, np.ndarray]:
+        return self.parameters.to_named()
+
+    def get_gradients(self) -> Dict[str, np.ndarray]:
+        return self.gradients.to_named()
+
+    def zero_state(self, streams: int) -> LSTMState:
+        zeros = np.zeros((streams, self.layers * self.hidden_size), np.float32)
+        return self.make_state(zeros, zeros)
+
+    def make_state(self, h: np.ndarray, c: np.ndarray) -> LSTMState:
+        return LSTMState(*(_copied(np.array(part, np.float32), self.ctx) for part in (h, c)))
+
+    def loss_and_gradients(
+        self,
+        inputs: np.ndarray,
+        targets: np.ndarray,
+        state: LSTMState,
+        requests: ControlFlags = NO_REQUEST,
+        characters: Optional[np.ndarray] = None,
+    ) -> Tuple[mx.nd.NDArray, LSTMState]:
+        gradients, tokens = self.gradients, inputs.T.reshape(-1)
+        gradients.select(characters)
+        order, starts = _lookups(gradients.rows_of(tokens), len(gradients.w_x))
+        selected = np.arange(self.vocab_size) if characters is None else characters
+        *window, order, starts, self._characters = self._upload(tokens, targets.T, order, starts, selected)
+        values, loss, after = self._run(window, inputs.shape, state, gradients.flags, requests)
+        dz = self._backward(values)
+        columns = 4 * self.hidden_size
+        size = launch_sizes.rows_by_columns(len(gradients.w_x), columns)
+        self._launch("lookup_gradient", size, dz, order, starts, gradients.w_x, columns)
+        return loss, after
+
+    def loss(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[mx.nd.NDArray, LSTMState]:
+        window = self._upload(inputs.T, targets.T)
+        _, loss, after = self._run(window, inputs.shape, state, self._empty(FLAGS), NO_REQUEST)
+        return loss, after
+
+    def clip_by_global_norm(self, max_norm: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
+        flat, sums, norm, factor = self.gradients.flat, self._partial_sums, self._empty(1), self._empty(1)
+        self._launch("square_sums", launch_sizes.reduced(launch_sizes.NORM_BLOCKS), flat, sums, flat.size)
+        self._launch("clip", launch_sizes.reduced(1), sums, norm, factor, max_norm, launch_sizes.NORM_BLOCKS)
+        return norm, factor
+
+    def sgd_update_(self, learning_rate: float, factor: mx.nd.NDArray) -> None:
+        columns, others = 4 * self.hidden_size, self.gradients.others.size
+        n = others + self._characters.size * columns
+        arrays = self.weights, self.gradients.flat, self._characters, factor
+        self._launch(
+            "sgd_update", launch_sizes.each(n), *arrays, learning_rate, self.vocab_size, columns, others, n
+        )
+
+    def step_numbers(self, loss: mx.nd.NDArray, grad_norm: mx.nd.NDArray) -> mx.nd.NDArray:
+        numbers = self._empty(2 + FLAGS)
+        self._launch(
+            "gather_numbers", launch_sizes.each(2 + FLAGS), loss, grad_norm, self.gradients.flags, numbers, FLAGS
+        )
+        return numbers
+
+    def reader(self) -> CharacterReader:
+        return _CudaReader(self)
+
+    def logits(self, token: int, state: LSTMState) -> Tuple[np.ndarray, LSTMState]:
+        """Return the logits after one character of one stream, (V,), and the state after it."""
+        values = self._window(1, 1)
+        after = self._forward(values, self._upload(np.array([token]))[0], state)
+        mx.nd.dot(values.layers[-1].h_after, self.parameters.views["W_hy"], out=values.logits)
+        row: np.ndarray = values.logits.asnumpy()[0] + self.parameters.views["b_y"].asnumpy()
+        return row, after
+
+    def _run(
+        self,
+        window: Sequence[mx.nd.NDArray],
+        shape: Tuple[int, int],
+        state: LSTMState,
+        flags: mx.nd.NDArray,
+        requests: ControlFlags,
+    ) -> Tuple[WindowValues, mx.nd.NDArray, LSTMState]:
+        """Compute loss, control flags and final state of a window, (B, T), of tokens and targets, (T * B,) each.
+
+        The logits are replaced by the derivatives of the loss.
+        """
+        values, views, (tokens, targets) = self._window(*shape), self.parameters.views, window
+        after, loss, n = self._forward(values, tokens, state), self._empty(1), tokens.size
+        mx.nd.dot(values.layers[-1].h_after, views["W_hy"], out=values.logits)
+        arrays = values.logits, views["b_y"], targets, values.losses
+        self._launch("softmax_loss", launch_sizes.reduced(n), *arrays, self.vocab_size)
+        bits = sum(is_requested << number for number, is_requested in enumerate(requests))
+        self._launch("sum_loss", launch_sizes.reduced(1), values.losses, loss, flags, n, bits, FLAGS)
+        return values, loss, after
+
+    def _forward(self, values: WindowValues, tokens: mx.nd.NDArray, state: LSTMState) -> LSTMState:
+        """Run all layers, lowest first; returns the state after the window."""
+        views, x = self.parameters.views, None
+        after = LSTMState(*(self._empty(*part.shape) for part in state))
+        for number, (suffix, layer) in enumerate(zip(suffixes(self.layers), values.layers)):
+            w_x = views[f"W_x{suffix}"]
+            gates = w_x if x is None else mx.nd.dot(x, w_x, out=self._empty(len(x), 4 * self.hidden_size))
+            weights = views[f"W_h{suffix}"], views[f"b{suffix}"]
+            given = LayerInput(gates, tokens, x is None, *weights, number, self.layers)
+            self._recurrence.forward(given, state, layer, after)
+            x = layer.h_after
+        return after
+
+    def _backward(self, values: WindowValues) -> mx.nd.NDArray:
+        """Compute all gradients but that of the lowest W_x; returns dz of the lowest layer, (T * B, 4H)."""
+        views, dlogits, H = self.parameters.views, values.logits, self.hidden_size
+        self._weight_gradients(self.gradients.joint[OUTPUT], [values.layers[-1].h_after], dlogits)
+        mx.nd.dot(dlogits, views["W_hy"], transpose_b=True, out=values.dh)
+        for number, suffix in reversed(list(enumerate(suffixes(self.layers)))):
+            layer = values.layers[number]
+            self._recurrence.backward(values.dh, views[f"W_h{suffix}"], layer)
+            below = [values.layers[number - 1].h_after] if number else []
+            self._weight_gradients(self.gradients.joint[recurrent(suffix)], [*below, layer.h_before], layer.dz)
+            if number:
+                mx.nd.dot(layer.dz, views[f"W_x{suffix}"], transpose_b=True, out=values.dh)
+        return values.layers[0].dz
+
+    def _weight_gradients(
+        self, joint: mx.nd.NDArray, factors: Sequence[mx.nd.NDArray], derivatives: mx.nd.NDArray
+    ) -> None:
+        """Compute the gradients of matrices and of the bias that are joined in one array, from their inputs."""
+        H, (rows, columns) = self.hidden_size, derivatives.shape
+        for number, factor in enumerate(factors):
+            mx.nd.dot(factor, derivatives, transpose_a=True, out=joint[number * H : (number + 1) * H])
+        self._launch("column_sums", launch_sizes.columns(columns), derivatives, joint[-1:], rows, columns)
+
+    def _window(self, B: int, T: int) -> WindowValues:
+        """Return the arrays for windows of (B, T)."""
+        if (B, T) not in self._windows:
+            layers = [LayerValues.empty(T, B, self.hidden_size, self.ctx) for _ in range(self.layers)]
+            shapes = (T * B, self.vocab_size), (T * B,), (T * B, self.hidden_size)
+            self._windows[B, T] = WindowValues(layers, *(self._empty(*shape) for shape in shapes))
+        return self._windows[B, T]
+
+    def _upload(self, *arrays: np.ndarray) -> List[mx.nd.NDArray]:
+        """Copy integers to the GPU, all in one transfer; returns one vector for each array."""
+        whole = _copied(np.concatenate([array.reshape(-1) for array in arrays]).astype(np.int32), self.ctx)
+        ends = np.cumsum([array.size for array in arrays])
+        return [whole[int(end) - array.size : int(end)] for array, end in zip(arrays, ends)]
+
+    def _empty(self, *shape: int) -> mx.nd.NDArray:
+        return mx.nd.empty(shape, ctx=self.ctx)
+
+
+class _CudaReader(CharacterReader):
+    """Reads characters with windows of one character."""
+
+    def __init__(self, model: CudaLSTM) -> None:
+        self._model, self._state = model, model.zero_state(1)
+
+    def read(self, token: int) -> np.ndarray:
+        logits, self._state = self._model.logits(token, self._state)
+        return logits
+
+
+def _lookups(rows: np.ndarray, n: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the lookups, (len(rows),), sorted by the row that they look up, and where those of each of n rows begin."""
+    starts = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=n), out=starts[1:])
+    return np.argsort(rows, kind="stable"), starts
+
+
+def _copied(array: np.ndarray, ctx: mx.Context) -> mx.nd.NDArray:
+    """Return a copy on a device; the transfer is asynchronous."""
+    return mx.nd.from_numpy(array).as_in_context(ctx)
