@@ -1,4 +1,4 @@
-"""CharLSTM: the language model as a static graph of MXNet operators, compiled once per window shape.
+"""CharLSTM: the language model on a CPU, as a static graph of MXNet operators compiled once per window shape.
 
 Its methods are documented in language_model.py.
 """
@@ -61,7 +61,7 @@ class CharLSTM(LanguageModel):
 
     @property
     def arithmetic(self) -> str:
-        return describe_products(self.ctx)
+        return describe_products()
 
     @property
     def weights(self) -> mx.nd.NDArray:
@@ -149,7 +149,7 @@ class CharLSTM(LanguageModel):
         if (B, T, outputs) not in self._compiled:
             arrays = {name: mx.sym.var(name) for name in ("inputs", "targets", "h", "c", *self.parameters.views)}
             sizes = B, T, self.hidden_size, self.vocab_size, self.layers
-            window = window_graph(mx.sym, *sizes, fastest_transposed_times(self.ctx), **arrays)
+            window = window_graph(mx.sym, *sizes, fastest_transposed_times(), **arrays)
             self._compiled[B, T, outputs] = Compiled.of([window[name] for name in ("loss", "h", "c", *outputs)])
         return self._compiled[B, T, outputs]
 

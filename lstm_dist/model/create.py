@@ -4,12 +4,12 @@ import mxnet as mx
 
 from lstm_dist.cluster.devices import Gpu, gpu_of
 from lstm_dist.cuda import launch_sizes
-from lstm_dist.cuda.module import RtcModule
+from lstm_dist.cuda.module import Module, RtcModule
 from lstm_dist.cuda.source import read_source
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.cuda_lstm import CudaLSTM
-from lstm_dist.model.cuda_recurrence import LoopRecurrence, PersistentRecurrence, files_of
+from lstm_dist.model.cuda_recurrence import LoopRecurrence, PersistentRecurrence, Recurrence, files_of
 from lstm_dist.model.language_model import LanguageModel
 
 
@@ -36,11 +36,13 @@ def create_model(
     if is_persistent:
         _require_residence(hidden_size, gpu)
     module = RtcModule(read_source(files_of(is_persistent), HIDDEN=hidden_size), ctx)
+    return CudaLSTM(vocab_size, hidden_size, layers, module, _recurrence(module, hidden_size, is_persistent, gpu))
+
+
+def _recurrence(module: Module, hidden_size: int, is_persistent: bool, gpu: Gpu) -> Recurrence:
     if is_persistent:
-        chosen = PersistentRecurrence(module, hidden_size, gpu.processors)
-    else:
-        chosen = LoopRecurrence(module, hidden_size)
-    return CudaLSTM(vocab_size, hidden_size, layers, module, chosen)
+        return PersistentRecurrence(module, hidden_size, gpu.processors)
+    return LoopRecurrence(module, hidden_size)
 
 
 def _require_residence(hidden_size: int, gpu: Gpu) -> None:

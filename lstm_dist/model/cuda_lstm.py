@@ -43,9 +43,7 @@ class CudaLSTM(LanguageModel):
         gradients: filled by `loss_and_gradients`, with the control flags.
     """
 
-    def __init__(
-        self, vocab_size: int, hidden_size: int, layers: int, module: Module, recurrence: Recurrence
-    ) -> None:
+    def __init__(self, vocab_size: int, hidden_size: int, layers: int, module: Module, recurrence: Recurrence) -> None:
         """Make a model without values.
 
         Args:
@@ -99,22 +97,21 @@ class CudaLSTM(LanguageModel):
         requests: ControlFlags = NO_REQUEST,
         characters: Optional[np.ndarray] = None,
     ) -> Tuple[mx.nd.NDArray, LSTMState]:
-        gradients, tokens = self.gradients, inputs.T.reshape(-1)
+        gradients, looked_up = self.gradients, inputs.T.reshape(-1)
         gradients.select(characters)
-        order, starts = _lookups(gradients.rows_of(tokens), len(gradients.w_x))
+        by_row, starts = _lookups(gradients.rows_of(looked_up), len(gradients.w_x))
         selected = np.arange(self.vocab_size) if characters is None else characters
-        *window, order, starts, self._characters = self._upload(tokens, targets.T, order, starts, selected)
-        values, loss, after = self._run(window, inputs.shape, state, gradients.flags, requests)
-        dz = self._backward(values)
-        columns = 4 * self.hidden_size
+        tokens, labels, order, begins, self._characters = self._upload(looked_up, targets.T, by_row, starts, selected)
+        values = self._window(*inputs.shape)
+        loss, after = self._run(values, tokens, labels, state, gradients.flags, requests)
+        dz, columns = self._backward(values), 4 * self.hidden_size
         size = launch_sizes.rows_by_columns(len(gradients.w_x), columns)
-        self._launch("lookup_gradient", size, dz, order, starts, gradients.w_x, columns)
+        self._launch("lookup_gradient", size, dz, order, begins, gradients.w_x, columns)
         return loss, after
 
     def loss(self, inputs: np.ndarray, targets: np.ndarray, state: LSTMState) -> Tuple[mx.nd.NDArray, LSTMState]:
-        window = self._upload(inputs.T, targets.T)
-        _, loss, after = self._run(window, inputs.shape, state, self._empty(FLAGS), NO_REQUEST)
-        return loss, after
+        tokens, labels = self._upload(inputs.T, targets.T)
+        return self._run(self._window(*inputs.shape), tokens, labels, state, self._empty(FLAGS), NO_REQUEST)
 
     def clip_by_global_norm(self, max_norm: float) -> Tuple[mx.nd.NDArray, mx.nd.NDArray]:
         flat, sums, norm, factor = self.gradients.flat, self._partial_sums, self._empty(1), self._empty(1)
@@ -126,9 +123,7 @@ class CudaLSTM(LanguageModel):
         columns, others = 4 * self.hidden_size, self.gradients.others.size
         n = others + self._characters.size * columns
         arrays = self.weights, self.gradients.flat, self._characters, factor
-        self._launch(
-            "sgd_update", launch_sizes.each(n), *arrays, learning_rate, self.vocab_size, columns, others, n
-        )
+        self._launch("sgd_update", launch_sizes.each(n), *arrays, learning_rate, self.vocab_size, columns, others, n)
 
     def step_numbers(self, loss: mx.nd.NDArray, grad_norm: mx.nd.NDArray) -> mx.nd.NDArray:
         numbers = self._empty(2 + FLAGS)
@@ -150,41 +145,42 @@ class CudaLSTM(LanguageModel):
 
     def _run(
         self,
-        window: Sequence[mx.nd.NDArray],
-        shape: Tuple[int, int],
+        values: WindowValues,
+        tokens: mx.nd.NDArray,
+        targets: mx.nd.NDArray,
         state: LSTMState,
         flags: mx.nd.NDArray,
         requests: ControlFlags,
-    ) -> Tuple[WindowValues, mx.nd.NDArray, LSTMState]:
-        """Compute loss, control flags and final state of a window, (B, T), of tokens and targets, (T * B,) each.
+    ) -> Tuple[mx.nd.NDArray, LSTMState]:
+        """Compute `values`, control flags, loss and final state of a window, of tokens and targets, (T * B,) each.
 
         The logits are replaced by the derivatives of the loss.
         """
-        values, views, (tokens, targets) = self._window(*shape), self.parameters.views, window
-        after, loss, n = self._forward(values, tokens, state), self._empty(1), tokens.size
+        views, n = self.parameters.views, tokens.size
+        after, loss = self._forward(values, tokens, state), self._empty(1)
         mx.nd.dot(values.layers[-1].h_after, views["W_hy"], out=values.logits)
         arrays = values.logits, views["b_y"], targets, values.losses
         self._launch("softmax_loss", launch_sizes.reduced(n), *arrays, self.vocab_size)
         bits = sum(is_requested << number for number, is_requested in enumerate(requests))
         self._launch("sum_loss", launch_sizes.reduced(1), values.losses, loss, flags, n, bits, FLAGS)
-        return values, loss, after
+        return loss, after
 
     def _forward(self, values: WindowValues, tokens: mx.nd.NDArray, state: LSTMState) -> LSTMState:
         """Run all layers, lowest first; returns the state after the window."""
-        views, x = self.parameters.views, None
+        views = self.parameters.views
         after = LSTMState(*(self._empty(*part.shape) for part in state))
-        for number, (suffix, layer) in enumerate(zip(suffixes(self.layers), values.layers)):
-            w_x = views[f"W_x{suffix}"]
-            gates = w_x if x is None else mx.nd.dot(x, w_x, out=self._empty(len(x), 4 * self.hidden_size))
-            weights = views[f"W_h{suffix}"], views[f"b{suffix}"]
-            given = LayerInput(gates, tokens, x is None, *weights, number, self.layers)
-            self._recurrence.forward(given, state, layer, after)
-            x = layer.h_after
+        for number, suffix in enumerate(suffixes(self.layers)):
+            x = views[f"W_x{suffix}"]
+            if number:
+                gates = self._empty(tokens.size, 4 * self.hidden_size)
+                x = mx.nd.dot(values.layers[number - 1].h_after, x, out=gates)
+            given = LayerInput(x, tokens, number == 0, views[f"W_h{suffix}"], views[f"b{suffix}"], number, self.layers)
+            self._recurrence.forward(given, state, values.layers[number], after)
         return after
 
     def _backward(self, values: WindowValues) -> mx.nd.NDArray:
         """Compute all gradients but that of the lowest W_x; returns dz of the lowest layer, (T * B, 4H)."""
-        views, dlogits, H = self.parameters.views, values.logits, self.hidden_size
+        views, dlogits = self.parameters.views, values.logits
         self._weight_gradients(self.gradients.joint[OUTPUT], [values.layers[-1].h_after], dlogits)
         mx.nd.dot(dlogits, views["W_hy"], transpose_b=True, out=values.dh)
         for number, suffix in reversed(list(enumerate(suffixes(self.layers)))):
@@ -235,7 +231,7 @@ class _CudaReader(CharacterReader):
 
 
 def _lookups(rows: np.ndarray, n: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the lookups, (len(rows),), sorted by the row that they look up, and where those of each of n rows begin."""
+    """Return the lookups, (len(rows),), sorted by their rows, and where those of each of n rows begin, (n + 1,)."""
     starts = np.zeros(n + 1, np.int64)
     np.cumsum(np.bincount(rows, minlength=n), out=starts[1:])
     return np.argsort(rows, kind="stable"), starts

@@ -9,13 +9,10 @@ and 512, vocabulary 1595 and 10,000), so nothing is measured when a run starts, 
 """
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from typing import Any, Callable, Optional
 
 from lstm_dist.cluster.openblas import rounding_kernel
 from lstm_dist.cluster.processor import Processor, this_processor
-
-if TYPE_CHECKING:
-    import mxnet as mx
 
 Array = Any  # mx.nd.NDArray or mx.sym.Symbol, depending on F
 TransposedTimes = Callable[[ModuleType, Array, Array, int, int], Array]
@@ -65,17 +62,17 @@ def times_by_convolution(F: ModuleType, a: Array, b: Array, m: int) -> Array:
     return F.Convolution(image, weight, kernel=(1,), num_filter=m, no_bias=True)
 
 
-def describe_products(ctx: "mx.Context") -> str:
-    """Return what the rounding of products depends on besides their operands, on a CPU."""
-    uses_onednn = fastest_transposed_times(ctx) is transposed_times_by_convolution
+def describe_products() -> str:
+    """Return what the rounding of products depends on besides their operands."""
+    uses_onednn = fastest_transposed_times() is transposed_times_by_convolution
     return f"{rounding_kernel() or 'unknown'} {'with' if uses_onednn else 'without'} AVX-512"
 
 
-def fastest_transposed_times(ctx: "mx.Context", processor: Optional[Processor] = None) -> TransposedTimes:
-    """Return the fastest form of a^T b on a device, for matrices with hundreds of rows and columns."""
+def fastest_transposed_times(processor: Optional[Processor] = None) -> TransposedTimes:
+    """Return the fastest form of a^T b, for matrices with hundreds of rows and columns."""
     # Imported here, because sizes of a model are also needed where MXNet cannot be loaded (parameters.py).
     from mxnet.runtime import Features
 
     has_avx512 = (processor or this_processor()).instructions.issuperset(_AVX512)
-    by_onednn = ctx.device_type == "cpu" and has_avx512 and Features().is_enabled("MKLDNN")
+    by_onednn = has_avx512 and Features().is_enabled("MKLDNN")
     return transposed_times_by_convolution if by_onednn else transposed_times_by_dot

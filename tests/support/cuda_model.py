@@ -1,0 +1,31 @@
+"""The model for GPUs with its kernels compiled for the host; MXNet's second CPU device stands in for a GPU."""
+
+from typing import Union
+
+import mxnet as mx
+
+from lstm_dist.cuda.source import read_source
+from lstm_dist.model.cuda_lstm import CudaLSTM
+from lstm_dist.model.cuda_recurrence import LoopRecurrence, PersistentRecurrence, files_of
+from tests.support.host_kernels import HostModule
+
+DEVICE = mx.cpu(1)
+RECURRENCES = ("loop", "persistent")
+
+
+def cuda_model(
+    vocab_size: int,
+    hidden_size: int,
+    layers: int = 1,
+    recurrence: str = "loop",
+    processors: int = 8,
+    order: Union[str, int] = "forward",
+) -> CudaLSTM:
+    """Return a model of these sizes; `order` is that of threads and blocks (host_kernels.py)."""
+    is_persistent = recurrence == "persistent"
+    module = HostModule(read_source(files_of(is_persistent), HIDDEN=hidden_size), DEVICE, order)
+    if is_persistent:
+        return CudaLSTM(
+            vocab_size, hidden_size, layers, module, PersistentRecurrence(module, hidden_size, processors)
+        )
+    return CudaLSTM(vocab_size, hidden_size, layers, module, LoopRecurrence(module, hidden_size))
