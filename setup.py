@@ -15,6 +15,9 @@ TEST = [
     "pytest-xdist>=3.5,<4",
     "hypothesis>=6.100,<7",
     "tensorboardX>=2.6,<3",
+    # They compile CUDA kernels without a GPU: NVRTC to PTX, and ptxas from that to machine code.
+    "nvidia-cuda-nvrtc-cu11==11.8.*",
+    "nvidia-cuda-nvcc-cu11==11.8.*",
 ]
 
 setup(

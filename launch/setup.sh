@@ -143,7 +143,7 @@ keep_environment() {
         note+="${note:+ and }setup.py has changed"
     fi
     [[ ! $note ]] || echo "note: .venv is used as it is, although $note: launch/setup.sh updates it" >&2
-    if $dev && ! has pytest pytest_timeout xdist hypothesis tensorboardX; then return; fi
+    if $dev && ! has pytest pytest_timeout xdist hypothesis tensorboardX nvidia.cuda_nvrtc nvidia.cuda_nvcc; then return; fi
     exit 0
 }
 

@@ -42,7 +42,7 @@
 namespace cuda_on_host {
 
 struct Index {
-    int x, y, z;
+    unsigned x, y, z;
 };
 
 // One argument of a kernel. `array` is the handle of an MXNet array, and its memory once the kernel runs; else null.

@@ -26,7 +26,7 @@ SHUFFLED = 2
 
 
 class _Index(ctypes.Structure):
-    _fields_: ClassVar = [(axis, ctypes.c_int) for axis in "xyz"]
+    _fields_: ClassVar = [(axis, ctypes.c_uint) for axis in "xyz"]
 
 
 class _Argument(ctypes.Structure):

@@ -95,7 +95,7 @@ __device__ __forceinline__ void multiply(const float *values, int pitch, const f
 //   gates                     (T, B, 4H), written
 //   h_after, c_after          (B, layers * H), of which this layer's columns are written
 //   arrivals                  of group_barrier
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     persistent_forward(const float *x, const int *rows, const float *w_h, const float *b, const float *h_before,
                        const float *c_before, float *h, float *c, float *gates, float *h_after, float *c_after,
                        int *arrivals, int is_lookup, int layer, int layers, int B, int T) {
@@ -158,7 +158,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 //   dh_out, c, gates, dc   as in cell_backward (loop.cu); all elements of gates are replaced by dL/dz
 //   w_h                    (H, 4H)
 //   arrivals               of group_barrier
-extern "C" __global__ void __launch_bounds__(THREADS)
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
     persistent_backward(const float *dh_out, const float *w_h, const float *c, float *gates, float *dc, int *arrivals,
                         int B, int T) {
     __shared__ float4 values[BACKWARD_STREAMS * GATE_PITCH];
