@@ -25,7 +25,5 @@ def cuda_model(
     is_persistent = recurrence == "persistent"
     module = HostModule(read_source(files_of(is_persistent), HIDDEN=hidden_size), DEVICE, order)
     if is_persistent:
-        return CudaLSTM(
-            vocab_size, hidden_size, layers, module, PersistentRecurrence(module, hidden_size, processors)
-        )
+        return CudaLSTM(vocab_size, hidden_size, layers, module, PersistentRecurrence(module, hidden_size, processors))
     return CudaLSTM(vocab_size, hidden_size, layers, module, LoopRecurrence(module, hidden_size))
