@@ -18,6 +18,7 @@ from lstm_dist.comm.gloo_loopback import host_name_is_loopback
 from lstm_dist.comm.process_group import refuse_split_world, refuse_without_pmix
 from lstm_dist.comm.single_worker import SingleWorker
 from lstm_dist.comm.world import World
+from lstm_dist.cuda import arrays
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
@@ -84,18 +85,16 @@ class HorovodWorld(World):
             self._allreduce_(array, self._hvd.Average, name, scale)
         else:
             # Divide before the sum, because the largest float16 is 65,504.
-            array *= scale / self.size
-            wire = array.astype(wire_dtype)
+            wire = arrays.to_half(array, scale / self.size)
             self._allreduce_(wire, self._hvd.Sum, name)
-            wire.copyto(array)
+            arrays.from_half(wire, array)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
         """See `World`."""
         # Horovod 0.28's own broadcast rarely crashes: it reads the tensor's name after enqueuing it, when the name may
         # be freed. A sum with negative zeros is equivalent, as -0.0 + x is x.
         if not self.is_root:
-            array[:] = 0.0
-            array *= -1.0  # MXNet assigns 0.0 for -0.0
+            array[:] = np.array(-0.0)  # an array is copied from the host; of a number, MXNet assigns 0.0
         self._allreduce_(array, self._hvd.Sum, name)
         array.wait_to_read()
 

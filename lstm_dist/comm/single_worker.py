@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, List, NoReturn, Sequence
 import numpy as np
 
 from lstm_dist.comm.world import World
+from lstm_dist.cuda import arrays
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
@@ -29,7 +30,7 @@ class SingleWorker(World):
     def average_(self, array: "NDArray", name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:  # noqa: ARG002
         """Multiply `array` by `scale`; nothing is sent, so nothing is rounded to `wire_dtype`."""
         if scale != 1.0:
-            array *= scale
+            arrays.scale_(array, scale)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:  # noqa: ARG002
         """Wait for `array`."""
