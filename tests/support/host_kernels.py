@@ -1,4 +1,4 @@
-"""CUDA kernels compiled for the host, and run on arrays of MXNet in its memory (see cuda_on_host.h)."""
+"""CUDA kernels compiled for the host, and run on arrays of MXNet in its memory (cuda_on_host.h, cuda_on_host.cc)."""
 
 import ctypes
 import hashlib
@@ -18,7 +18,8 @@ from lstm_dist.cuda.module import LaunchSize, Module
 from lstm_dist.cuda.source import Parameter, Source
 
 HEADER = Path(__file__).with_name("cuda_on_host.h")
-FLAGS = ("-std=c++17", "-O2", "-g0", "-fPIC", "-shared", "-pthread", "-ffp-contract=off", "-fno-strict-aliasing",
+SCHEDULER = Path(__file__).with_name("cuda_on_host.cc")
+FLAGS = ("-std=c++17", "-O2", "-g0", "-fPIC", "-pthread", "-ffp-contract=off", "-fno-strict-aliasing",
          "-fno-gnu-unique", "-U_FORTIFY_SOURCE")  # fmt: skip
 DTYPES = {"float": np.float32, "int": np.int32, "unsigned short": np.float16}
 ORDERS = {"forward": 0, "reversed": 1}
@@ -153,21 +154,42 @@ def _handles(arrays: List[mx.nd.NDArray]) -> ctypes.Array:
 
 
 def _compile(source: Source) -> Path:
-    """Return the library made of a source, which is kept for later calls of any process."""
-    text = "\n".join([f'#include "{HEADER}"', source.text, *map(_entry, source.kernels.items()), ""])
-    compiler = [*shlex.split(os.environ.get("CXX", "c++")), *FLAGS]
-    key = hashlib.sha256("\0".join([*compiler, text, HEADER.read_text("utf-8")]).encode()).hexdigest()[:32]
+    """Return the library made of a source.
+
+    Raises:
+        ValueError: with the messages of the compiler, if it refuses.
+    """
+    text = "\n".join([f'#include "{HEADER.name}"', source.text, *map(_entry, source.kernels.items()), ""])
+    scheduler = _build(SCHEDULER.read_text("utf-8"), ".o", "-c")
+    return _build(text, ".so", "-shared", "-Wl,-Bsymbolic", str(scheduler), "-ldl")
+
+
+def _build(text: str, suffix: str, *flags: str) -> Path:
+    """Return the file that the compiler makes of a text; it is kept for later calls of any process."""
+    command = [
+        *shlex.split(os.environ.get("CXX", "c++")),
+        *FLAGS,
+        f"-I{HEADER.parent}",
+        "-x",
+        "c++",
+        "-",
+        "-x",
+        "none",
+        *flags,
+    ]
+    key = hashlib.sha256("\0".join([*command, HEADER.read_text("utf-8"), text]).encode()).hexdigest()[:32]
     folder = Path(tempfile.gettempdir()) / f"lstm_dist-host-kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / f"{key}.so"
-    if not library.exists():
-        new = folder / f"{key}.{os.getpid()}.so"
-        command = [*compiler, "-x", "c++", "-", "-o", str(new), "-ldl"]
-        result = subprocess.run(command, input=text, text=True, capture_output=True, check=False)
+    file = folder / f"{key}{suffix}"
+    if not file.exists():
+        new = folder / f"{key}.{os.getpid()}{suffix}"
+        result = subprocess.run(
+            [*command, "-o", str(new)], input=text, encoding="utf-8", capture_output=True, check=False
+        )
         if result.returncode:
             raise ValueError(f"the kernels do not compile for the host:\n{result.stderr}")
-        new.replace(library)
-    return library
+        new.replace(file)
+    return file
 
 
 def _entry(kernel: Tuple[str, Tuple[Parameter, ...]]) -> str:
@@ -179,6 +201,5 @@ def _entry(kernel: Tuple[str, Tuple[Parameter, ...]]) -> str:
     )
     return (
         f'extern "C" void run_{name}(void *, void *launch) {{\n'
-        "    cuda_on_host::run(*static_cast<cuda_on_host::Launch *>(launch),\n"
-        f'                      [](const cuda_on_host::Argument *a) {{ {name}({values}); }}, "{name}");\n}}'
+        f'    cuda_on_host::run(launch, [](const cuda_on_host::Argument *a) {{ {name}({values}); }}, "{name}");\n}}'
     )

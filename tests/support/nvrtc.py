@@ -58,7 +58,7 @@ def assemble(ptx: str, capability: Tuple[int, int]) -> Dict[str, Usage]:
         file = Path(folder) / "kernels.ptx"
         file.write_text(ptx, "utf-8")
         command = [_ptxas(), "-v", f"-arch=sm_{_number(capability)}", "-o", f"{folder}/kernels.cubin", str(file)]
-        result = subprocess.run(command, text=True, capture_output=True, check=False)
+        result = subprocess.run(command, encoding="utf-8", capture_output=True, check=False)
     if result.returncode:
         raise ValueError(f"ptxas refuses the kernels for {capability}:\n{result.stdout}{result.stderr}")
     return read_usage(result.stdout + result.stderr)

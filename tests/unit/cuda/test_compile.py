@@ -7,6 +7,7 @@ import pytest
 
 from lstm_dist.cuda.launch_sizes import persistent
 from lstm_dist.cuda.source import KERNELS, Source, parse_source, read_source
+from lstm_dist.model.cuda_recurrence import files_of
 from tests.support.nvrtc import Usage, assemble, compile_to_ptx, read_usage
 
 pytestmark = pytest.mark.kernels
@@ -16,8 +17,8 @@ OLDEST = CAPABILITIES[0]
 # Files that are compiled together, and the constants that they leave open.
 SETS: Dict[str, Tuple[Tuple[str, ...], Dict[str, int]]] = {
     "arrays": (("arrays",), {}),
-    "output": (("output", "update"), {}),
-    **{f"lstm-{H}": (("cell", "loop", "persistent"), {"HIDDEN": H}) for H in (32, 256, 512, 1024)},
+    **{f"loop-{H}": (files_of(is_persistent=False), {"HIDDEN": H}) for H in (100, 256)},
+    **{f"persistent-{H}": (files_of(is_persistent=True), {"HIDDEN": H}) for H in (32, 256, 512, 1024)},
 }
 PERSISTENT = ("persistent_forward", "persistent_backward")
 SHARED = 48 * 1024  # bytes of shared memory that a block may have without an attribute of the launch
@@ -64,7 +65,7 @@ def test_persistent_kernels_hold_their_weights_in_registers(hidden_size: int, ca
     size = persistent(hidden_size, 32, 132)
     assert size is not None
     for kernel in PERSISTENT:
-        registers = usage(f"lstm-{hidden_size}", OLDEST, capability)[kernel].registers
+        registers = usage(f"persistent-{hidden_size}", OLDEST, capability)[kernel].registers
         assert hidden_size // 8 < registers <= REGISTERS // size.threads
 
 
