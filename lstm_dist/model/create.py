@@ -2,7 +2,8 @@
 
 import mxnet as mx
 
-from lstm_dist.cluster.devices import Gpu, gpu_of
+from lstm_dist.cluster import devices
+from lstm_dist.cluster.devices import Gpu
 from lstm_dist.cuda import launch_sizes
 from lstm_dist.cuda.module import Module, RtcModule
 from lstm_dist.cuda.source import read_source
@@ -29,7 +30,7 @@ def create_model(
     Raises:
         UserError: if the persistent kernels cannot compute this hidden size on the GPU.
     """
-    gpu = gpu_of(ctx)
+    gpu = devices.gpu_of(ctx)
     if gpu is None:
         return CharLSTM(vocab_size, hidden_size, ctx, layers)
     is_persistent = recurrence == "persistent"

@@ -43,14 +43,15 @@ class Job(NamedTuple):
         """Return every setting, resolved for `size` workers and this text."""
         return {**self.settings.resolved(size, self.prefixes), "corpus_sha256": self.text.digest}
 
-    def describe(self, world: World, devices: Sequence[str]) -> str:
+    def describe(self, world: World, contexts: Sequence[str]) -> str:
         """Describe the workers, the model and the batches in one line."""
         streams, validation = self.settings.streams(world.size), ""
         workers = f"{world.size} workers over {world.controller}" if world.size > 1 else "1 worker"
         if self.evaluator:
             validation = f", {self.evaluator.chars + 1:,} characters for validation"
+        kernels = f" ({self.model.arithmetic})" if devices.gpu_of(self.model.ctx) else ""
         return (
-            f"{workers} on {', '.join(devices)}, "
+            f"{workers} on {', '.join(contexts)}{kernels}, "
             f"{self.model.weights.size:,} parameters, {streams} {self.settings.sampling} streams of "
             f"{self.settings.seq_len}, {self.batches.steps_per_epoch} steps an epoch{validation}"
         )
@@ -145,7 +146,7 @@ def _require_recurrence(ctx: mx.Context, settings: RunConfig) -> None:
     Raises:
         UserError: if it was given for a CPU.
     """
-    if ctx.device_type == "cpu" and settings.recurrence != "auto" and not settings.resume:
+    if devices.gpu_of(ctx) is None and settings.recurrence != "auto" and not settings.resume:
         raise UserError(
             f"--recurrence {settings.recurrence}: has an effect on a GPU only, and this worker computes on its CPU: "
             "leave it out, or use --device gpu",
