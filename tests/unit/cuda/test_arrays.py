@@ -5,20 +5,17 @@ import numpy as np
 import pytest
 
 from lstm_dist.cuda import arrays
-from lstm_dist.cuda.source import read_source
-from tests.support.host_kernels import HostModule
+from tests.support.device_arrays import DEVICE, use_kernels
 
 pytestmark = pytest.mark.kernels
 
-HOST, DEVICE = mx.cpu(), mx.cpu(1)
 HALVES = np.arange(2**16, dtype=np.uint16).view(np.float16)
 
 
-@pytest.fixture(params=[HOST, DEVICE], ids=["operators", "kernels"])
+@pytest.fixture(params=[mx.cpu(), DEVICE], ids=["operators", "kernels"])
 def ctx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> mx.Context:
-    """Return the device; the second CPU device stands for a GPU."""
-    kernels = HostModule(read_source(["arrays"]), DEVICE)
-    monkeypatch.setattr(arrays, "kernels_for", lambda ctx: kernels if ctx == DEVICE else None)
+    """Return a device on which MXNet's operators compute, and one on which kernels do."""
+    use_kernels(monkeypatch)
     return request.param
 
 

@@ -7,7 +7,6 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.data.batching import ConsecutiveBatches
 from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.control_flags import FLAGS
@@ -70,28 +69,3 @@ def test_each_step_copies_four_numbers_to_the_host(monkeypatch: pytest.MonkeyPat
     recorder, array = Recorder(monkeypatch), mx.nd.zeros(3, ctx=DEVICE)
     array.as_in_context(HOST)
     assert recorder.to_host == [(3,)], "the recorder must detect a copy"
-
-
-def test_gradients_on_a_device_without_cuda_are_averaged_via_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Two:
-        """A Horovod without CUDA, with a second rank that has the same values."""
-
-        Average, Sum = "average", "sum"
-
-        @staticmethod
-        def allreduce_(array: mx.nd.NDArray, op: str, name: str, postscale_factor: float = 1.0) -> None:
-            assert (array.context, name.split("_")[0]) == (HOST, "gradients")
-            array *= postscale_factor * (2 if op == "sum" else 1)
-
-        rank = staticmethod(lambda: 0)
-        size = staticmethod(lambda: 2)
-        local_rank = staticmethod(lambda: 0)
-        local_size = staticmethod(lambda: 2)
-        nccl_built = cuda_built = staticmethod(lambda: False)
-
-    monkeypatch.setattr(HorovodWorld, "_is_here", staticmethod(lambda array: array.context == HOST))
-    for wire_dtype in ("float32", "float16"):
-        array = mx.nd.array([1.0, 2.0, 3.0], ctx=DEVICE)
-        HorovodWorld(Two(), None).average_(array, "gradients", 4.0, wire_dtype)  # type: ignore[arg-type]
-        assert array.context == DEVICE
-        np.testing.assert_array_equal(array.asnumpy(), [4.0, 8.0, 12.0])
