@@ -16,7 +16,7 @@ class RecordedOperators:
     """Names of the operators that have an array on the device as argument or result.
 
     Attributes:
-        names: each once.
+        names: each once; a copy "between types" computes, one of equal types does not.
     """
 
     def __init__(self, device: mx.Context, patch: pytest.MonkeyPatch) -> None:
@@ -28,8 +28,10 @@ class RecordedOperators:
         def record(creator: Any, n_in: Any, ins: Any, n_out: Any, outs: Any, *rest: Any) -> int:
             status: int = invoke(creator, n_in, ins, n_out, outs, *rest)
             results = outs._obj[: n_out._obj.value]
-            if any(self._is_on_device(handle) for handle in [*ins[: n_in.value], *results]):
-                self.names.add(_name(creator))
+            arrays = [*ins[: n_in.value], *results]
+            if any(self._is_on_device(handle) for handle in arrays):
+                types = {_type(handle) for handle in arrays}
+                self.names.add(f"{_name(creator)} between types" if len(types) > 1 else _name(creator))
             return status
 
         def record_graph(*arguments: Any) -> int:
@@ -51,3 +53,10 @@ def _name(creator: Any) -> str:
     name = ctypes.c_char_p()
     mx.base.check_call(_LIB.MXSymbolGetAtomicSymbolName(creator, ctypes.byref(name)))
     return (name.value or b"").decode()
+
+
+def _type(handle: Any) -> int:
+    """Return MXNet's number of the type of an array's elements."""
+    number = ctypes.c_int()
+    mx.base.check_call(_LIB.MXNDArrayGetDType(ctypes.c_void_p(handle), ctypes.byref(number)))
+    return number.value
