@@ -26,7 +26,12 @@ setup(
     description="The LSTM language model of the D2L chapter, hand-written on MXNet, trained by Horovod workers",
     license="MIT",
     packages=find_packages(include=["lstm_dist", "lstm_dist.*"]),
-    package_data={"lstm_dist": ["py.typed"], "lstm_dist.data": ["corpora/*"], "lstm_dist.experiments.report": ["*.j2"]},
+    package_data={
+        "lstm_dist": ["py.typed"],
+        "lstm_dist.cuda": ["kernels/*.cu"],
+        "lstm_dist.data": ["corpora/*"],
+        "lstm_dist.experiments.report": ["*.j2"],
+    },
     python_requires=">=3.8,<3.12",
     install_requires=[
         "numpy==1.23.5",  # mxnet 1.9.1 needs np.bool, which numpy 1.24 removed; 1.23 ends at Python 3.11

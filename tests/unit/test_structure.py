@@ -238,6 +238,18 @@ def test_a_process_is_pinned_before_numpy_and_mxnet_start_threads(name: str):
         assert not depends_on(reached, library)
 
 
+def test_files_that_are_no_modules_are_installed_with_their_package():
+    setup = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    keywords = [node for node in ast.walk(setup) if isinstance(node, ast.keyword) and node.arg == "package_data"]
+    (patterns,) = (ast.literal_eval(node.value) for node in keywords)
+    folders = {ROOT.joinpath(*package.split(".")): names for package, names in patterns.items()}
+    installed = {path for folder, names in folders.items() for name in names for path in folder.glob(name)}
+    others = {".py", ".pyc", ".md"}
+    files = {path for path in (ROOT / "lstm_dist").rglob("*") if path.is_file() and path.suffix not in others}
+    assert installed == files
+    assert {path.suffix for path in files} >= {".cu", ".j2"}
+
+
 LONGEST = 300  # lines of a module, except for those listed below with the reason
 LONGER = {
     "lstm_dist/train/config.py": 350,  # a list of fields, each with its flag and its line of help
