@@ -81,13 +81,17 @@ class HorovodWorld(World):
 
     def average_(self, array: "NDArray", name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:
         """See `World`."""
-        if wire_dtype == str(np.dtype(array.dtype)):
-            self._allreduce_(array, self._hvd.Average, name, scale)
-        else:
+        if wire_dtype != str(np.dtype(array.dtype)):
             # Divide before the sum, because the largest float16 is 65,504.
             wire = arrays.to_half(array, scale / self.size)
             self._allreduce_(wire, self._hvd.Sum, name)
             arrays.from_half(wire, array)
+        elif self._reaches_gpus and not self._is_here(array):
+            # Horovod's own kernel for the scaling has no code for every GPU, and Horovod does not notice if it fails.
+            self._allreduce_(array, self._hvd.Sum, name)
+            arrays.scale_(array, scale / self.size)
+        else:
+            self._allreduce_(array, self._hvd.Average, name, scale)
 
     def broadcast_(self, array: "NDArray", name: str) -> None:
         """See `World`."""

@@ -43,8 +43,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = kept if kept.is_absolute() else tmp_path_factory.mktemp("clone") / "lstm_dist"
     ignored = shutil.ignore_patterns(".venv", ".venv.d", ".git", "runs", "logs", "*_cache", "__pycache__")
     shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
-    # Without the tests' own environment on PATH, because its MPI would be taken for the machine's, and with an nvcc that
-    # does not work, because none of the machine's is to be used.
+    # Without the tests' own environment on PATH, because its MPI would be taken for the machine's, and with an nvcc of
+    # the machine that does not work, because none of them is to be used.
     broken = tmp_path_factory.mktemp("broken")
     (broken / "nvcc").write_text("#!/bin/sh\nexit 1\n")
     (broken / "nvcc").chmod(0o755)

@@ -36,6 +36,8 @@ class TwoRanks:
         self.size = self.local_size = lambda: 2
 
     def allreduce_(self, array: mx.nd.NDArray, op: str, name: str, postscale_factor: float = 1.0) -> None:  # noqa: ARG002
+        # On a GPU, Horovod scales by a kernel that may be unable to run there, which it does not report.
+        assert array.context == HOST or (op, postscale_factor) == (self.Sum, 1.0)
         self.given.append((array.context, array.asnumpy()))
         array[:] = array.asnumpy() * array.dtype(postscale_factor * (2 if op == self.Sum else 1))
 
