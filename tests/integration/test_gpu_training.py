@@ -1,4 +1,4 @@
-"""Whole jobs with the model for GPUs, its kernels compiled for the host, against jobs with the model for CPUs."""
+"""Whole jobs with the model for GPUs, on a GPU or with kernels compiled for the host, against jobs on the CPU."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import List, Sequence
 import numpy as np
 import pytest
 
+from tests.support.cuda_device import HAS_GPU
 from tests.support.launchers import ENVIRONMENT
 from tests.support.programs import ROOT, TRAIN, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernels]
 
-ON_GPU = ("python", str(ROOT / "tests" / "support" / "host_gpu_train.py"))
+ON_CPU = (*TRAIN, "--device=cpu")
+ON_GPU = (*TRAIN, "--device=gpu") if HAS_GPU else ("python", str(ROOT / "tests" / "support" / "host_gpu_train.py"))
 SETTINGS = (
     "--hidden-size=32", "--layers=2", "--global-batch-size=5", "--seq-len=6", "--max-chars=300", "--epochs=3",
     "--valid-fraction=0.2", "--log-every=3", "--sample-length=10", "--learning-rate=0.5", "--reference-batch-size=8",
@@ -35,7 +37,7 @@ def curve(run_dir: Path) -> List[List[float]]:
 def on_cpu(song_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run of one worker on the CPU."""
     run_dir = tmp_path_factory.mktemp("cpu") / "run"
-    train(TRAIN, run_dir, f"--corpus={song_file}")
+    train(ON_CPU, run_dir, f"--corpus={song_file}")
     return run_dir
 
 
@@ -57,12 +59,12 @@ def test_run_is_that_of_a_cpu(on_cpu: Path, song_file: Path, tmp_path: Path, lau
 
 def test_gradients_in_half_precision_are_those_of_a_cpu(song_file: Path, tmp_path: Path):
     flags = [f"--corpus={song_file}", "--wire-dtype=float16"]
-    for name, program in (("cpu", TRAIN), ("gpu", ON_GPU)):
+    for name, program in (("cpu", ON_CPU), ("gpu", ON_GPU)):
         train(program, tmp_path / name, *flags, launcher=MPIRUN)
     np.testing.assert_allclose(curve(tmp_path / "gpu"), curve(tmp_path / "cpu"), rtol=1e-4)
 
 
-@pytest.mark.parametrize(("first", "second"), [(TRAIN, ON_GPU), (ON_GPU, TRAIN)], ids=["to_gpu", "to_cpu"])
+@pytest.mark.parametrize(("first", "second"), [(ON_CPU, ON_GPU), (ON_GPU, ON_CPU)], ids=["to_gpu", "to_cpu"])
 def test_run_resumes_on_the_other_device(on_cpu: Path, song_file: Path, tmp_path: Path, first, second):
     run_dir = tmp_path / "run"
     train(first, run_dir, f"--corpus={song_file}", "--epochs=1")

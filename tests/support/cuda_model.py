@@ -1,15 +1,12 @@
-"""The model for GPUs with its kernels compiled for the host; MXNet's second CPU device stands in for a GPU."""
+"""The model for GPUs, on the device of tests/support/cuda_device.py."""
 
 from typing import Union
-
-import mxnet as mx
 
 from lstm_dist.cuda.source import read_source
 from lstm_dist.model.cuda_lstm import CudaLSTM
 from lstm_dist.model.cuda_recurrence import LoopRecurrence, PersistentRecurrence, files_of
-from tests.support.host_kernels import HostModule
+from tests.support.cuda_device import compile_kernels
 
-DEVICE = mx.cpu(1)
 RECURRENCES = ("loop", "persistent")
 
 
@@ -23,7 +20,7 @@ def cuda_model(
 ) -> CudaLSTM:
     """Return a model of these sizes; `order` is that of threads and blocks (host_kernels.py)."""
     is_persistent = recurrence == "persistent"
-    module = HostModule(read_source(files_of(is_persistent), HIDDEN=hidden_size), DEVICE, order)
+    module = compile_kernels(read_source(files_of(is_persistent), HIDDEN=hidden_size), order)
     if is_persistent:
         return CudaLSTM(vocab_size, hidden_size, layers, module, PersistentRecurrence(module, hidden_size, processors))
     return CudaLSTM(vocab_size, hidden_size, layers, module, LoopRecurrence(module, hidden_size))

@@ -1,16 +1,13 @@
-"""lstm_dist.cuda.arrays with its kernels compiled for the host; MXNet's second CPU device stands in for a GPU."""
+"""lstm_dist.cuda.arrays on the device of tests/support/cuda_device.py."""
 
-import mxnet as mx
 import pytest
 
 from lstm_dist.cuda import arrays
 from lstm_dist.cuda.source import read_source
-from tests.support.host_kernels import HostModule
-
-DEVICE = mx.cpu(1)
+from tests.support.cuda_device import DEVICE, compile_kernels
 
 
 def use_kernels(patch: pytest.MonkeyPatch) -> None:
     """Let kernels compute on arrays of the device, until the patch ends."""
-    kernels = HostModule(read_source(["arrays"]), DEVICE)
+    kernels = compile_kernels(read_source(["arrays"]))
     patch.setattr(arrays, "kernels_for", lambda ctx: kernels if ctx == DEVICE else None)

@@ -19,7 +19,7 @@ with one_line_errors():  # as in jobs/train.py, where MXNet is loaded last
     from lstm_dist.cuda import arrays
     from lstm_dist.cuda.source import read_source
     from lstm_dist.model import create
-    from tests.support.cuda_model import DEVICE
+    from tests.support.cuda_device import DEVICE
     from tests.support.host_kernels import HostModule
 
     GPU = devices.Gpu(index=0, name="host", capability=(9, 0), bus="0", processors=8, cuda=11080)

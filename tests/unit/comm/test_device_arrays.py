@@ -11,7 +11,8 @@ import pytest
 
 from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.comm.single_worker import SingleWorker
-from tests.support.device_arrays import DEVICE, use_kernels
+from tests.support.cuda_device import DEVICE
+from tests.support.device_arrays import use_kernels
 from tests.support.recorded_operators import RecordedOperators
 
 pytestmark = pytest.mark.kernels

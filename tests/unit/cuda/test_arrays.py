@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from lstm_dist.cuda import arrays
-from tests.support.device_arrays import DEVICE, use_kernels
+from tests.support.cuda_device import DEVICE
+from tests.support.device_arrays import use_kernels
 
 pytestmark = pytest.mark.kernels
 

@@ -1,4 +1,4 @@
-"""Each kernel that is not part of the recurrence, compiled for the host, against numpy in float64.
+"""Each kernel that is not part of the recurrence against numpy in float64.
 
 Sizes are larger than a block and no multiples of it, and all axes have different lengths. The recurrence is tested in
 tests/unit/model/test_cuda_lstm.py.
@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from lstm_dist.cuda import launch_sizes
+from lstm_dist.cuda.module import Module
 from lstm_dist.cuda.source import read_source
 from lstm_dist.model.cuda_recurrence import files_of
-from tests.support.cuda_model import DEVICE
-from tests.support.host_kernels import HostModule
+from tests.support.cuda_device import DEVICE, compile_kernels
 
 pytestmark = pytest.mark.kernels
 
@@ -22,8 +22,8 @@ NORMAL = np.finfo(np.float32).tiny
 
 
 @pytest.fixture(params=["forward", "reversed", 3])
-def module(request: pytest.FixtureRequest) -> HostModule:
-    return HostModule(read_source(files_of(is_persistent=False), HIDDEN=6), DEVICE, request.param)
+def module(request: pytest.FixtureRequest) -> Module:
+    return compile_kernels(read_source(files_of(is_persistent=False), HIDDEN=6), request.param)
 
 
 def there(values: Any, dtype: str = "float32") -> mx.nd.NDArray:
@@ -34,14 +34,14 @@ def blank(*shape: int) -> mx.nd.NDArray:
     return mx.nd.array(np.full(shape, np.nan), ctx=DEVICE)
 
 
-def softmax_loss(module: HostModule, logits: np.ndarray, b: np.ndarray, targets: np.ndarray) -> "tuple[Any, Any]":
+def softmax_loss(module: Module, logits: np.ndarray, b: np.ndarray, targets: np.ndarray) -> "tuple[Any, Any]":
     derivatives, losses = there(logits), blank(len(logits))
     size = launch_sizes.reduced(len(logits))
     module.launch("softmax_loss", size, derivatives, there(b), there(targets, "int32"), losses, logits.shape[1])
     return derivatives.asnumpy(), losses.asnumpy()
 
 
-def test_softmax_loss_and_its_gradient(module: HostModule):
+def test_softmax_loss_and_its_gradient(module: Module):
     rng = np.random.default_rng(0)
     logits, b, targets = rng.normal(0, 3, (5, 601)), rng.normal(0, 3, 601), np.array([0, 600, 255, 256, 17])
     derivatives, losses = softmax_loss(module, logits, b, targets)
@@ -51,7 +51,7 @@ def test_softmax_loss_and_its_gradient(module: HostModule):
     np.testing.assert_allclose(derivatives, probabilities - np.eye(601)[targets], rtol=1e-5, atol=1e-9)
 
 
-def test_loss_of_an_impossible_character_is_finite_and_that_of_huge_logits_exact(module: HostModule):
+def test_loss_of_an_impossible_character_is_finite_and_that_of_huge_logits_exact(module: Module):
     logits = np.array([[0, 3000, 0], [3000, 0, 0]], np.float32)
     derivatives, losses = softmax_loss(module, logits, np.zeros(3), np.array([0, 0]))
     np.testing.assert_allclose(losses, [-np.log(NORMAL), 0], rtol=1e-6)
@@ -59,14 +59,14 @@ def test_loss_of_an_impossible_character_is_finite_and_that_of_huge_logits_exact
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_loss_of_logits_that_are_not_finite_is_nan(module: HostModule, bad: float):
+def test_loss_of_logits_that_are_not_finite_is_nan(module: Module, bad: float):
     logits = np.zeros((1, 300), np.float32)
     logits[0, 290] = bad
     assert np.isnan(softmax_loss(module, logits, np.zeros(300), np.array([1]))[1]).all()
 
 
 @pytest.mark.parametrize(("requests", "expected"), [(0, [0, 0]), (1, [1, 0]), (2, [0, 1]), (3, [1, 1])])
-def test_losses_are_summed_and_requests_become_flags(module: HostModule, requests: int, expected: "list[int]"):
+def test_losses_are_summed_and_requests_become_flags(module: Module, requests: int, expected: "list[int]"):
     losses, loss, flags = np.random.default_rng(1).gamma(2, 3, 1003), blank(1), blank(2)
     module.launch("sum_loss", launch_sizes.reduced(1), there(losses), loss, flags, losses.size, requests, 2)
     np.testing.assert_allclose(loss.asscalar(), losses.sum(), rtol=1e-6)
@@ -74,13 +74,13 @@ def test_losses_are_summed_and_requests_become_flags(module: HostModule, request
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (100, 33), (7, 64)])
-def test_columns_are_summed(module: HostModule, rows: int, columns: int):
+def test_columns_are_summed(module: Module, rows: int, columns: int):
     matrix, sums = np.random.default_rng(2).normal(size=(rows, columns)), blank(columns)
     module.launch("column_sums", launch_sizes.columns(columns), there(matrix), sums, rows, columns)
     np.testing.assert_allclose(sums.asnumpy(), matrix.sum(axis=0), rtol=1e-5, atol=1e-5)
 
 
-def test_gradient_of_a_lookup_adds_in_the_given_order(module: HostModule):
+def test_gradient_of_a_lookup_adds_in_the_given_order(module: Module):
     """1e8 + 1 - 1e8 differs from 1e8 - 1e8 + 1 in float32; a row that is not looked up gets zero."""
     dz = np.random.default_rng(3).normal(size=(6, 300)).astype(np.float32)
     dz[[1, 3, 5], 0] = 1e8, 1, -1e8
@@ -92,7 +92,7 @@ def test_gradient_of_a_lookup_adds_in_the_given_order(module: HostModule):
 
 
 @pytest.mark.parametrize(("n", "max_norm"), [(1, 0.1), (200_003, 5.0), (200_003, 1e4)])
-def test_norm_and_factor_of_clipping(module: HostModule, n: int, max_norm: float):
+def test_norm_and_factor_of_clipping(module: Module, n: int, max_norm: float):
     gradient, norm, factor = np.random.default_rng(4).normal(size=n), blank(1), blank(1)
     partial, blocks = blank(launch_sizes.NORM_BLOCKS), launch_sizes.NORM_BLOCKS
     module.launch("square_sums", launch_sizes.reduced(blocks), there(gradient), partial, n)
@@ -102,13 +102,13 @@ def test_norm_and_factor_of_clipping(module: HostModule, n: int, max_norm: float
     np.testing.assert_allclose(factor.asscalar(), min(max_norm / expected, 1), rtol=1e-6)
 
 
-def test_zero_gradient_is_not_scaled(module: HostModule):
+def test_zero_gradient_is_not_scaled(module: Module):
     partial, norm, factor = there(np.zeros(256)), blank(1), blank(1)
     module.launch("clip", launch_sizes.reduced(1), partial, norm, factor, 5.0, 256)
     assert (norm.asscalar(), factor.asscalar()) == (0, 1)
 
 
-def test_update_changes_all_others_and_the_rows_of_the_characters(module: HostModule):
+def test_update_changes_all_others_and_the_rows_of_the_characters(module: Module):
     rng = np.random.default_rng(5)
     V, columns, others, characters = 7, 24, 301, [1, 4, 6]
     parameters, gradients = rng.normal(size=V * columns + others), rng.normal(size=others + 4 * columns)
@@ -128,7 +128,7 @@ def test_update_changes_all_others_and_the_rows_of_the_characters(module: HostMo
     )
 
 
-def test_numbers_of_a_step_are_gathered_in_order(module: HostModule):
+def test_numbers_of_a_step_are_gathered_in_order(module: Module):
     numbers = blank(4)
     arrays = there([1.5]), there([2.5]), there([0.5, 1]), numbers
     module.launch("gather_numbers", launch_sizes.each(4), *arrays, 2)

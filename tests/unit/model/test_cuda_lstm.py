@@ -1,4 +1,4 @@
-"""The model for GPUs, its kernels compiled for the host, against float64 references and the model for CPUs."""
+"""The model for GPUs against float64 references and the model for CPUs."""
 
 from typing import Dict, Tuple
 
@@ -11,7 +11,8 @@ from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.cuda_lstm import CudaLSTM
 from lstm_dist.model.language_model import LanguageModel, LSTMState
 from lstm_dist.model.parameters import parameter_shapes
-from tests.support.cuda_model import DEVICE, RECURRENCES, cuda_model
+from tests.support.cuda_device import DEVICE
+from tests.support.cuda_model import RECURRENCES, cuda_model
 from tests.support.recorded_operators import RecordedOperators
 from tests.support.reference import window_loss
 
