@@ -102,6 +102,10 @@ class HorovodWorld(World):
         self._allreduce_(array, self._hvd.Sum, name)
         array.wait_to_read()
 
+    def use_host_memory(self) -> None:
+        """See `World`."""
+        self.has_nccl = self._reaches_gpus = False
+
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:
         """See `World`."""
         from mxnet import nd
@@ -124,7 +128,7 @@ class HorovodWorld(World):
             reached.copyto(array)
 
     def _within_reach(self, array: "NDArray") -> "NDArray":
-        """Return the array, or a copy in host memory if it is on a GPU and Horovod was built without CUDA."""
+        """Return the array, or a copy in host memory if it is on a GPU and Horovod does not reach that."""
         from mxnet import cpu
 
         return array if self._reaches_gpus or self._is_here(array) else array.as_in_context(cpu())

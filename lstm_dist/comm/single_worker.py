@@ -36,6 +36,9 @@ class SingleWorker(World):
         """Wait for `array`."""
         array.wait_to_read()
 
+    def use_host_memory(self) -> None:
+        """Do nothing, because nothing is sent."""
+
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:  # noqa: ARG002
         """Return the values in float64."""
         return np.array(values, dtype=np.float64)

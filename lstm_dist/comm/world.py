@@ -47,6 +47,10 @@ class World(Group):
         """Replace `array` by the root's in place, bit for bit."""
 
     @abstractmethod
+    def use_host_memory(self) -> None:
+        """Send arrays on GPUs through the memory of the hosts from now on; all ranks must call it."""
+
+    @abstractmethod
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:
         """Return the sums over all ranks, in float64, on every rank."""
 

@@ -46,9 +46,7 @@ def inspect_run(job: Job, run_dir: Path, world: World) -> List[str]:
 
 
 def _inspect_gpus(ctx: mx.Context, world: World) -> str:
-    """Check that every worker has its own GPU.
-
-    With NCCL sharing is an error, because NCCL refuses it with an unhelpful message.
+    """Check whether every worker has its own GPU, and do without NCCL if not, because NCCL refuses to share one.
 
     Returns:
         A warning if workers share a GPU, else an empty string.
@@ -58,12 +56,14 @@ def _inspect_gpus(ctx: mx.Context, world: World) -> str:
         users[host, gpu].append(str(rank))
     for (host, gpu), ranks in users.items():
         if gpu and len(ranks) > 1:
-            message = f"ranks {' and '.join(ranks)} on {host} compute on one GPU, {gpu}"
-            if world.has_nccl:
-                raise CollectiveError(
-                    f"{message}: start as many workers on a host as it has GPUs", ExitStatus.BAD_CONFIG
-                )
-            return f"warning: {message}: each has a share of its speed"
+            warning = f"warning: ranks {' and '.join(ranks)} on {host} compute on one GPU, {gpu}"
+            if not world.has_nccl:
+                return f"{warning}: each has a share of its speed"
+            world.use_host_memory()
+            return (
+                f"{warning}: each has a share of its speed, and the gradients of all ranks pass through host memory, "
+                "because NCCL needs a GPU for each rank"
+            )
     return ""
 
 

@@ -50,6 +50,9 @@ class FakeWorld(Group):
     def broadcast_(self, array: Any, name: str) -> None:
         pass
 
+    def use_host_memory(self) -> None:
+        self.has_nccl = False
+
     def sum(self, values: Sequence[float], name: str) -> np.ndarray:  # noqa: ARG002
         return np.asarray(values) * self.size
 

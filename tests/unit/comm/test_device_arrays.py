@@ -74,6 +74,19 @@ def test_average(operators: RecordedOperators, has_cuda: bool, wire_dtype: str) 
     assert operators.names <= {"_copyto"}
 
 
+@pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
+def test_average_through_host_memory(operators: RecordedOperators, wire_dtype: str) -> None:
+    horovod, array = TwoRanks(has_cuda=True), mx.nd.array(VALUES, DEVICE)
+    world = world_of(horovod)
+    assert world.has_nccl
+    world.use_host_memory()
+    assert not world.has_nccl
+    world.average_(array, "gradients", 1.0, wire_dtype)
+    assert [context for context, _ in horovod.given] == [HOST]
+    assert array.context == DEVICE
+    assert operators.names <= {"_copyto"}
+
+
 @pytest.mark.parametrize("has_cuda", [False, True])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_broadcast_adds_negative_zeros_to_the_roots_values(
