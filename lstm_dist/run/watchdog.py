@@ -45,6 +45,7 @@ class Watchdog:
         """
         self._limit = limit
         self._on_stall: Optional[OnStall] = None
+        self._advice = ""
         self.step = 0
         self._phase = "start"
         self._last = time.monotonic()
@@ -58,9 +59,14 @@ class Watchdog:
         self._limit, self._armed = limit, 0.0  # resets faulthandler's timer as well
         self.beat("start", step)
 
-    def report_to(self, on_stall: OnStall) -> None:
-        """Call `on_stall` with the message and the status before a stalled process ends."""
-        self._on_stall = on_stall
+    def report_to(self, on_stall: OnStall, advice: str = "") -> None:
+        """Call `on_stall` with the message and the status before a stalled process ends.
+
+        Args:
+            on_stall: records them.
+            advice: what to do about a device that does not answer; part of the message of a worker that waits.
+        """
+        self._on_stall, self._advice = on_stall, advice
 
     def beat(self, phase: str, step: int = 0) -> None:
         """Report progress: `step` is finished, and `phase`, one of PHASES, comes next."""
@@ -89,6 +95,8 @@ class Watchdog:
         where = "is waiting for its device or another rank" if waits else "is stuck in its own code"
         if frozen:
             where = "was suspended (SIGSTOP, a sleeping machine), or a thread of it held the GIL"
+        if waits and self._advice:
+            where += f"; {self._advice}"
         message = f"no {self._phase} for {seconds:.0f} s (--stall-timeout {self._limit:g}): it {where}"
         status = ExitStatus.PEER_LOST if waits else ExitStatus.INTERNAL
         # Reporting may block like the rank itself, as on an unresponsive disk, so faulthandler's timer limits it.

@@ -139,7 +139,7 @@ def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
 
     if world.is_root:
         write_status(run_dir, "running", step=watchdog.step)
-    watchdog.report_to(lambda message, status: record(status, "Stalled", message))
+    watchdog.report_to(lambda message, status: record(status, "Stalled", message), _advice(session.job))
     try:
         yield
     except SystemExit:
@@ -151,6 +151,13 @@ def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
         if world.is_root or not isinstance(error, CollectiveError):
             record(ExitStatus.PEER_LOST if is_lost else known, type(error).__name__, str(error))
         raise
+
+
+def _advice(job: Job) -> str:
+    """Return what to do if a GPU with persistent kernels does not answer; their blocks wait for each other."""
+    if devices.gpu_of(job.model.ctx) is None or job.settings.recurrence != "persistent":
+        return ""
+    return "if it is the GPU, use --recurrence loop, which needs no kernel that waits"
 
 
 def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
