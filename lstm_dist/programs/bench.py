@@ -3,6 +3,7 @@
 python jobs/bench.py                 this project ("ours"), the LSTMs of MXNet and PyTorch, and only the matrix products
 python jobs/bench.py --workers 2     weak scaling (32 streams per worker) and strong scaling (32 streams in total)
 python jobs/bench.py --sizes         time per character at other sizes of batch and model
+python jobs/bench.py --gpu           this project and PyTorch on the first GPU, in float32 without TF32
 python jobs/bench.py --guards        cost of the checks that jobs/train.py makes in every step
 python jobs/bench.py --profile       time of each operator in this project's step
 python jobs/bench.py --prepare 1000  preparation of 1000 MB of text, compared with a loop over its characters
@@ -27,12 +28,18 @@ from lstm_dist.bench.case import Case
 from lstm_dist.bench.interleaved import Timing, measure_in_turns, start_pools
 from lstm_dist.bench.worker_pool import Entry
 from lstm_dist.cli import TeachingParser
+from lstm_dist.cluster.devices import visible_gpus
 from lstm_dist.cluster.processor import this_processor
 from lstm_dist.errors import UserError
 
 SIZES = {"hidden_size": (512, 1024), "vocab_size": (10_000,), "streams": (128,), "seq_len": (128,)}  # of --sizes
+ONLY = (
+    f"measure only these implementations, from: {', '.join(registry.ON_ONE_WORKER)}; "
+    f"with --gpu, from: {', '.join(registry.ON_GPU)}"
+)
 UNUSED = {  # options without effect on a benchmark
     "sizes": ("seconds",),
+    "gpu": ("seconds",),
     "guards": ("seconds", "only"),
     "profile": ("seconds", "only", "turns", "json"),
     "prepare": ("seconds", "only", "threads", "json", "streams", "seq_len", "hidden_size", "vocab_size"),
@@ -62,6 +69,8 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     for flag, path in (("--json", args.json), ("--picture", args.picture)):
         if path is not None and not path.parent.is_dir():
             raise UserError(f"{flag} {path}: the folder {path.parent} does not exist; create it first")
+    if args.gpu:
+        _require_gpu()
     if args.picture is not None and not args.sizes:
         raise UserError("--picture: plots the result of --sizes; add --sizes")
     benchmark = next((name for name in UNUSED if getattr(args, name)), "")
@@ -71,6 +80,13 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
             where = f"with --{benchmark}" if benchmark else "without --large"
             raise UserError(f"--{name.replace('_', '-')} {value}: has no effect {where}; leave it out")
     return args
+
+
+def _require_gpu() -> None:
+    import mxnet as mx  # here, because only the workers of a benchmark compute
+
+    if not (mx.runtime.Features().is_enabled("CUDA") and visible_gpus()):
+        raise UserError("--gpu: MXNet finds no GPU here: launch/doctor.py says why; leave it out to measure on the CPU")
 
 
 def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +100,7 @@ def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
         help="measure weak and strong scaling from one worker to N (default 1: compare the implementations)",
     )
     add("--sizes", action="store_true", help="measure the time per character at other sizes of batch and model")
+    add("--gpu", action="store_true", help="compare the implementations on the first GPU that MXNet finds")
     add(
         "--guards",
         action="store_true",
@@ -101,7 +118,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     add("--seconds", type=int, default=12, metavar="N", help="duration of each run of --large (default 12)")
     add("--threads", type=int, default=base.threads, metavar="N", help="OpenMP threads per worker (default 1)")
     add("--turns", type=int, default=15, metavar="N", help="measurements of each implementation (default 15)")
-    add("--only", metavar="A,B", help=f"measure only these implementations, from: {', '.join(registry.ON_ONE_WORKER)}")
+    add("--only", metavar="A,B", help=ONLY)
     add("--json", type=Path, metavar="FILE", help="write all measurements to this file")
     add("--picture", type=Path, metavar="FILE.png", help="plot the result of --sizes to this file")
     for name, meaning in (
@@ -151,7 +168,8 @@ def run_benchmark(args: argparse.Namespace, base: Case) -> Tuple[List[Timing], s
     if args.sizes:
         timings = measure_sizes(base, args.only, args.turns)
         return timings, table.of_sizes(timings, base)
-    names = registry.GUARDS if args.guards else registry.select(registry.ON_ONE_WORKER, args.only)
+    named = registry.ON_GPU if args.gpu else registry.ON_ONE_WORKER
+    names = registry.GUARDS if args.guards else registry.select(named, args.only)
     timings = measure([Entry(name, base) for name in names], args.turns)
     return timings, table.of_implementations(timings)
 

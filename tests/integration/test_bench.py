@@ -157,6 +157,7 @@ def test_different_gradients_are_refused():
         (["--prepare=9", "--hidden-size=9"], "--hidden-size 9: has no effect with --prepare; leave it out"),
         (["--picture=b.png"], "--picture: plots the result of --sizes; add --sizes"),
         (["--worker=2"], "--worker: no such flag, did you mean --workers?"),
+        (["--gpu"], "--gpu: MXNet finds no GPU here: launch/doctor.py says why; leave it out to measure on the CPU"),
         (["--workers=5", "--streams=4"], "--workers 5: more than --streams 4"),
     ],
 )

@@ -10,7 +10,8 @@ import numpy as np
 from lstm_dist.bench.implementation import LEARNING_RATE, MAX_NORM, Implementation, WorkerAssignment
 from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.data.batching import Window
-from lstm_dist.model.char_lstm import CharLSTM
+from lstm_dist.model.create import create_model
+from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.callbacks import Callbacks
@@ -28,7 +29,7 @@ class LstmDist(Implementation):
     def __init__(self, assignment: WorkerAssignment) -> None:
         case = assignment.case
         self._world = self.world_type.open()
-        self._model = CharLSTM(case.vocab_size, case.hidden_size, mx.cpu())
+        self._model = self.create_model(case.vocab_size, case.hidden_size)
         self._model.load(assignment.parameters, "the initial weights")
         self._state = self._model.zero_state(assignment.streams)
         self._schedule = Schedule(
@@ -44,6 +45,10 @@ class LstmDist(Implementation):
         self._callbacks = Callbacks()
         self._last: Optional[StepResult] = None
         self._steps = 0
+
+    def create_model(self, vocab_size: int, hidden_size: int) -> LanguageModel:
+        """Return the model without values."""
+        return create_model(vocab_size, hidden_size, mx.cpu())
 
     def backward(self, window: Window) -> Any:
         """Run train_step and keep the exchanged gradients; statistics are read one step later, as in `Trainer`."""
@@ -111,6 +116,22 @@ class LstmDistDense(LstmDist):
     def backward(self, window: Window) -> Any:
         """See `LstmDist`."""
         return super().backward(window._replace(characters=None))
+
+
+class LstmDistLoop(LstmDist):
+    """The step on the first GPU, with one product and one kernel for each step of the recurrence."""
+
+    recurrence = "loop"
+
+    def create_model(self, vocab_size: int, hidden_size: int) -> LanguageModel:
+        """See `LstmDist`."""
+        return create_model(vocab_size, hidden_size, mx.gpu(0), recurrence=self.recurrence)
+
+
+class LstmDistPersistent(LstmDistLoop):
+    """The step on the first GPU, with one kernel for all steps of the recurrence."""
+
+    recurrence = "persistent"
 
 
 class _WithoutExchange(HorovodWorld):
