@@ -14,6 +14,7 @@ from typing import Callable, List
 import numpy as np
 import pytest
 
+from lstm_dist.programs import bench as bench_program
 from lstm_dist.programs.bench import main
 from tests.support.launchers import ENVIRONMENT
 from tests.support.programs import ROOT, environment, run, started_by
@@ -161,7 +162,10 @@ def test_different_gradients_are_refused():
         (["--workers=5", "--streams=4"], "--workers 5: more than --streams 4"),
     ],
 )
-def test_invalid_flag_is_reported_in_one_line(arguments: List[str], message: str, capsys: pytest.CaptureFixture):
+def test_invalid_flag_is_reported_in_one_line(
+    arguments: List[str], message: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(bench_program, "visible_gpus", list)  # as on a machine without a GPU
     status, said = refusal(main, arguments, capsys)
     assert status == 2
     assert said.startswith(message)
