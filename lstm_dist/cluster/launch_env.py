@@ -4,15 +4,20 @@ Horovod is the authority on rank and size once it runs. This module serves what 
 its cores before MXNet is loaded) and detects a common failure: N processes that each form a world of one.
 """
 
+import contextlib
 import ctypes
 import os
 import re
 import signal
+import time
 from dataclasses import dataclass
 from typing import Mapping, Optional
 
 LOOPBACK = "lo"  # Linux's network interface of a machine to itself
 ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable by which a launcher identifies the job that it started
+BEGAN = "LSTM_DIST_BEGAN"  # when the launcher began this attempt, in seconds since 1970
+
+_LONGEST_START = 3600.0  # seconds from the start of a launcher to that of its workers
 
 # (launcher, rank, size, local rank, local size), the most specific first: horovodrun --gloo sets its own variables, and
 # an mpirun inside a Slurm step inherits those of the step.
@@ -69,6 +74,24 @@ def is_single() -> bool:
     """
     launch = detect()
     return launch.size == 1 and (launch.name != "none" or os.environ.get("HOROVOD_CONTROLLER") != "mpi")
+
+
+def began(environ: Optional[Mapping[str, str]] = None) -> float:
+    """Return when this attempt at a job began, in seconds since 1970: when its launcher says, or this process did."""
+    environ = os.environ if environ is None else environ
+    started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + _ticks_at_start() / os.sysconf("SC_CLK_TCK")
+    with contextlib.suppress(ValueError):
+        said = float(environ.get(BEGAN, ""))
+        # A variable of a launcher that has ended long ago says nothing about this attempt.
+        if started - _LONGEST_START < said < started:
+            return said
+    return started
+
+
+def _ticks_at_start() -> int:
+    """Return when this process was started, in clock ticks since the start of the machine."""
+    with open("/proc/self/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
 
 
 def yield_while_waiting() -> None:

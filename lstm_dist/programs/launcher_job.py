@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence
 
-from lstm_dist.cluster.launch_env import ATTEMPT, die_with_parent
+from lstm_dist.cluster.launch_env import ATTEMPT, BEGAN, die_with_parent
 from lstm_dist.cluster.process_tree import end_descendants
 from lstm_dist.cluster.start_signals import handled_signals
 from lstm_dist.files import is_claimed
@@ -70,8 +70,9 @@ class LauncherJob:
         self._stop_requested_at: Optional[float] = None
         self._held_output: List[str] = []
         self._silent_until = time.monotonic() + _SILENT
+        mine = {ATTEMPT: self._attempt, BEGAN: str(time.time())}
         self._process = subprocess.Popen(
-            command, env={**env, ATTEMPT: self._attempt}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            command, env={**env, **mine}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,
             preexec_fn=partial(die_with_parent, os.getpid()),
         )  # fmt: skip
