@@ -57,7 +57,6 @@ struct Fiber {
     const char *file; // where it waits at a barrier
     int line;
     bool is_started;
-    ucontext_t start;
     jmp_buf resume;
 };
 
@@ -201,12 +200,14 @@ class Worker {
 
     // Ends the turn of the fiber that calls it.
     static void wait(Fiber::State state) {
-        current->running->state = state;
-        if (!_setjmp(current->running->resume)) _longjmp(current->scheduler, 1);
+        Worker &worker = *current;
+        worker.running->state = state;
+        if (!_setjmp(worker.running->resume)) _longjmp(worker.scheduler, 1);
     }
     static void wait_at_barrier(const char *file, int line) {
-        current->running->file = file;
-        current->running->line = line;
+        Fiber &fiber = *current->running;
+        fiber.file = file;
+        fiber.line = line;
         wait(Fiber::at_barrier);
     }
     static void wait_for_other_blocks() {
@@ -223,6 +224,7 @@ class Worker {
     const SharedMemory shared = SharedMemory::find();
     Fiber *running = nullptr;
     jmp_buf scheduler;
+    ucontext_t start; // of a fiber
     static thread_local Worker *current;
 
     void run_block(unsigned number) {
@@ -236,19 +238,20 @@ class Worker {
             fibers[i].state = Fiber::ready;
         }
         std::mt19937 random(grid.launch.seed + number);
-        while (number_in(Fiber::done) < count && !grid.has_failed()) {
+        for (bool is_over = false; !is_over && !grid.has_failed();) {
+            unsigned number_in[] = {0, 0, 0}; // each state
             grid.arrange(order, random);
-            for (int i : order)
+            for (int i : order) {
                 if (fibers[i].state == Fiber::ready) resume(fibers[i]);
-            if (number_in(Fiber::ready))
+                number_in[fibers[i].state]++;
+            }
+            if (number_in[Fiber::ready])
                 sched_yield();
-            else if (number_in(Fiber::at_barrier))
+            else if (number_in[Fiber::at_barrier])
                 leave_barrier();
+            else
+                is_over = true;
         }
-    }
-
-    unsigned number_in(Fiber::State state) const {
-        return std::count_if(fibers.begin(), fibers.end(), [=](const Fiber &fiber) { return fiber.state == state; });
     }
 
     // Gives a fiber its turn. Fibers do not end with their block, so that only a worker's first block makes them.
@@ -258,11 +261,11 @@ class Worker {
         if (_setjmp(scheduler)) return;
         if (fiber.is_started) _longjmp(fiber.resume, 1);
         fiber.is_started = true;
-        getcontext(&fiber.start);
-        fiber.start.uc_stack.ss_sp = (*stacks)[&fiber - fibers.data()];
-        fiber.start.uc_stack.ss_size = Stacks::size;
-        makecontext(&fiber.start, &Worker::live, 0);
-        setcontext(&fiber.start);
+        getcontext(&start);
+        start.uc_stack.ss_sp = (*stacks)[&fiber - fibers.data()];
+        start.uc_stack.ss_size = Stacks::size;
+        makecontext(&start, &Worker::live, 0);
+        setcontext(&start);
     }
     static void live() {
         for (;;) {
