@@ -74,8 +74,11 @@ class HostModule(Module):
 
         Raises:
             TypeError: for an argument that does not fit to the kernel's parameter, or if their numbers differ.
-            ValueError: for an array that is given twice, or is on another device.
+            ValueError: for an array that is given twice, or is on another device, or a size that no GPU accepts.
         """
+        (x, y), threads = size
+        if not (0 < x < 2**31 and 0 < y < 2**16 and 0 < threads <= 1024):
+            raise ValueError(f"{kernel}: {size} is not a size for GPUs")
         parameters = self.kernels[kernel]
         if len(arguments) != len(parameters):
             raise TypeError(f"{kernel}: {len(arguments)} arguments for {len(parameters)} parameters")

@@ -239,6 +239,12 @@ def test_an_array_on_another_device_is_an_error():
         HostModule(AXPY, CTX).launch("axpy", LaunchSize((1, 1), 1), 1.0, mx.nd.ones(4), array(np.ones(4)), 1)
 
 
+@pytest.mark.parametrize("size", [((0, 1), 32), ((1, 65536), 32), ((1, 1), 1025), ((1, 1), 0)])
+def test_a_size_that_no_gpu_accepts_is_an_error(size):
+    with pytest.raises(ValueError, match="axpy: .* is not a size for GPUs"):
+        HostModule(AXPY, CTX).launch("axpy", LaunchSize(*size), 1.0, array(np.ones(4)), array(np.ones(4)), 1)
+
+
 def test_bits_of_float16_are_read_and_written():
     kernel = parse_source("""
     extern "C" __global__ void negate(const unsigned short *x, unsigned short *y) {
