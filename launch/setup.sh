@@ -365,16 +365,17 @@ install_mxnet() {
 
 site_packages() { "$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 
-# gather_cuda NVIDIA: makes a CUDA toolkit from the packages in the folder NVIDIA. Only CUDA 13's nvcc is whole on PyPI. It
-# compiles Horovod's kernels against the headers of CUDA 11.8 and its library, which MXNet loads, so that Horovod works
-# with the same drivers as MXNet. The older library can launch kernels only in the older way.
+# gather_cuda NVIDIA: makes a CUDA toolkit from the packages in the folder NVIDIA. Only CUDA 13's nvcc is whole on PyPI.
+# It compiles against the headers and the library of CUDA 11.8, which MXNet loads, so that Horovod works with the same
+# drivers as MXNet. That library lacks the functions with which CUDA 13 launches kernels, but has the earlier ones.
 gather_cuda() {
-    local cuda=$state/cuda
+    local cuda=$state/cuda headers
+    headers=("$1"/{cuda_runtime,cublas,curand,cusolver,nccl}/include/*.h* "$1"/cu13/include/{crt,fatbinary_section.h})
     rm -rf "$cuda"
     mkdir -p "$cuda"/{bin,include,lib}
     ln -s "$1"/cu13/bin/* "$cuda/bin"
     ln -s "$1/cu13/nvvm" "$cuda/nvvm"
-    ln -s "$1"/{cuda_runtime,cublas,curand,cusolver,nccl}/include/*.h* "$1"/cu13/include/{crt,fatbinary_section.h} "$cuda/include"
+    ln -s "${headers[@]}" "$cuda/include"
     ln -s "$1/cuda_runtime/lib/libcudart.so.11.0" "$cuda/lib/libcudart.so"
     ln -s "$1/cu13/lib/libcudadevrt.a" "$1/nccl/lib/libnccl.so.2" "$cuda/lib"
     ln -s libnccl.so.2 "$cuda/lib/libnccl.so"
@@ -385,8 +386,8 @@ set(CMAKE_CUDA_FLAGS_INIT "--cudart=shared --legacy-launch-seq --allow-unsupport
 END
 }
 
-# Makes a library in the folder $1 that stands for NVIDIA's driver where there is none: Horovod's build imports MXNet, which
-# links to these functions. Their result, 100, is "no device".
+# make_driver_stub FOLDER: makes a library that stands for NVIDIA's driver where there is none. Horovod's build imports
+# MXNet, which links to these functions. Their result, 100, is "no device".
 make_driver_stub() {
     mkdir -p "$1"
     printf 'extern "C" int %s() { return 100; }\n' cuDeviceGet cuDevicePrimaryCtxRetain cuGetErrorString \

@@ -84,6 +84,27 @@ def test_facts_are_unchanged_by_json() -> None:
     assert RankFacts.from_json(json.loads(json.dumps(mine.to_json()))) == mine
 
 
+@pytest.mark.parametrize(
+    ("operations", "status"), [({"cuda": True, "nccl": 22105}, "ok"), ({"cuda": False, "nccl": 0}, "warn")]
+)
+def test_horovod_without_nccl_is_reported_for_gpus(
+    monkeypatch: pytest.MonkeyPatch, operations: Dict[str, int], status: str
+) -> None:
+    import horovod.mxnet as hvd
+
+    for name, value in operations.items():
+        monkeypatch.setattr(hvd, f"{name}_built", lambda value=value: value)
+    (result,) = results(installation.check_horovod, True, "gloo")
+    assert result.status == status
+    if status == "ok":
+        assert result.text.endswith("GPU operations cuda nccl")
+    else:
+        assert "gradients pass through host memory" in result.text
+        assert "launch/setup.sh --gpu" in result.remedy
+    (without_gpus,) = results(installation.check_horovod, False, "gloo")
+    assert without_gpus.status == "ok"
+
+
 def test_two_mpi_libraries_in_one_process_are_reported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     maps = tmp_path / "maps"
     maps.write_text(
