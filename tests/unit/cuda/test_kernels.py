@@ -58,6 +58,13 @@ def test_loss_of_an_impossible_character_is_finite_and_that_of_huge_logits_exact
     np.testing.assert_array_equal(derivatives, [[-1, 1, 0], [0, 0, 0]])
 
 
+def test_the_largest_logit_is_found_at_any_place(module: Module):
+    """Its power would not be finite if another logit were subtracted from it."""
+    places = np.array([0, 100, 255, 256, 600])
+    losses = softmax_loss(module, 3000 * np.eye(601)[places], np.zeros(601), places)[1]
+    np.testing.assert_array_equal(losses, np.zeros(5))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_loss_of_logits_that_are_not_finite_is_nan(module: Module, bad: float):
     logits = np.zeros((1, 300), np.float32)
