@@ -12,8 +12,9 @@ import socket
 import stat
 import tempfile
 from pathlib import Path
-from typing import IO, Any, Callable, Collection, List, Set
+from typing import IO, Any, Callable, Collection, List, Optional, Set
 
+from lstm_dist.attempt import Attempt
 from lstm_dist.errors import ExitStatus, UserError
 
 LOCK = "lock"
@@ -28,8 +29,11 @@ _unlocked: Set[Path] = set()  # folders that this process has claimed without a 
 def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
     """Lock `run_dir` for this job; other jobs are refused while the returned file is open, if there are locks.
 
+    A lock that an earlier attempt at this job still holds, on a host that was cut off, is replaced.
+
     Raises:
-        UserError: naming the flag, when another job holds the lock, other users may replace it, or it is not writable.
+        UserError: naming the flag, when another job holds the lock, other users may replace it, it is not writable, or
+            a later attempt at this job has begun.
     """
     try:
         if not run_dir.exists():
@@ -42,20 +46,69 @@ def claim(run_dir: Path, flag: str = "--run-dir") -> IO[str]:
         has_lock = lock_file(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        holder = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").strip()
-        raise UserError(
-            f"{flag} {run_dir}: another job is writing there ({holder}): wait until it ends, or give another folder",
-            ExitStatus.CANNOT_CREATE,
-        ) from None
+        return _take_over(run_dir, flag)
     except OSError as error:
         lock.close()
         raise cannot_write(run_dir, f"no lock, {error.strerror}", flag) from None
+    if is_superseded(run_dir):
+        lock.close()
+        raise superseded(run_dir)
     (_unlocked.discard if has_lock else _unlocked.add)(run_dir.resolve())
     with contextlib.suppress(OSError):  # the lock is held even if its holder cannot be recorded
         lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.write(_holder())
         lock.flush()
     return lock
+
+
+def _holder() -> str:
+    """Return the content of a lock of this process, the second line for `is_superseded`."""
+    attempt = Attempt.current()
+    return f"process {os.getpid()} on {socket.gethostname()}\n" + (f"attempt {attempt}\n" if attempt else "")
+
+
+def _take_over(run_dir: Path, flag: str) -> IO[str]:
+    """Replace the lock that another process holds by one of this process, if that is an earlier attempt at its job.
+
+    Raises:
+        UserError: naming the flag, if it is not.
+    """
+    holder, _, _ = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").partition("\n")
+    known, mine = _attempt_of(run_dir), Attempt.current()
+    if known is None or not known.precedes(mine):
+        raise UserError(
+            f"{flag} {run_dir}: another job is writing there ({holder}): wait until it ends, or give another folder",
+            ExitStatus.CANNOT_CREATE,
+        )
+    path = run_dir / f"{LOCK}.{mine}"
+    try:
+        lock = path.open("w+", encoding="utf-8")
+        lock_file(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.write(_holder())
+        lock.flush()
+        os.replace(path, run_dir / LOCK)
+    except OSError as error:
+        raise cannot_write(run_dir, str(error.strerror), flag) from None
+    return lock
+
+
+def _attempt_of(run_dir: Path) -> Optional[Attempt]:
+    """Return the attempt whose root has claimed a folder last; None if it is unknown."""
+    with contextlib.suppress(OSError, IndexError):
+        word, _, attempt = (run_dir / LOCK).read_text(encoding="utf-8", errors="replace").splitlines()[1].partition(" ")
+        return Attempt.parse(attempt) if word == "attempt" else None
+    return None
+
+
+def is_superseded(run_dir: Path) -> bool:
+    """Return whether a later attempt at the job of this process has claimed a folder: this one must not write there."""
+    mine = Attempt.current()
+    return mine is not None and mine.precedes(_attempt_of(run_dir))
+
+
+def superseded(run_dir: Path) -> UserError:
+    """Return the error with which a worker of an earlier attempt ends."""
+    return UserError(f"{run_dir}: a later attempt at this job writes there: this one ends", ExitStatus.PEER_LOST)
 
 
 def is_claimed(run_dir: Path) -> bool:

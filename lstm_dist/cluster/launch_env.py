@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Mapping, Optional
 
 LOOPBACK = "lo"  # Linux's network interface of a machine to itself
-ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable by which a launcher identifies the job that it started
 BEGAN = "LSTM_DIST_BEGAN"  # when the launcher began this attempt, in seconds since 1970
 
 _LONGEST_START = 3600.0  # seconds from the start of a launcher to that of its workers

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import List, NamedTuple
 
-from lstm_dist.cluster.launch_env import ATTEMPT, detect
+from lstm_dist.attempt import ATTEMPT
+from lstm_dist.cluster.launch_env import detect
 
 
 class LauncherProcess:

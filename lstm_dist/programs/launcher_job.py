@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence
 
-from lstm_dist.cluster.launch_env import ATTEMPT, BEGAN, die_with_parent
+from lstm_dist.attempt import ATTEMPT
+from lstm_dist.cluster.launch_env import BEGAN, die_with_parent
 from lstm_dist.cluster.process_tree import end_descendants
 from lstm_dist.cluster.start_signals import handled_signals
 from lstm_dist.files import is_claimed

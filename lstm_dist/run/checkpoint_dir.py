@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.files import hard_link, sync, sync_folder
+from lstm_dist.files import hard_link, is_superseded, superseded, sync, sync_folder
 from lstm_dist.run.checkpoint import Checkpoint, DamagedError, read, unpack
 
 FOLDER = "checkpoints"  # in the run directory
@@ -127,8 +127,10 @@ class CheckpointDir:
     def _replace(self, path: Path, make: Callable[[Path], None], size: int) -> Path:
         """Replace `path` by a file of `size` bytes that `make` creates under a temporary name."""
         partial = path.with_name(path.name + PARTIAL)
+        self._require_current()
         try:
             make(partial)
+            self._require_current()
             os.replace(partial, path)
             sync_folder(self.folder)
         except OSError as error:
@@ -140,6 +142,15 @@ class CheckpointDir:
                 ExitStatus.CANNOT_WRITE,
             ) from None
         return path
+
+    def _require_current(self) -> None:
+        """Check that no later attempt at this job writes here.
+
+        Raises:
+            UserError: if one does.
+        """
+        if is_superseded(self.folder.parent):
+            raise superseded(self.folder.parent)
 
     def newest(self) -> LoadedCheckpoint:
         """Return the newest intact checkpoint; newer damaged ones are set aside under another name.

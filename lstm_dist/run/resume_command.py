@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import List
 
+from lstm_dist.attempt import ATTEMPT
 from lstm_dist.cluster import launch_env
 from lstm_dist.cluster.launcher_watch import parent_of
 from lstm_dist.cluster.process_tree import command_line
@@ -23,7 +24,7 @@ def resume_command(run_dir: Path) -> str:
 
     A program that starts training under ATTEMPT reports its own command.
     """
-    words = [] if launch_env.ATTEMPT in os.environ else _command(sys.argv[0])
+    words = [] if ATTEMPT in os.environ else _command(sys.argv[0])
     return shlex.join([*words, *resume_flags(run_dir)])
 
 

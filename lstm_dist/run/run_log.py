@@ -9,7 +9,7 @@ from typing import IO, Any, Dict, List, Optional
 from tqdm import tqdm
 
 from lstm_dist.errors import ExitStatus, UserError, printable
-from lstm_dist.files import cannot_write, claim, sync
+from lstm_dist.files import cannot_write, claim, is_superseded, superseded, sync
 from lstm_dist.run import status
 from lstm_dist.run.checkpoint_dir import FOLDER as CHECKPOINTS
 from lstm_dist.run.console import open_console, write_in_time, written
@@ -148,6 +148,8 @@ class RootLog(RunLog):
         self._write(self._log, printable(line) + "\n")
 
     def _write(self, file: IO[str], text: str) -> None:
+        if is_superseded(self.run_dir):
+            raise superseded(self.run_dir)
         with written(Path(file.name)):
             file.write(text)
             file.flush()

@@ -11,11 +11,11 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
-from lstm_dist.cluster.launch_env import ATTEMPT
+from lstm_dist.attempt import ATTEMPT
 from lstm_dist.errors import ExitStatus
-from lstm_dist.files import replace_text
+from lstm_dist.files import is_superseded, replace_text
 
 STATUS = "status.json"
 ERRORS = "errors"
@@ -31,6 +31,7 @@ class FailureRecord(NamedTuple):
         rank, host, pid: of the failed process.
         step: the last finished one.
         time: seconds since 1970.
+        attempt: at the job, as in the environment; None if there is none.
     """
 
     status: int
@@ -41,6 +42,7 @@ class FailureRecord(NamedTuple):
     pid: int
     step: int
     time: float
+    attempt: Optional[str] = None
 
     def describe(self) -> str:
         """Describe the cause in one line."""
@@ -50,20 +52,27 @@ class FailureRecord(NamedTuple):
 def write_status(run_dir: Path, state: str, **facts: Any) -> None:
     """Replace status.json; `state` is running, finished, stopped or failed.
 
-    Write errors are ignored, because only checkpoints and metrics are essential.
+    Write errors are ignored, because only checkpoints and metrics are essential. Nothing is written if a later attempt
+    at the job has begun.
     """
     who = {"host": socket.gethostname(), "pid": os.getpid(), "attempt": os.environ.get(ATTEMPT)}
     with contextlib.suppress(OSError):
-        _replace(run_dir / STATUS, {"state": state, "time": time.time(), **who, **facts})
+        if not is_superseded(run_dir):
+            _replace(run_dir / STATUS, {"state": state, "time": time.time(), **who, **facts})
 
 
 def record_failure(run_dir: Path, rank: int, step: int, status: int, kind: str, message: str) -> None:
-    """Write the first cause of this rank's failure; write errors are ignored, as they must not replace the cause."""
-    path = run_dir / ERRORS / f"rank{rank}.json"
-    cause = FailureRecord(int(status), kind, message, rank, socket.gethostname(), os.getpid(), step, time.time())
+    """Write the first cause of this rank's failure in this attempt, unless a later attempt at the job has begun.
+
+    Write errors are ignored, as they must not replace the cause.
+    """
+    path, attempt = run_dir / ERRORS / f"rank{rank}.json", os.environ.get(ATTEMPT)
+    here = socket.gethostname()
+    mine = FailureRecord(int(status), kind, message, rank, here, os.getpid(), step, time.time(), attempt)
     with contextlib.suppress(OSError):
-        if not path.exists():
-            _replace(path, cause._asdict())
+        known = _read_failure(path)
+        if not is_superseded(run_dir) and (known is None or known.attempt != attempt):
+            _replace(path, mine._asdict())
 
 
 def clear_failures(run_dir: Path) -> None:
@@ -80,41 +89,63 @@ def read_status(run_dir: Path) -> Any:
         return {}
 
 
-def first_failure(run_dir: Path) -> Optional[FailureRecord]:
+def failures(run_dir: Path, attempt: Optional[str] = None) -> List[FailureRecord]:
+    """Return why ranks ended, the earliest first.
+
+    Args:
+        run_dir: of the run.
+        attempt: leave out what another attempt at the job has written; None for all.
+    """
+    known = [cause for cause in map(_read_failure, (run_dir / ERRORS).glob("rank*.json")) if cause is not None]
+    return sorted((c for c in known if attempt is None or c.attempt == attempt), key=lambda cause: cause.time)
+
+
+def _read_failure(path: Path) -> Optional[FailureRecord]:
+    """Return a record; None if it is missing or invalid."""
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        return FailureRecord(**json.loads(path.read_bytes()))
+    return None
+
+
+def first_failure(run_dir: Path, attempt: Optional[str] = None) -> Optional[FailureRecord]:
     """Return the earliest cause other than the loss of a peer; otherwise the earliest of all, None without any."""
-    causes: List[FailureRecord] = []
-    for path in (run_dir / ERRORS).glob("rank*.json"):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            causes.append(FailureRecord(**json.loads(path.read_bytes())))
-    causes.sort(key=lambda cause: cause.time)
+    causes = failures(run_dir, attempt)
     real = [cause for cause in causes if cause.status != ExitStatus.PEER_LOST]
     return next(iter(real or causes), None)
 
 
-def describe_failure(run_dir: Path, lost: str = "") -> str:
+def describe_failure(run_dir: Path, lost: str = "", attempt: Optional[str] = None) -> str:
     """Return why a run failed according to its files, in one line; empty if unknown.
 
     Args:
         run_dir: of the run.
         lost: the processes known to have ended without an error record; by default, the ranks without one.
+        attempt: whose failure is described; None for any.
     """
-    cause, status = first_failure(run_dir), read_status(run_dir)
+    cause, status = first_failure(run_dir, attempt), read_status(run_dir)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return cause.describe()
     if not lost and status.get("state") not in ("running", "failed"):
         return ""
-    return f"{lost or _silent_ranks(run_dir)} exited without reporting an error (at step {status['step']} or later)"
+    who = lost or _describe_silent_ranks(run_dir, attempt)
+    return f"{who} exited without reporting an error (at step {status['step']} or later)"
 
 
-def _silent_ranks(run_dir: Path) -> str:
-    """Return the ranks without an error record, and their hosts."""
+def silent_ranks(run_dir: Path, attempt: Optional[str] = None) -> Dict[int, str]:
+    """Return the hosts of the ranks without an error record, by rank; empty if the ranks are not known."""
     try:
         ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
     except (OSError, ValueError, KeyError):
-        return "a rank"
-    said = {path.stem for path in (run_dir / ERRORS).glob("rank*.json")}
-    silent = [f"rank {rank} on {facts['host']}" for rank, facts in enumerate(ranks) if f"rank{rank}" not in said]
-    return f"all {len(ranks)} ranks" if len(silent) == len(ranks) > 1 else ", ".join(silent) or "a rank"
+        return {}
+    spoke = {cause.rank for cause in failures(run_dir, attempt)}
+    return {rank: str(facts["host"]) for rank, facts in enumerate(ranks) if rank not in spoke}
+
+
+def _describe_silent_ranks(run_dir: Path, attempt: Optional[str]) -> str:
+    silent = silent_ranks(run_dir, attempt)
+    if len(silent) > 1 and not failures(run_dir, attempt):
+        return f"all {len(silent)} ranks"
+    return ", ".join(f"rank {rank} on {host}" for rank, host in silent.items()) or "a rank"
 
 
 def _replace(path: Path, record: Any) -> None:
@@ -123,4 +154,4 @@ def _replace(path: Path, record: Any) -> None:
 
 if __name__ == "__main__":
     if read_status(Path(sys.argv[1])).get("attempt") == os.environ.get(ATTEMPT):  # ignore another job's status
-        sys.stdout.write(f"{describe_failure(Path(sys.argv[1]))}\n")
+        sys.stdout.write(f"{describe_failure(Path(sys.argv[1]), attempt=os.environ.get(ATTEMPT))}\n")

@@ -1,0 +1,114 @@
+"""Attempts at a job that share a run directory: only the newest may write there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lstm_dist.attempt import ATTEMPT, Attempt
+from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import claim, is_claimed, is_superseded
+from lstm_dist.run.checkpoint_dir import CheckpointDir
+from lstm_dist.run.run_log import RootLog
+from lstm_dist.run.status import failures, first_failure, read_status, record_failure, silent_ranks, write_status
+
+
+def be(monkeypatch: pytest.MonkeyPatch, attempt: str) -> None:
+    """Let this process belong to an attempt."""
+    monkeypatch.setenv(ATTEMPT, attempt)
+
+
+def test_attempts_are_written_and_read():
+    assert Attempt.parse(str(Attempt("a.b", 12))) == Attempt("a.b", 12)
+    for text in ("", "7", ".1", "a.", "a.-1", "a.x"):
+        assert Attempt.parse(text) is None
+
+
+@pytest.mark.parametrize(("other", "precedes"), [("a.2", True), ("a.10", True), ("a.1", False), ("b.2", False)])
+def test_earlier_attempts_at_the_same_job_precede(other: str, precedes: bool):
+    assert Attempt("a", 1).precedes(Attempt.parse(other)) == precedes
+    assert not Attempt("a", 1).precedes(None)
+
+
+def test_lock_of_an_earlier_attempt_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    be(monkeypatch, "a.1")
+    with claim(tmp_path):
+        assert not is_superseded(tmp_path)
+        be(monkeypatch, "a.2")
+        with claim(tmp_path):
+            assert not is_superseded(tmp_path)
+            assert is_claimed(tmp_path)
+            be(monkeypatch, "a.1")
+            assert is_superseded(tmp_path)
+    assert not is_claimed(tmp_path)
+    with pytest.raises(UserError, match="a later attempt at this job writes there") as caught:
+        claim(tmp_path)  # also after the later one has ended
+    assert caught.value.status == ExitStatus.PEER_LOST
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+@pytest.mark.parametrize("other", ["b.2", "a.1", ""])
+def test_lock_of_another_job_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str):
+    be(monkeypatch, "a.1")
+    with claim(tmp_path):
+        be(monkeypatch, other)
+        with pytest.raises(UserError, match=r"another job is writing there \(process \d+ on \S+\): wait until"):
+            claim(tmp_path)
+        assert not is_superseded(tmp_path)
+
+
+def test_stale_root_writes_neither_checkpoint_nor_log_nor_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    be(monkeypatch, "a.1")
+    stale = RootLog(tmp_path)
+    checkpoints = CheckpointDir.of_run(tmp_path)
+    checkpoints.commit(1, b"one")
+    write_status(tmp_path, "running", step=1)
+    be(monkeypatch, "a.2")
+    lock = claim(tmp_path)
+    write_status(tmp_path, "running", step=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    be(monkeypatch, "a.1")
+    write_status(tmp_path, "failed", step=3)
+    record_failure(tmp_path, 0, 3, 76, "MXNetError", "shut down")
+    with pytest.raises(UserError, match="a later attempt"):
+        checkpoints.commit(3, b"three")
+    with pytest.raises(UserError, match="a later attempt"):
+        stale.note("a line")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert read_status(tmp_path)["attempt"] == "a.2"
+    for file in (lock, stale._log, stale._metrics, stale._samples, stale._lock):
+        file.close()
+
+
+def test_stale_root_that_is_writing_a_checkpoint_does_not_commit_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    be(monkeypatch, "a.1")
+    locks = [claim(tmp_path)]
+    (tmp_path / "checkpoints").mkdir()
+    checkpoints = CheckpointDir.of_run(tmp_path)
+
+    def write(path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+        be(monkeypatch, "a.2")
+        locks.append(claim(tmp_path))
+        be(monkeypatch, "a.1")
+
+    monkeypatch.setattr(checkpoints, "_write", write)
+    with pytest.raises(UserError, match="a later attempt"):
+        checkpoints.commit(1, b"one")
+    assert checkpoints.paths() == []
+    for lock in locks:
+        lock.close()
+
+
+def test_failures_of_other_attempts_are_left_out_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "errors").mkdir()
+    (tmp_path / "run.json").write_text(json.dumps({"ranks": [{"host": "n1"}, {"host": "n2"}]}))
+    be(monkeypatch, "a.1")
+    record_failure(tmp_path, 0, 7, 70, "Error", "the first")
+    record_failure(tmp_path, 1, 7, 76, "MXNetError", "shut down")
+    assert first_failure(tmp_path, "a.2") is None
+    be(monkeypatch, "a.2")
+    record_failure(tmp_path, 1, 9, 76, "MXNetError", "again")
+    assert [cause.message for cause in failures(tmp_path, "a.2")] == ["again"]
+    assert [cause.message for cause in failures(tmp_path)] == ["the first", "again"]
+    assert silent_ranks(tmp_path, "a.2") == {0: "n1"}
