@@ -80,6 +80,7 @@ class Trainer:
         self._world.broadcast_(self._model.weights, "initial_parameters")
         if self.progress.step == 0:
             self._commit()
+        self._callbacks.beat("step", self.progress.step)  # on all ranks at once, as both above are collective
         while not self._is_over and self.progress.step != until_step and not self._agreed.stop:
             self._train_epoch(until_step)
         return TrainingResult(self.progress, self._agreed.stop)
