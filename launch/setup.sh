@@ -355,12 +355,18 @@ make_environment() {
 }
 
 install_mxnet() {
-    local extras=$device
+    local extras=$device packages
     pip install -e "$repo[build]"
     # mxnet and mxnet-cu112 are installed into the same folder.
     pip uninstall -y mxnet mxnet-cu112
     if [[ $device == gpu ]]; then extras+=,nvcc; fi
     pip install --no-build-isolation -e "$repo[$extras]"
+    if [[ $device == gpu ]]; then
+        # MXNet's library searches its own folder for those that it links to. lstm_dist loads them first, but horovodrun,
+        # and Horovod's build, import MXNet without it.
+        packages=$(site_packages)
+        ln -sf "$packages"/nvidia/*/lib/*.so.* "$packages/mxnet"
+    fi
 }
 
 site_packages() { "$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
@@ -415,15 +421,16 @@ install_mpi() {
 }
 
 compile_horovod() {
-    local jobs nvidia
+    local jobs
     jobs=$(nproc)
     pip uninstall -y horovod
     if [[ $device == gpu ]]; then
-        nvidia=$(site_packages)/nvidia
-        gather_cuda "$nvidia"
-        has_driver || make_driver_stub "$state/tmp"
-        export LD_LIBRARY_PATH PATH=$state/cuda/bin:$PATH
-        LD_LIBRARY_PATH=$state/tmp$(printf ':%s' "$nvidia"/*/lib)${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        gather_cuda "$(site_packages)/nvidia"
+        export PATH=$state/cuda/bin:$PATH
+        if ! has_driver; then
+            make_driver_stub "$state/tmp"
+            export LD_LIBRARY_PATH=$state/tmp${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+        fi
     fi
     # A wheel in pip's cache may have been compiled against another MXNet or MPI. Horovod uses <cstdint> without including
     # it, which is an error since GCC 13.

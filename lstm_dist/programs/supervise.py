@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Optional, Sequence
 
+from lstm_dist.cluster.cuda_libs import require_driver
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.hosts import require_usable, unreachable
 from lstm_dist.cluster.process_tree import adopt_orphans
@@ -76,6 +77,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" {shlex.join(plan.command(train_flags))}')
         return 0
     settings: RunConfig = parse_config(train_flags)
+    require_driver()  # horovodrun loads MXNet, too, and says of any failure that Horovod has no Gloo or MPI
     if plan.workers.hosts:
         require_usable(plan.workers.hosts, TRAIN, plan.workers.interface)
     run_dir = choose_run_dir(settings.run_dir)

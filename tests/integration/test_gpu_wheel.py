@@ -66,12 +66,13 @@ def stub(tmp_path_factory: pytest.TempPathFactory) -> Dict[str, str]:
 
 
 def test_missing_driver_is_reported_in_one_line(clone: Path, tmp_path: Path) -> None:
-    done = run([f"{clone}/.venv/bin/python", f"{clone}/jobs/train.py", f"--run-dir={tmp_path}/run"])
-    assert done.returncode == 66
-    assert done.stderr.startswith(
-        "error: this machine has no NVIDIA driver (libcuda.so.1), and this environment is one"
-    )
-    assert done.stderr.count("\n") == 1
+    for command in ([f"{clone}/.venv/bin/python", f"{clone}/jobs/train.py"], [f"{clone}/launch/local.sh"]):
+        done = run([*command, f"--run-dir={tmp_path}/run"])
+        assert done.returncode == 66
+        assert done.stderr.startswith(
+            "error: this machine has no NVIDIA driver (libcuda.so.1), and this environment is one"
+        )
+        assert done.stderr.count("\n") == 1
     done = run([f"{clone}/.venv/bin/python", f"{clone}/launch/doctor.py"])
     assert done.returncode == 1
     assert "libcuda.so.1" in done.stdout
@@ -103,7 +104,7 @@ def test_horovod_needs_the_same_cuda_as_mxnet(clone: Path) -> None:
 def test_two_workers_are_connected(clone: Path, stub: Dict[str, str], launcher: Tuple[str, ...]) -> None:
     program, *options = launcher
     command = [f"{clone}/.venv/bin/{program}", *options, "-np", "2", f"{clone}/.venv/bin/python"]
-    path = f"{clone}/.venv/bin{os.pathsep}{os.environ['PATH']}"
+    path = f"{clone}/.venv/bin{os.pathsep}{os.environ['PATH']}"  # horovodrun starts mpirun
     done = run([*command, f"{clone}/launch/doctor.py", "--workers", "2"], env={**stub, "PATH": path}, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "the sum of 1 to 2 over all workers is 3" in done.stdout

@@ -402,6 +402,7 @@ def test_compiler_of_cuda_13_is_given_the_libraries_of_cuda_11(machine: Machine)
     ):
         assert (cuda / name).resolve() == (packages / package).resolve()
         assert (cuda / name).exists()
+    assert (packages.parent / "mxnet/libnccl.so.2").resolve() == (packages / "nccl/lib/libnccl.so.2").resolve()
     assert "CMAKE_CUDA_RUNTIME_LIBRARY Shared" in (cuda / "toolchain.cmake").read_text()
 
 

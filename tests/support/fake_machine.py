@@ -12,13 +12,13 @@ TOOLS = (
     "awk bash basename cat chmod cp cut date df dirname env find flock g++ gcc c++ cc as ld grep head ln ls make mkdir "
     "mv nproc readlink rm sed sh sha256sum sleep tail timeout touch tty uname wc"
 ).split()
-# What NVIDIA's packages install in the folder nvidia/, as far as launch/setup.sh uses it.
+# What NVIDIA's packages install in the folder nvidia/, as far as launch/setup.sh uses it, and MXNet's library.
 CUDA_FILES = (
     "cu13/bin/nvcc cu13/nvvm/bin/cicc cu13/include/crt/host_runtime.h cu13/include/fatbinary_section.h "
     "cu13/include/cuda_runtime.h cu13/lib/libcudadevrt.a cuda_runtime/include/cuda_runtime.h "
     "cuda_runtime/include/cuda_fp16.hpp cuda_runtime/include/__init__.py cuda_runtime/lib/libcudart.so.11.0 "
     "cublas/include/cublas_v2.h cublas/include/__init__.py curand/include/curand.h cusolver/include/cusolverDn.h "
-    "nccl/include/nccl.h nccl/lib/libnccl.so.2"
+    "nccl/include/nccl.h nccl/lib/libnccl.so.2 ../mxnet/libmxnet.so"
 )
 # A Python that prints its version, creates "environments" with itself, horovodrun and mpirun, records calls of pip, and
 # installs CUDA_FILES in place of NVIDIA's packages.
