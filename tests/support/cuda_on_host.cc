@@ -5,8 +5,8 @@
 // cores, and one more whenever a block waits for others, so that all blocks of a grid can meet at a barrier.
 //
 // A launch ends with an exception where the threads of a block wait at different __syncthreads, where some of them wait
-// and the others have returned, and after a time limit. A loop that never ends is only stopped if it calls __syncthreads
-// or __ldcv.
+// and the others have returned, where the index of an array of known size is out of bounds, and after a time limit. A loop
+// that never ends is only stopped if it calls __syncthreads or __ldcv.
 #include "cuda_on_host.h"
 
 #include <dlfcn.h>
@@ -215,6 +215,12 @@ class Worker {
         wait(Fiber::ready);
     }
 
+    // Ends the launch for a fault of the fiber that calls it.
+    static void fail(const std::string &fault) {
+        current->grid.fail(name_of(*current->running) + " " + fault);
+        wait(Fiber::ready);
+    }
+
   private:
     Grid &grid;
     const unsigned count;
@@ -284,10 +290,10 @@ class Worker {
         for (Fiber &fiber : fibers) fiber.state = Fiber::ready;
     }
     static std::string describe(const Fiber &fiber) {
-        const std::string name = "thread " + std::to_string(fiber.thread.x);
-        if (fiber.state == Fiber::done) return name + " has returned";
-        return name + " waits at __syncthreads of " + fiber.file + ":" + std::to_string(fiber.line);
+        if (fiber.state == Fiber::done) return name_of(fiber) + " has returned";
+        return name_of(fiber) + " waits at __syncthreads of " + fiber.file + ":" + std::to_string(fiber.line);
     }
+    static std::string name_of(const Fiber &fiber) { return "thread " + std::to_string(fiber.thread.x); }
 };
 thread_local Worker *Worker::current;
 
@@ -334,6 +340,17 @@ void run(void *launch, Kernel kernel, const char *name) {
 }
 
 } // namespace cuda_on_host
+
+struct Place {
+    const char *file;
+    unsigned line, column;
+};
+
+// Called by code that is compiled with -fsanitize=bounds; the description that it passes begins with a place.
+extern "C" void __ubsan_handle_out_of_bounds(const Place *place, intptr_t index) {
+    cuda_on_host::Worker::fail("uses index " + std::to_string(index) + " out of bounds at " + place->file + ":" +
+                               std::to_string(place->line));
+}
 
 using cuda_on_host::Argument;
 using cuda_on_host::Launch;

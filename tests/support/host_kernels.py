@@ -163,23 +163,16 @@ def _compile(source: Source) -> Path:
         ValueError: with the messages of the compiler, if it refuses.
     """
     text = "\n".join([f'#include "{HEADER.name}"', source.text, *map(_entry, source.kernels.items()), ""])
+    kernels = _build(text, ".o", "-c", "-fsanitize=bounds")
     scheduler = _build(SCHEDULER.read_text("utf-8"), ".o", "-c")
-    return _build(text, ".so", "-shared", "-Wl,-Bsymbolic", str(scheduler), "-ldl")
+    # Linked on its own, because the compiler would add a library for -fsanitize.
+    return _build("", ".so", "-shared", "-Wl,-Bsymbolic", str(kernels), str(scheduler), "-ldl")
 
 
 def _build(text: str, suffix: str, *flags: str) -> Path:
     """Return the file that the compiler makes of a text; it is kept for later calls of any process."""
-    command = [
-        *shlex.split(os.environ.get("CXX", "c++")),
-        *FLAGS,
-        f"-I{HEADER.parent}",
-        "-x",
-        "c++",
-        "-",
-        "-x",
-        "none",
-        *flags,
-    ]
+    compiler = shlex.split(os.environ.get("CXX", "c++"))
+    command = [*compiler, *FLAGS, f"-I{HEADER.parent}", *"-x c++ - -x none".split(), *flags]
     key = hashlib.sha256("\0".join([*command, HEADER.read_text("utf-8"), text]).encode()).hexdigest()[:32]
     folder = Path(tempfile.gettempdir()) / f"lstm_dist-host-kernels-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -198,6 +198,26 @@ def test_threads_that_do_not_meet_are_an_error(kernel, message, order):
         x.asnumpy()
 
 
+@pytest.mark.parametrize(("index", "fails"), [(7, False), (8, True), (-1, True)])
+def test_an_index_out_of_bounds_is_an_error(index, fails):
+    kernel = parse_source("""
+    extern "C" __global__ void reverse(float *x, int last) {
+        __shared__ float copy[3][8];
+#line 4 "reverse.cu"
+        copy[1][last - (int)threadIdx.x] = x[threadIdx.x];
+        __syncthreads();
+        x[threadIdx.x] = copy[1][threadIdx.x];
+    }
+    """)
+    x = array(np.arange(8))
+    HostModule(kernel, CTX).launch("reverse", LaunchSize((1, 1), 8), x, index)
+    if fails:
+        with pytest.raises(mx.MXNetError, match=f"thread 0 uses index {index} out of bounds at reverse.cu:4"):
+            x.asnumpy()
+    else:
+        np.testing.assert_array_equal(x.asnumpy(), np.arange(8)[::-1])
+
+
 def test_a_wait_without_end_is_an_error():
     flag = array(np.zeros(1), "int32")
     HostModule(FAULTS, CTX, time_limit=0.2).launch("waits_for_ever", LaunchSize((3, 1), 32), flag)
