@@ -172,10 +172,10 @@ def test_launches_are_ordered_with_the_operations_of_mxnet():
 
 
 def test_a_launch_is_asynchronous():
-    module = HostModule(FAULTS, CTX, time_limit=0.5)
+    module = HostModule(FAULTS, CTX, time_limit=2)
     flag, start = array(np.zeros(1), "int32"), time.monotonic()
     module.launch("waits_for_ever", LaunchSize((1, 1), 1), flag)
-    assert time.monotonic() - start < 0.4
+    assert time.monotonic() - start < 1.5
     with pytest.raises(mx.MXNetError):
         flag.wait_to_read()
 
