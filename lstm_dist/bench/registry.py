@@ -17,7 +17,7 @@ ON_ONE_WORKER = (
     "torch-compiled",
     "matmul floor",
 )
-ON_GPU = ("ours-loop", "ours-persistent", "torch-lstm-gpu", "torch-cell-gpu", "torch-compiled-gpu")
+ON_GPU = ("ours-loop", "ours-persistent")
 GUARDS = ("ours", "ours, guarded", "ours, timed")
 SIZES = ("ours", "torch-lstm", "torch-cell", "torch-compiled")
 SCALING = ("ours", "torch-cell")

@@ -16,14 +16,19 @@ def of_implementations(timings: Sequence[Timing]) -> str:
         rows.append(
             {
                 "implementation": timing.entry.implementation,
-                "ms per step": f"{median:.1f}",
-                "quartiles": f"{low:.1f} - {high:.1f}",
+                "ms per step": _ms(median),
+                "quartiles": f"{_ms(low)} - {_ms(high)}",
                 "chars/s": f"{timing.chars_per_sec:,.0f}",
                 f"time / {timings[0].entry.implementation}": f"{timing.time_ratio(timings[0]):.2f}",
                 "memory, MB": f"{timing.resident_bytes / 1e6:.0f}",
             }
         )
     return markdown(rows)
+
+
+def _ms(value: float) -> str:
+    """Format milliseconds with a tenth, or with three digits for the short steps of a GPU."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.3g}"
 
 
 def of_scaling(timings: Sequence[Timing]) -> str:

@@ -36,10 +36,10 @@ def implementation_class(name: str) -> Type[Implementation]:
             "ours-loop": lstm_dist.LstmDistLoop,
             "ours-persistent": lstm_dist.LstmDistPersistent,
         }[name]
-    if name.startswith("torch-lstm"):
-        from lstm_dist.bench.implementations import torch_lstm
+    if name == "torch-lstm":
+        from lstm_dist.bench.implementations.torch_lstm import TorchLSTM
 
-        return {"torch-lstm": torch_lstm.TorchLSTM, "torch-lstm-gpu": torch_lstm.TorchLSTMOnGpu}[name]
+        return TorchLSTM
     if name.startswith("torch"):
         from lstm_dist.bench.implementations import torch_cell
 
@@ -47,8 +47,6 @@ def implementation_class(name: str) -> Type[Implementation]:
             "torch-cell": torch_cell.TorchCell,
             "torch-compiled": torch_cell.TorchCompiled,
             "torch-ddp": torch_cell.TorchDDP,
-            "torch-cell-gpu": torch_cell.TorchCellOnGpu,
-            "torch-compiled-gpu": torch_cell.TorchCompiledOnGpu,
         }[name]
     from lstm_dist.bench.implementations.d2l import D2LChapter
     from lstm_dist.bench.implementations.gluon import Gluon

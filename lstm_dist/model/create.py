@@ -4,7 +4,7 @@ import mxnet as mx
 
 from lstm_dist.cluster import devices
 from lstm_dist.cluster.devices import Gpu
-from lstm_dist.cuda import launch_sizes
+from lstm_dist.cuda import arrays, launch_sizes
 from lstm_dist.cuda.module import Module, RtcModule
 from lstm_dist.cuda.source import read_source
 from lstm_dist.errors import ExitStatus, UserError
@@ -37,7 +37,9 @@ def create_model(
     if is_persistent:
         _require_residence(hidden_size, gpu)
     module = RtcModule(read_source(files_of(is_persistent), HIDDEN=hidden_size), ctx)
-    return CudaLSTM(vocab_size, hidden_size, layers, module, _recurrence(module, hidden_size, is_persistent, gpu))
+    arrays.kernels_for(ctx)  # compiled here, so that a failure is not one of the first step
+    steps = _recurrence(module, hidden_size, is_persistent, gpu)
+    return CudaLSTM(vocab_size, hidden_size, layers, module, steps, gpu.name)
 
 
 def _recurrence(module: Module, hidden_size: int, is_persistent: bool, gpu: Gpu) -> Recurrence:
@@ -50,8 +52,9 @@ def _require_residence(hidden_size: int, gpu: Gpu) -> None:
     """Check that all blocks of the persistent kernels can be on the GPU at once, because they wait for each other."""
     if launch_sizes.persistent(hidden_size, 1, gpu.processors) is None:
         largest = launch_sizes.largest_persistent(gpu.processors)
+        sizes = f"a multiple of 32 up to {largest}, or " if largest else ""
         raise UserError(
             f"--recurrence persistent: --hidden-size {hidden_size} does not fit GPU {gpu.index}, {gpu.name}, which has "
-            f"{gpu.processors} multiprocessors: use a multiple of 32 up to {largest}, or --recurrence loop",
+            f"{gpu.processors} multiprocessors: use {sizes}--recurrence loop",
             ExitStatus.BAD_CONFIG,
         )

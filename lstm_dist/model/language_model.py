@@ -1,7 +1,7 @@
 """The interface between the model and everything else: what one worker computes on arrays.
 
 The trainer, the evaluator and text generation use nothing but this interface, so that implementations for other devices
-need no change there. CharLSTM implements it as a static graph of MXNet operators.
+need no change there. CharLSTM implements it for CPUs, CudaLSTM for GPUs.
 """
 
 from abc import ABC, abstractmethod

@@ -50,14 +50,18 @@ def number_of_parameters(vocab_size: int, hidden_size: int, layers: int = 1) -> 
     return sum(math.prod(shape) for shape in parameter_shapes(vocab_size, hidden_size, layers).values())
 
 
-def memory_needed(vocab_size: int, hidden_size: int, layers: int, streams: int, seq_len: int) -> int:
+def memory_needed(
+    vocab_size: int, hidden_size: int, layers: int, streams: int, seq_len: int, on_gpu: bool = False
+) -> int:
     """Return a lower bound on a worker's memory in bytes: weights, gradients and values for the backward pass.
 
-    These values are, for each of streams * seq_len characters, six vectors of every layer's cell, its gates'
-    derivatives and inputs (4H each), and the logits with their probabilities.
+    On a CPU these values are, for each of streams * seq_len characters, six vectors of every layer's cell, its gates'
+    derivatives and inputs (4H each), and the logits with their probabilities. On a GPU they are h, c and gates (4H) of
+    every layer, one derivative of h, and the logits.
     """
     parameters = number_of_parameters(vocab_size, hidden_size, layers)
-    return 4 * (2 * parameters + streams * seq_len * (14 * hidden_size * layers + 2 * vocab_size))
+    values = (6 * layers + 1) * hidden_size + vocab_size if on_gpu else 14 * hidden_size * layers + 2 * vocab_size
+    return 4 * (2 * parameters + streams * seq_len * values)
 
 
 def initial_parameters(vocab_size: int, hidden_size: int, seed: int, layers: int = 1) -> Dict[str, np.ndarray]:

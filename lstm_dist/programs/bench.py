@@ -3,7 +3,7 @@
 python jobs/bench.py                 this project ("ours"), the LSTMs of MXNet and PyTorch, and only the matrix products
 python jobs/bench.py --workers 2     weak scaling (32 streams per worker) and strong scaling (32 streams in total)
 python jobs/bench.py --sizes         time per character at other sizes of batch and model
-python jobs/bench.py --gpu           this project and PyTorch on the first GPU, in float32 without TF32
+python jobs/bench.py --gpu           this project on the first GPU, with each --recurrence of jobs/train.py
 python jobs/bench.py --guards        cost of the checks that jobs/train.py makes in every step
 python jobs/bench.py --profile       time of each operator in this project's step
 python jobs/bench.py --prepare 1000  preparation of 1000 MB of text, compared with a loop over its characters
@@ -100,7 +100,11 @@ def _add_benchmarks(parser: argparse.ArgumentParser) -> None:
         help="measure weak and strong scaling from one worker to N (default 1: compare the implementations)",
     )
     add("--sizes", action="store_true", help="measure the time per character at other sizes of batch and model")
-    add("--gpu", action="store_true", help="compare the implementations on the first GPU that MXNet finds")
+    add(
+        "--gpu",
+        action="store_true",
+        help="measure this project on the first GPU that MXNet finds, with each recurrence; --only selects one",
+    )
     add(
         "--guards",
         action="store_true",

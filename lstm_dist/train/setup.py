@@ -160,7 +160,8 @@ def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, strea
     Raises:
         UserError: naming the required memory, if it does not.
     """
-    needed = memory_needed(vocab_size, settings.hidden_size, settings.layers, streams, settings.seq_len)
+    on_gpu = devices.gpu_of(ctx) is not None
+    needed = memory_needed(vocab_size, settings.hidden_size, settings.layers, streams, settings.seq_len, on_gpu)
     limit = devices.memory(ctx)
     if needed > limit:
         raise UserError(

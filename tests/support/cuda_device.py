@@ -1,6 +1,6 @@
 """Where the tests run CUDA kernels: on a GPU if MXNet finds one, else on the host (host_kernels.py)."""
 
-from typing import Union
+from typing import Tuple, Union
 
 import mxnet as mx
 
@@ -12,6 +12,8 @@ from tests.support.host_kernels import HostModule
 HAS_GPU = mx.runtime.Features().is_enabled("CUDA") and bool(visible_gpus())
 # MXNet's second CPU device stands in for a GPU: what is on it is not where the host's arrays are.
 DEVICE = mx.gpu(0) if HAS_GPU else mx.cpu(1)
+# Orders of threads and blocks in which a result is computed again; a GPU has its own.
+ORDERS: Tuple[Union[str, int], ...] = () if HAS_GPU else ("reversed", 1, 2)
 
 
 def compile_kernels(source: Source, order: Union[str, int] = "forward") -> Module:

@@ -4,7 +4,7 @@ from typing import Union
 
 from lstm_dist.cuda.source import read_source
 from lstm_dist.model.cuda_lstm import CudaLSTM
-from lstm_dist.model.cuda_recurrence import LoopRecurrence, PersistentRecurrence, files_of
+from lstm_dist.model.cuda_recurrence import LoopRecurrence, PersistentRecurrence, Recurrence, files_of
 from tests.support.cuda_device import compile_kernels
 
 RECURRENCES = ("loop", "persistent")
@@ -21,6 +21,7 @@ def cuda_model(
     """Return a model of these sizes; `order` is that of threads and blocks (host_kernels.py)."""
     is_persistent = recurrence == "persistent"
     module = compile_kernels(read_source(files_of(is_persistent), HIDDEN=hidden_size), order)
+    steps: Recurrence = LoopRecurrence(module, hidden_size)
     if is_persistent:
-        return CudaLSTM(vocab_size, hidden_size, layers, module, PersistentRecurrence(module, hidden_size, processors))
-    return CudaLSTM(vocab_size, hidden_size, layers, module, LoopRecurrence(module, hidden_size))
+        steps = PersistentRecurrence(module, hidden_size, processors)
+    return CudaLSTM(vocab_size, hidden_size, layers, module, steps, "a GPU")

@@ -13,6 +13,7 @@ with one_line_errors():  # as in jobs/train.py, where MXNet is loaded last
     startup = Startup.begin(os.environ)
     affinity = prepare_process()
     import mxnet as mx
+    import pytest
 
     from lstm_dist.cluster import devices
     from lstm_dist.comm.horovod_group import HorovodWorld
@@ -21,6 +22,7 @@ with one_line_errors():  # as in jobs/train.py, where MXNet is loaded last
     from lstm_dist.model import create
     from tests.support.cuda_device import DEVICE
     from tests.support.host_kernels import HostModule
+    from tests.support.recorded_operators import RecordedOperators
 
     GPU = devices.Gpu(index=0, name="host", capability=(9, 0), bus="0", processors=8, cuda=11080)
     devices.choose = lambda device, local_rank: DEVICE  # noqa: ARG005
@@ -32,4 +34,9 @@ with one_line_errors():  # as in jobs/train.py, where MXNet is loaded last
 
     from lstm_dist.programs.train import main
 
-    main(startup, affinity)
+    with pytest.MonkeyPatch.context() as patch:
+        recorded = RecordedOperators(DEVICE, patch)
+        main(startup, affinity)
+        others = recorded.names - {"dot", "_copyto"}
+        if others:
+            raise RuntimeError(f"not only products and copies on the device: {others}")

@@ -10,18 +10,11 @@ from lstm_dist.data.batching import Window
 
 
 class TorchImplementation(Implementation):
-    """A PyTorch implementation, whose subclasses define the parameters and the loss for autograd.
-
-    Attributes:
-        device: on which it computes.
-    """
-
-    device = "cpu"
+    """A PyTorch implementation, whose subclasses define the parameters and the loss for autograd."""
 
     def __init__(self, assignment: WorkerAssignment) -> None:
-        torch.backends.cudnn.allow_tf32 = False  # computes in float32, as the others do
         torch.set_num_threads(assignment.case.threads)
-        self._h = self._c = torch.zeros(assignment.streams, assignment.case.hidden_size, device=self.device)
+        self._h = self._c = torch.zeros(assignment.streams, assignment.case.hidden_size)
         self._optimizer = torch.optim.SGD(self.parameters(), lr=LEARNING_RATE, fused=True)
 
     @abstractmethod
@@ -34,8 +27,8 @@ class TorchImplementation(Implementation):
 
     def backward(self, window: Window) -> Any:
         """See `Implementation`."""
-        inputs = torch.from_numpy(window.inputs.T).long().contiguous().to(self.device)
-        targets = torch.from_numpy(window.targets.T).long().reshape(-1).to(self.device)
+        inputs = torch.from_numpy(window.inputs.T).long().contiguous()
+        targets = torch.from_numpy(window.targets.T).long().reshape(-1)
         self._optimizer.zero_grad(set_to_none=True)
         loss, h, c = self.loss(inputs, targets, self._h, self._c)
         loss.backward()
@@ -48,6 +41,4 @@ class TorchImplementation(Implementation):
         self._optimizer.step()
 
     def wait(self) -> None:
-        """See `Implementation`; torch is synchronous on the CPU."""
-        if self.device == "cuda":
-            torch.cuda.synchronize()
+        """Do nothing, as torch is synchronous on the CPU."""

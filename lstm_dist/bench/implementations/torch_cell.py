@@ -38,7 +38,7 @@ class TorchCell(TorchImplementation):
     """The hand-written LSTM in eager mode."""
 
     def __init__(self, assignment: WorkerAssignment) -> None:
-        self._cell = _Cell(assignment.parameters).to(self.device)
+        self._cell = _Cell(assignment.parameters)
         self._module: Any = self._cell
         super().__init__(assignment)
 
@@ -54,11 +54,11 @@ class TorchCell(TorchImplementation):
         """See `Implementation`."""
         cell = self._cell
         return {
-            **split_gates(cell.w_x.grad.cpu().numpy(), "W_x"),
-            **split_gates(cell.w_h.grad.cpu().numpy(), "W_h"),
-            **split_gates(cell.b.grad.cpu().numpy(), "b_"),
-            "W_hy": cell.w_hy.grad.cpu().numpy(),
-            "b_y": cell.b_y.grad.cpu().numpy(),
+            **split_gates(cell.w_x.grad.numpy(), "W_x"),
+            **split_gates(cell.w_h.grad.numpy(), "W_h"),
+            **split_gates(cell.b.grad.numpy(), "b_"),
+            "W_hy": cell.w_hy.grad.numpy(),
+            "b_y": cell.b_y.grad.numpy(),
         }
 
 
@@ -68,18 +68,6 @@ class TorchCompiled(TorchCell):
     def __init__(self, assignment: WorkerAssignment) -> None:
         super().__init__(assignment)
         self._module = torch.compile(self._cell)
-
-
-class TorchCellOnGpu(TorchCell):
-    """The hand-written LSTM in eager mode on the first GPU."""
-
-    device = "cuda"
-
-
-class TorchCompiledOnGpu(TorchCompiled):
-    """The hand-written LSTM with torch.compile on the first GPU."""
-
-    device = "cuda"
 
 
 class TorchDDP(TorchCell):

@@ -27,8 +27,6 @@ class TorchLSTM(TorchImplementation):
             self._lstm.bias_hh_l0.zero_()
             self._head.weight.copy_(torch.from_numpy(named["W_hy"].T))
             self._head.bias.copy_(torch.from_numpy(named["b_y"]))
-        self._lstm.to(self.device)
-        self._head.to(self.device)
         super().__init__(assignment)
 
     def parameters(self) -> List[Any]:
@@ -44,17 +42,10 @@ class TorchLSTM(TorchImplementation):
 
     def gradients(self) -> Dict[str, np.ndarray]:
         """See `Implementation`."""
-        lstm, head = self._lstm, self._head
         return {
-            **unstack_gates(lstm.weight_ih_l0.grad.cpu().numpy(), "W_x"),
-            **unstack_gates(lstm.weight_hh_l0.grad.cpu().numpy(), "W_h"),
-            **unstack_gates(lstm.bias_ih_l0.grad.cpu().numpy(), "b_"),
-            "W_hy": head.weight.grad.cpu().numpy().T,
-            "b_y": head.bias.grad.cpu().numpy(),
+            **unstack_gates(self._lstm.weight_ih_l0.grad.numpy(), "W_x"),
+            **unstack_gates(self._lstm.weight_hh_l0.grad.numpy(), "W_h"),
+            **unstack_gates(self._lstm.bias_ih_l0.grad.numpy(), "b_"),
+            "W_hy": self._head.weight.grad.numpy().T,
+            "b_y": self._head.bias.grad.numpy(),
         }
-
-
-class TorchLSTMOnGpu(TorchLSTM):
-    """The standard PyTorch implementation on the first GPU, by cuDNN."""
-
-    device = "cuda"

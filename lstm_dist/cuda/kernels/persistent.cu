@@ -1,6 +1,6 @@
 // All T steps of a layer in one kernel, forward and backward (Diamos et al. 2016, "Persistent RNNs").
 //
-//     z_t = x_t W_x + h_t W_h + b,  h_{t+1} from z_t (cell.cu)          dh_t = dh_out_t + dz_t W_h^T
+//     z_t = x_t W_x + h_t W_h + b,  h_{t+1} from z_t (cell.cu)          dh_{t+1} = dh_out_t + dz_{t+1} W_h^T
 //
 // Reading W_h anew at each step would take longer than multiplying by it, so each thread keeps a part of W_h in its
 // registers during all steps. The work of one step is divided among blocks in two directions:
@@ -25,9 +25,11 @@
 
 // Distance of two gates in shared memory: lanes that read different gates use different banks.
 #define GATE_PITCH (HIDDEN + 4)
+// The same for two sums of different gates.
+#define SUMS_PITCH (BACKWARD_STREAMS * UNITS + UNITS)
 
 // Waits for all blocks with the same blockIdx.y.
-//   arrivals   a counter for each group, 32 ints apart; any values before the first launch
+//   arrivals   a counter for each group, 32 ints apart; zero before the first launch, and 0 or 2^31 after each
 __device__ void group_barrier(int *arrivals) {
     __syncthreads();
     if (threadIdx.x == 0) {
@@ -162,7 +164,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     persistent_backward(const float *dh_out, const float *w_h, const float *c, float *gates, float *dc, int *arrivals,
                         int B, int T) {
     __shared__ float4 values[BACKWARD_STREAMS * GATE_PITCH];
-    __shared__ float partial[4 * WARPS][BACKWARD_STREAMS][UNITS];
+    __shared__ float partial[4 * WARPS][SUMS_PITCH];
     int lane = threadIdx.x % 32, warp = threadIdx.x / 32, gate = lane / UNITS;
     Streams streams = streams_of_group(B);
     int row = threadIdx.x / UNITS, unit = blockIdx.x * UNITS + threadIdx.x % UNITS;
@@ -185,10 +187,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
                 multiply<BACKWARD_STREAMS>((const float *)values + gate * GATE_PITCH + warp * SLICE, 4 * GATE_PITCH, w,
                                            sums);
 #pragma unroll
-                for (int s = 0; s < BACKWARD_STREAMS; ++s) partial[warp * 4 + gate][s][lane % UNITS] = sums[s];
+                for (int s = 0; s < BACKWARD_STREAMS; ++s) partial[warp * 4 + gate][s * UNITS + lane % UNITS] = sums[s];
                 __syncthreads();
                 if (has_cell)
-                    for (int k = 0; k < 4 * WARPS; ++k) dh += partial[k][row][threadIdx.x % UNITS];
+                    for (int k = 0; k < 4 * WARPS; ++k) dh += partial[k][threadIdx.x];
             }
             if (has_cell) {
                 float *mine = gates + here * 4 * HIDDEN + unit;

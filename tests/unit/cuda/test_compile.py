@@ -1,5 +1,6 @@
 """Every kernel, compiled for GPUs: by NVRTC as MXNet does it, and to machine code as the driver of a GPU does it."""
 
+import re
 from functools import lru_cache
 from typing import Dict, Tuple
 
@@ -67,6 +68,19 @@ def test_persistent_kernels_hold_their_weights_in_registers(hidden_size: int, ca
     for kernel in PERSISTENT:
         registers = usage(f"persistent-{hidden_size}", OLDEST, capability)[kernel].registers
         assert hidden_size // 8 < registers <= REGISTERS // size.threads
+
+
+@pytest.mark.parametrize("name", ["persistent-32", "persistent-256", "persistent-1024"])
+def test_barrier_and_reads_of_other_blocks_numbers_pass_the_caches(name: str):
+    """On the host nothing depends on these instructions: a GPU may otherwise read what its L1 cache has."""
+    text = ptx(name, OLDEST)
+    for kernel in PERSISTENT:
+        body = text[text.index(f".entry {kernel}(") :].partition("\n}")[0]
+        order = r"bar\.sync.*?membar\.gl;.*?atom\.global\.add\.u32.*?ld\.global\.cv\.u32.*?membar\.gl;"
+        assert len(re.findall(order, body, re.DOTALL)) == body.count("atom.global.add.u32") == 1
+        assert "ld.global.cg.v4.f32" in body
+        assert "ld.global.v4" not in body
+        assert "ld.global.nc" not in body
 
 
 def test_an_error_is_reported_with_its_line():

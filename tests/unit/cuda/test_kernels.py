@@ -14,14 +14,14 @@ from lstm_dist.cuda import launch_sizes
 from lstm_dist.cuda.module import Module
 from lstm_dist.cuda.source import read_source
 from lstm_dist.model.cuda_recurrence import files_of
-from tests.support.cuda_device import DEVICE, compile_kernels
+from tests.support.cuda_device import DEVICE, ORDERS, compile_kernels
 
 pytestmark = pytest.mark.kernels
 
 NORMAL = np.finfo(np.float32).tiny
 
 
-@pytest.fixture(params=["forward", "reversed", 3])
+@pytest.fixture(params=["forward", *ORDERS])
 def module(request: pytest.FixtureRequest) -> Module:
     return compile_kernels(read_source(files_of(is_persistent=False), HIDDEN=6), request.param)
 

@@ -12,6 +12,7 @@ from lstm_dist.model.parameters import (
     number_of_parameters,
     parameter_shapes,
 )
+from tests.support.cuda_model import cuda_model
 
 V, H = 7, 5
 
@@ -50,6 +51,15 @@ def test_memory_needed_counts_parameters_twice_and_the_window():
     assert memory_needed(V, H, 1, 0, 35) == 4 * 2 * parameters
     assert memory_needed(V, H, 1, 3, 2) - memory_needed(V, H, 1, 0, 2) == 4 * 6 * (14 * H + 2 * V)
     assert memory_needed(V, H, 2, 3, 2) - memory_needed(V, H, 2, 0, 2) == 4 * 6 * (28 * H + 2 * V)
+
+
+def test_memory_needed_on_a_gpu_is_that_of_the_arrays_of_its_model():
+    """All but h and c before the window, which are (B, H) each."""
+    model, (B, T) = cuda_model(V, 32, 2), (3, 4)
+    window = model._window(B, T)
+    arrays = [array for layer in window.layers for array in layer] + [window.logits, window.losses, window.dh]
+    needed = memory_needed(V, 32, 2, B, T, on_gpu=True) - memory_needed(V, 32, 2, 0, T, on_gpu=True)
+    assert 4 * sum(array.size for array in arrays) - needed == 4 * (2 * 2 * B * 32 + B * T)
 
 
 def test_initial_parameters_depend_on_the_seed():
