@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Set
 
 from lstm_dist.errors import print_warning
+from lstm_dist.files import cannot_write, is_superseded
 
 FILE = "timeline.jsonl"
 
-START = "start"  # an attempt has opened the run directory: began, workers, step, seconds
+# The kinds of events that goodput is counted from, and their facts. `step` is the last one done; `seconds` are those of
+# the attempt by phase; `previous` is what the files tell of an attempt that was killed.
+START = "start"  # an attempt has opened the run directory: began, workers, step, seconds, previous
 COMMIT = "commit"  # a checkpoint was written: step, seconds
-END = "end"  # the attempt ends by itself: state, step, seconds
-WAITING = "waiting"  # an attempt is over, and the next one cannot start yet: workers, needed
+END = "end"  # the attempt ends by itself: state, step, seconds, and a reason
+WAITING = "waiting"  # an attempt is over, and the next one cannot start until there are more workers
 
 _reported: Set[Path] = set()  # files that could not be written, of which the user knows
 
@@ -40,7 +43,8 @@ class Event(NamedTuple):
 def append(run_dir: Path, event: str, **facts: Any) -> Event:
     """Add an event that happens now to the timeline of a run, and return it.
 
-    Write errors never fail a job: the first one is reported in one line, the others are ignored.
+    Write errors never fail a job: the first one is reported in one line, the others are ignored. Nothing is written if
+    a later attempt at the job has begun.
 
     Args:
         run_dir: of the run; without it, nothing is written.
@@ -50,7 +54,7 @@ def append(run_dir: Path, event: str, **facts: Any) -> Event:
     now, path = time.time(), run_dir / FILE
     line = json.dumps({"event": event, "time": now, **facts}, ensure_ascii=False)
     try:
-        if run_dir.exists():
+        if run_dir.exists() and not is_superseded(run_dir):
             _append_line(path, line.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         if path not in _reported:
@@ -78,9 +82,12 @@ def remove(run_dir: Path) -> None:
     """Delete the timeline of a run that another one replaces.
 
     Raises:
-        OSError: if it exists and cannot be deleted.
+        UserError: naming --run-dir, if it exists and cannot be deleted.
     """
-    (run_dir / FILE).unlink(missing_ok=True)
+    try:
+        (run_dir / FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(run_dir, f"{FILE} in it: {error.strerror}") from None
 
 
 def _append_line(path: Path, line: bytes) -> None:

@@ -21,7 +21,7 @@ from lstm_dist.errors import ExitStatus, print_error
 
 STARTING = 300.0  # seconds allowed for the start, until the configuration is known
 # Factors of the limit: work of the root for which the others wait may take longer than a step.
-PHASES = {"start": 1.0, "step": 1.0, "samples": 3.0, "checkpoint": 3.0}
+PHASES = {"start": 1.0, "step": 1.0, "samples": 3.0, "validation": 3.0, "checkpoint": 3.0}
 _REARM_EVERY = 0.25  # seconds between two resets of faulthandler's timer, each of which costs 40 us
 _LAST_WORDS = 10.0  # seconds allowed for the final report of a stuck worker
 

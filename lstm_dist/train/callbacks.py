@@ -39,6 +39,9 @@ class Callbacks:
     def beat(self, phase: str, step: int) -> None:
         """Report progress: `step` is finished, and `phase` comes next."""
 
+    def begin_steps(self, step: int) -> None:
+        """Take note that steps follow: after `step`, at the beginning, an epoch's end or a checkpoint."""
+
     def write_samples(self, epoch: int) -> None:
         """Write samples; called at the end of an epoch that is logged to the console."""
 

@@ -16,7 +16,6 @@ from lstm_dist.model.generate import continue_text
 from lstm_dist.model.language_model import LSTMState
 from lstm_dist.run.checkpoint import STATE, pack
 from lstm_dist.run.checkpoint_dir import CheckpointDir
-from lstm_dist.run.status import write_status
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.callbacks import Callbacks, Progress
@@ -74,16 +73,25 @@ class RunCallbacks(GuardedCallbacks):
         self._forecast = EpochForecast()
 
     def beat(self, phase: str, step: int) -> None:
-        """Report progress to the watchdog and, once, how long an epoch of a large text takes."""
+        """Report progress to the watchdog and the record, and, once, how long an epoch of a large text takes."""
         super().beat(phase, step)
+        self._session.record.enter(phase, step)
         job = self._session.job
-        seconds = self._forecast.seconds(step, job.batches.steps_per_epoch) if phase == "step" else None
+        is_done = phase == "step" and step > self._session.first_step
+        seconds = self._forecast.seconds(step, job.batches.steps_per_epoch) if is_done else None
         if seconds is not None:
             epochs, interval = job.settings.epochs, tqdm.format_interval
             self._session.log.say(
                 f"an epoch takes about {interval(seconds)}, all {epochs} epochs {interval(epochs * seconds)}: lower "
                 "--epochs, or --max-chars to train on the beginning of the text"
             )
+
+    def begin_steps(self, step: int) -> None:
+        """Count the time from here on as that of steps.
+
+        This is no beat: while the root writes samples, the others have the watchdog's time for that.
+        """
+        self._session.record.enter("step", step)
 
     def write_samples(self, epoch: int) -> None:
         """Show and write a continuation of every prefix, on the root."""
@@ -142,4 +150,4 @@ class RunCallbacks(GuardedCallbacks):
         data = pack(parameters, vocabulary, streams, progress=progress._asdict(), **self._facts)
         path = self._checkpoints.commit(progress.step, data)
         session.log.note(f"committed {path.name} in {1000 * (time.monotonic() - started):.0f} ms")
-        write_status(session.run_dir, "running", step=progress.step, epoch=progress.epoch, checkpoint=path.name)
+        session.record.commit(progress.step, progress.epoch, path.name)

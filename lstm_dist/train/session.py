@@ -12,14 +12,17 @@ from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import missing_guarantees
+from lstm_dist.run import timeline
 from lstm_dist.run.checkpoint_dir import CheckpointDir
+from lstm_dist.run.goodput import FAILED, FINISHED, STOPPED
 from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.run.resume_command import resume_command
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
-from lstm_dist.run.status import first_failure, record_failure, write_status
+from lstm_dist.run.status import first_failure, record_failure
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.metrics import has_diverged
 from lstm_dist.train.preflight import inspect_run
 from lstm_dist.train.resume import PreviousRun
@@ -36,6 +39,7 @@ class Session(NamedTuple):
         world: all workers.
         run_dir: the directory of the run.
         log: writes into `run_dir` on the root, and does nothing elsewhere.
+        record: of this attempt, for its status and goodput.
         warnings: of the checks before the start; the root's are complete.
     """
 
@@ -44,6 +48,7 @@ class Session(NamedTuple):
     world: World
     run_dir: Path
     log: RunLog
+    record: AttemptRecord
     warnings: Sequence[str] = ()
 
     @property
@@ -53,7 +58,7 @@ class Session(NamedTuple):
 
 
 def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[str]], world: World) -> Session:
-    """Create or reopen the run directory and its log, and log the warnings of the preflight checks.
+    """Create or reopen the run directory and its log, record the start, and log the warnings of the preflight checks.
 
     Args:
         job: what is trained.
@@ -71,13 +76,17 @@ def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[st
         warnings += missing_guarantees(run_dir)
     for line in warnings:
         log.say(line)
-    return Session(job, previous, world, run_dir, log, warnings)
+    record = AttemptRecord(run_dir, world, previous.progress.step if previous else 0)
+    return Session(job, previous, world, run_dir, log, record, warnings)
 
 
 def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Optional[IO[str]]) -> RootLog:
     may_exist = job.settings.overwrite or job.settings.auto_resume
     epochs = previous.progress.epoch if previous else None
-    return RootLog(run_dir, may_exist, epochs, lock, job.settings.tensorboard)
+    log = RootLog(run_dir, may_exist, epochs, lock, job.settings.tensorboard)
+    if previous is None and not job.settings.auto_resume:  # else it is that of an attempt without a checkpoint
+        timeline.remove(run_dir)
+    return log
 
 
 def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) -> Dict[str, Any]:
@@ -135,10 +144,8 @@ def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
     def record(status: int, kind: str, message: str) -> None:
         record_failure(run_dir, world.rank, watchdog.step, status, kind, message)
         first = first_failure(run_dir)  # may be another rank's; the root may end before it can report it
-        write_status(run_dir, "failed", step=watchdog.step, reason=first.describe() if first else message)
+        session.record.end(FAILED, watchdog.step, reason=first.describe() if first else message)
 
-    if world.is_root:
-        write_status(run_dir, "running", step=watchdog.step)
     watchdog.report_to(lambda message, status: record(status, "Stalled", message), _advice(session.job))
     try:
         yield
@@ -168,6 +175,7 @@ def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
     """
     checkpoints, step = CheckpointDir.of_run(session.run_dir), result.progress.step
     world, log, characters = session.world, session.log, len(session.job.text.vocabulary)
+    session.record.begin_end()
     world.run_on_root(lambda: checkpoints.name_final(step), "final")
     reached = world.broadcast_object(log.last_perplexity(), "last_perplexity")
     diverged = has_diverged(reached, characters)
@@ -177,23 +185,33 @@ def finish(session: Session, result: TrainingResult, stop: StopRequest) -> None:
     )
     if diverged:
         log.note(f"error: {error}")
+    _say_goodput(session)
     log.finish()
     if world.is_root:
         stop.remove_file()
     if diverged:
         raise CollectiveError(error, ExitStatus.DIVERGED)
     if world.is_root:
-        write_status(session.run_dir, "finished", step=step, epoch=result.progress.epoch)
+        session.record.end(FINISHED, step, epoch=result.progress.epoch)
 
 
 def exit_stopped(session: Session, result: TrainingResult, stop: StopRequest) -> NoReturn:
     """Report the source of the stop request, and exit with the status for a run to be resumed."""
     world, run_dir, step = session.world, session.run_dir, result.progress.step
+    session.record.begin_end()
     reasons = world.allgather_object(stop.reason, "reasons")
     rank = next((r for r, reason in enumerate(reasons) if reason), 0)
     command = resume_command(run_dir)
+    _say_goodput(session)
     session.log.say(f"stopped by {reasons[rank]} on rank {rank} after step {step}; continue with {command}")
     if world.is_root:
-        write_status(run_dir, "stopped", step=step, reason=reasons[rank], rank=rank)
+        session.record.end(STOPPED, step, reason=reasons[rank], rank=rank)
         stop.remove_file()
     raise SystemExit(int(ExitStatus.STOPPED))
+
+
+def _say_goodput(session: Session) -> None:
+    """Show what the time of the run went to, unless it was short."""
+    line = session.record.summary()
+    if line:
+        session.log.say(line)

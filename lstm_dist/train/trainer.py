@@ -106,6 +106,7 @@ class Trainer:
     def _train_steps(self, until_step: Optional[int]) -> None:
         """Run the remaining steps of the epoch, and stop early at `until_step` or at an agreed request."""
         self._agreed = NO_REQUEST
+        self._callbacks.begin_steps(self.progress.step)
         first = self.progress.step + 1
         last = self.progress.step + self._batches.steps_per_epoch - self.progress.position
         windows = self._batches.epoch(self.progress.epoch + 1, self.progress.position)
@@ -195,8 +196,8 @@ class Trainer:
         if self._evaluator is None or epoch % self._schedule.eval_every != 0:
             return None
         step = self.progress.step
-        self._callbacks.beat("samples", step)
-        loss = self._evaluator.evaluate(self._model, lambda _: self._callbacks.beat("samples", step)).loss
+        self._callbacks.beat("validation", step)
+        loss = self._evaluator.evaluate(self._model, lambda _: self._callbacks.beat("validation", step)).loss
         self._callbacks.validate(epoch, loss)
         return loss
 

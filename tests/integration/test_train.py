@@ -72,7 +72,7 @@ def test_run_directory_holds_exactly_the_expected_files(trained: Trained):
     assert found == [
         "checkpoints/final.safetensors", "checkpoints/step-000000000.safetensors",
         "checkpoints/step-000000087.safetensors", "config.json", "lock", "log.txt", "metrics.jsonl", "perplexity.png",
-        "run.json", "samples.jsonl", "status.json",
+        "run.json", "samples.jsonl", "status.json", "timeline.jsonl",
     ]  # fmt: skip
     assert newest(trained.run_dir).samefile(trained.run_dir / "checkpoints/final.safetensors")
 
@@ -128,7 +128,7 @@ def test_run_json_describes_the_run_without_environment_variables(trained: Train
     card = json.loads(text)
     assert set(card) == {
         "started", "command", "directory", "git_commit", "python", "versions",
-        "workers", "controller", "corpus", "ranks", "warnings",
+        "workers", "controller", "corpus", "ranks", "warnings", "goodput",
     }  # fmt: skip
     assert card["warnings"] == []
     assert (card["workers"], card["controller"]) == (1, "none")

@@ -13,6 +13,7 @@ from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.run.run_log import RunLog
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.run_callbacks import RunCallbacks
@@ -33,7 +34,7 @@ def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, 
     model.parameters.flat[:] = float("nan")
     job = Job(parse_config([]), SimpleNamespace(vocabulary=Vocabulary("天地人和")), None, model, None, [])
     world = FakeWorld(answers={"step 7": [["a", {}], ["b", others]]})
-    session = Session(job, None, world, tmp_path, RunLog())
+    session = Session(job, None, world, tmp_path, RunLog(), AttemptRecord(tmp_path / "absent", world, 7))
     callbacks = RunCallbacks(session, {}, StopRequest(), Watchdog())
     with pytest.raises(CollectiveError, match=words):
         callbacks.commit(Progress(step=7), model.zero_state(2))
