@@ -39,7 +39,7 @@ for word; do
 done
 for word; do
     case $word in
-        -H* | --hostfile | --hostfile=*)
+        -H* | --hostfile | --hostfile=* | --discover-hosts | --discover-hosts=*)
             "$launch/setup.sh" --keep --quiet >&2
             unset "${!PYTHON@}" # set for other Pythons
             export PYTHONPATH=$repo

@@ -14,12 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Collection, Dict, List, Optional, Sequence
 
+from lstm_dist.attempt import ATTEMPT, Attempt
 from lstm_dist.cluster.launch_env import die_with_parent
 from lstm_dist.cluster.start_signals import handled_signals
 from lstm_dist.errors import print_error
 
 _ORPHANS = 30.0  # seconds for the workers of a killed supervisor to stop with a checkpoint
 _UNKILLABLE = 5.0  # seconds after which a process that SIGKILL does not end is left: it waits for a device or a disk
+_STALE = 2.0  # seconds to wait for the end of workers of earlier attempts
 _SHARED_SSH = b"[mux]"  # ends the title of ssh's process that holds a connection for the user's other sessions
 
 
@@ -56,28 +58,59 @@ def command_line(pid: int) -> List[bytes]:
     return []
 
 
-def end_descendants(grace: float, but: Collection[int] = ()) -> None:
-    """End all descendants, by SIGTERM and, after `grace` seconds, by SIGKILL. No other code may wait for a child.
+def end_descendants(grace: float, but: Collection[int] = (), attempt: Optional[Attempt] = None) -> None:
+    """End all descendants, by SIGTERM and, after `grace` seconds, by SIGKILL. No other code may wait for one of them.
 
     Args:
         grace: seconds between the two signals.
         but: processes to leave running, with those that they have started.
+        attempt: leave other processes running than those of this attempt at a job; None for no such choice.
     """
     began, number = time.monotonic(), signal.SIGTERM
-    _signal_all(_of_the_job(but), number)
-    while _of_the_job(but) and time.monotonic() < began + grace + _UNKILLABLE:
+    left = _of_the_job(but, attempt)
+    _signal_all(left, number)
+    while left and time.monotonic() < began + grace + _UNKILLABLE:
         if number == signal.SIGTERM and time.monotonic() > began + grace:
             number = signal.SIGKILL
-            _signal_all(_of_the_job(but), number)
+            _signal_all(left, number)
         time.sleep(0.05)
-        with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        for pid in left:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        left = _of_the_job(but, attempt)
 
 
-def _of_the_job(but: Collection[int]) -> List[int]:
+def end_earlier_attempts(attempt: Attempt) -> None:
+    """End by SIGKILL what earlier attempts at the same job have left running on this host, and wait for the end.
+
+    Such processes occupy the memory and the cores of the next attempt until they find out that theirs is over.
+    """
+    began, left = time.monotonic(), _of_earlier_attempts(attempt)
+    while left and time.monotonic() < began + _STALE:
+        _signal_all(left, signal.SIGKILL)
+        time.sleep(0.05)
+        left = _of_earlier_attempts(attempt)
+
+
+def _of_earlier_attempts(attempt: Attempt) -> List[int]:
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [pid for pid in numbers for other in [_attempt_of(pid)] if other is not None and other.precedes(attempt)]
+
+
+def _attempt_of(pid: int) -> Optional[Attempt]:
+    """Return the attempt that a process belongs to; None if it belongs to none, or is another user's."""
+    prefix = os.fsencode(f"{ATTEMPT}=")
+    with suppress(OSError):
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(prefix):
+                return Attempt.parse(os.fsdecode(variable[len(prefix) :]))
+    return None
+
+
+def _of_the_job(but: Collection[int], attempt: Optional[Attempt]) -> List[int]:
     """Return the descendants to end: those that belong to the job alone, and that this user may signal."""
-    return [pid for pid in descendants(but) if _may_signal(pid) and not _is_shared_ssh(pid)]
+    found = [pid for pid in descendants(but) if _may_signal(pid) and not _is_shared_ssh(pid)]
+    return [pid for pid in found if attempt is None or _attempt_of(pid) == attempt]
 
 
 def _is_shared_ssh(pid: int) -> bool:

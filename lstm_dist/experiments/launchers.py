@@ -5,7 +5,8 @@ import sys
 from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 from lstm_dist.cluster.horovodrun import Workers
-from lstm_dist.cluster.hosts import Host, require_usable
+from lstm_dist.cluster.host_query import HostQuery, require_usable
+from lstm_dist.cluster.hosts import Host
 from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import UserError
 
@@ -36,7 +37,7 @@ class Horovodrun(NamedTuple):
             UserError: naming the host, the problem and what to do.
         """
         if self.workers.hosts:
-            require_usable(self.workers.hosts, TRAIN, self.workers.interface)
+            require_usable(self.workers.hosts, HostQuery(TRAIN, self.workers.interface))
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""

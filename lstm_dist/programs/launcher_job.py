@@ -10,19 +10,17 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence
 
-from lstm_dist.attempt import ATTEMPT
+from lstm_dist.attempt import ATTEMPT, Attempt
 from lstm_dist.cluster.launch_env import BEGAN, die_with_parent
 from lstm_dist.cluster.process_tree import end_descendants
-from lstm_dist.cluster.start_signals import handled_signals
-from lstm_dist.files import is_claimed
+from lstm_dist.files import is_claimed, replace_text
 from lstm_dist.programs.start_watch import StartWatch
 from lstm_dist.run.status import first_failure, read_status
-from lstm_dist.run.stop_request import FILE
+from lstm_dist.run.stop_request import FILE, PLANNED
 
 _RANK_0_PREFIX = re.compile(r"^\[(1,)?0\]<std(out|err)>:")
 _LAUNCHER_LINE = re.compile(
@@ -35,7 +33,8 @@ _EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 _CLEANUP = 30.0  # seconds that workers have to end after their launcher
 _SILENT = 20.0  # seconds without a line after which the start is reported as slow; workers report after 10
 _ABORT = 15.0  # seconds that a launcher has to end a job that has failed, or that is to end
-_END = 5.0  # seconds for what a launcher has left behind to end
+_ABORT_HOSTS = 1.5  # the same for a failed job on several hosts, whose workers end by themselves or are ended over ssh
+_END, _END_KILLED = 5.0, 1.0  # seconds for what a launcher has left behind to end, also if it was killed
 _ECHO = 2.0  # seconds in which a second stop request counts as a repetition of the first: shells repeat a SIGHUP
 
 
@@ -44,13 +43,21 @@ class LauncherJob:
 
     Attributes:
         run_dir: of the job.
+        attempt: which attempt at the job it is.
         is_direct: whether the launcher is the only worker itself.
         was_killed: whether the launcher was killed because it did not end a failed job.
         start_failure: why it was killed before the workers began; empty if it was not.
+        is_paused: whether it was asked to stop in order to continue on other workers.
     """
 
     def __init__(
-        self, command: Sequence[str], env: Dict[str, str], run_dir: Path, stop_timeout: float, is_local: bool
+        self,
+        command: Sequence[str],
+        env: Dict[str, str],
+        run_dir: Path,
+        attempt: Attempt,
+        stop_timeout: float,
+        is_local: bool,
     ) -> None:
         """Start the launcher.
 
@@ -58,20 +65,22 @@ class LauncherJob:
             command: of horovodrun, which ends with that of a worker; or that of the only worker.
             env: environment of the launcher and the workers.
             run_dir: of the job.
+            attempt: which attempt at the job it is.
             stop_timeout: seconds that the workers have to stop after the first request, and to start.
             is_local: whether all workers are on this machine.
         """
-        self.run_dir, self._stop_timeout = run_dir, stop_timeout
+        self.run_dir, self.attempt = run_dir, attempt
+        self._stop_timeout, self._is_local = stop_timeout, is_local
         self.is_direct = command[0] == sys.executable
-        self.was_killed, self.start_failure = False, ""
+        self.was_killed, self.start_failure, self.is_paused = False, "", False
         self._kill_at = math.inf
         worker = command[command.index(sys.executable) :]
         self._start_watch = StartWatch(worker, stop_timeout, is_local, time.monotonic())
-        self._attempt = uuid.uuid4().hex
         self._stop_requested_at: Optional[float] = None
+        self._stop_until = math.inf  # when a requested stop becomes an end of the workers
         self._held_output: List[str] = []
         self._silent_until = time.monotonic() + _SILENT
-        mine = {ATTEMPT: self._attempt, BEGAN: str(time.time())}
+        mine = {ATTEMPT: str(attempt), BEGAN: str(time.time())}
         self._process = subprocess.Popen(
             command, env={**env, **mine}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,
@@ -120,30 +129,58 @@ class LauncherJob:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status["pid"], number)
         self._stop_requested_at = self._stop_requested_at or time.monotonic()
+        self._stop_until = min(self._stop_until, self._stop_requested_at + self._stop_timeout)
+
+    def pause(self) -> None:
+        """Request that the workers stop with a checkpoint, in order to continue on other workers."""
+        with contextlib.suppress(OSError):
+            replace_text(self.run_dir / FILE, PLANNED)
+            self.is_paused, self._stop_until = True, time.monotonic() + self._stop_timeout
+
+    def abandon(self, reason: str) -> None:
+        """Kill the launcher, which would wait for a host that does not answer; `reason` is one line."""
+        if not self.status():
+            self.start_failure = reason
+        self._kill_at = min(self._kill_at, time.monotonic())
+
+    @property
+    def has_begun(self) -> bool:
+        """Return whether rank 0 has reported that it trains."""
+        return bool(self.status())
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether a worker has reported why it failed."""
+        return self.has_begun and first_failure(self.run_dir, str(self.attempt)) is not None
 
     def status(self) -> Any:
         """Return the status that rank 0 of this attempt has written; an empty mapping before it began."""
         status = read_status(self.run_dir)
-        return status if status.get("attempt") == self._attempt else {}
+        return status if status.get("attempt") == str(self.attempt) else {}
 
     def wait(self) -> int:
         """Wait until the launcher and its workers have ended, and return the launcher's status."""
         while self._process.poll() is None:
             self._enforce_limits(time.monotonic())
             time.sleep(0.1)
+        if self.was_killed:  # what it has started keeps the pipes open, and waits for hosts that do not answer
+            end_descendants(_END_KILLED, attempt=self.attempt)
         for forwarder in self._forwarders:
             forwarder.join(timeout=5)  # an orphaned process of a worker may keep the pipe open
         self._wait_for_workers()
-        end_descendants(_END)
+        end_descendants(_END, attempt=self.attempt)
+        self._remove_request()
         return self._process.returncode
 
     def _enforce_limits(self, now: float) -> None:
         """End the launcher, or kill it, if it does not do so itself."""
         self._report_slow_start(now)
-        if self._stop_requested_at is not None and now > self._stop_requested_at + self._stop_timeout:
+        if now > self._stop_until:
             self._terminate(now)
-        if self._kill_at == math.inf and self._is_failed():
-            self._kill_at = now + _ABORT  # mpirun waits forever for a host that does not answer
+        if self._kill_at == math.inf and self.has_failed:
+            self._kill_at = now + (
+                _ABORT if self._is_local else _ABORT_HOSTS
+            )  # mpirun waits forever for a host that does not answer
         if self._kill_at == math.inf and not self.is_direct and not self.status():  # the only worker has been started
             self.start_failure = self._start_watch.failure(now, self._silent_until == math.inf)
             self._kill_at = now if self.start_failure else math.inf
@@ -157,8 +194,11 @@ class LauncherJob:
         self._process.terminate()
         self._kill_at = min(self._kill_at, now + _ABORT)
 
-    def _is_failed(self) -> bool:
-        return bool(self.status()) and first_failure(self.run_dir) is not None
+    def _remove_request(self) -> None:
+        """Remove the request to continue on other workers, which has failed if it is still there."""
+        with contextlib.suppress(OSError):
+            if self.is_paused and (self.run_dir / FILE).read_text(encoding="utf-8") == PLANNED:
+                (self.run_dir / FILE).unlink()
 
     def _report_slow_start(self, now: float) -> None:
         if now > self._silent_until:
@@ -170,6 +210,8 @@ class LauncherJob:
         """Wait until the run directory is unlocked: the workers of a killed launcher take some seconds to end."""
         if self._process.returncode >= 0 and not self.status():
             return  # this attempt never began, so that a lock is another job's
+        if not self._is_local and self.has_failed:
+            return  # the next attempt replaces the lock, which a host that does not answer may hold for long
         deadline = time.monotonic() + _CLEANUP
         while is_claimed(self.run_dir) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -195,29 +237,3 @@ class LauncherJob:
                     is_open = False
                     if not self.is_stopping:
                         self.stop()
-
-
-class StopSignals:
-    """Handler of the signals that request a stop: it keeps the first, and passes signals on to the current attempt."""
-
-    def __init__(self) -> None:
-        self._first: Optional[int] = None
-        self._job: Optional[LauncherJob] = None
-        for number in handled_signals():
-            signal.signal(number, self._handle)
-
-    @property
-    def is_stopping(self) -> bool:
-        """Return whether a signal has arrived."""
-        return self._first is not None
-
-    def forward_to(self, job: LauncherJob) -> None:
-        """Pass signals on to this attempt, including one that has already arrived."""
-        self._job = job
-        if self._first is not None:
-            job.stop(self._first)
-
-    def _handle(self, number: int, _: object) -> None:
-        self._first = self._first or number
-        if self._job is not None:
-            self._job.stop(self._first)

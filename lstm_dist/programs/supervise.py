@@ -8,66 +8,126 @@ import math
 import shlex
 import sys
 import time
+import uuid
+from functools import partial
 from pathlib import Path
 from typing import Optional, Sequence
 
+from lstm_dist.attempt import Attempt
 from lstm_dist.cluster.cuda_libs import require_driver
 from lstm_dist.cluster.horovodrun import Workers
-from lstm_dist.cluster.hosts import require_usable, unreachable
+from lstm_dist.cluster.host_pool import HostPool, workers_on
+from lstm_dist.cluster.host_query import HostQuery, require_usable, require_usable_here
 from lstm_dist.cluster.process_tree import adopt_orphans
-from lstm_dist.errors import ExitStatus, print_error, printable
+from lstm_dist.errors import ExitStatus, UserError, print_warning, printable
+from lstm_dist.programs.crew import Crew, HostCrew
 from lstm_dist.programs.launch_plan import TRAIN, LaunchPlan, parse
-from lstm_dist.programs.launcher_job import LauncherJob, StopSignals
-from lstm_dist.programs.verdict import NO_CHECKPOINT, Verdict, classify
+from lstm_dist.programs.launcher_job import LauncherJob
+from lstm_dist.programs.stop_signals import StopSignals
+from lstm_dist.programs.verdict import DIVERGED, NO_CHECKPOINT, Verdict, classify, last_step
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
-DIVERGED = (ExitStatus.NOT_FINITE, ExitStatus.DIVERGED)  # resumed, such a run diverges again
+ASK_LIMIT = 5.0  # seconds that a host has to answer while a job runs or is to continue
 
 
-def add_lost_hosts(verdict: Verdict, workers: Workers) -> Verdict:
-    """Return the verdict; if workers were lost, with the hosts that cannot be reached as the reason."""
-    if verdict.status != ExitStatus.PEER_LOST or not workers.hosts:
-        return verdict
-    lost = unreachable(workers.hosts, TRAIN)
-    if not lost:
-        return verdict
-    return verdict._replace(may_restart=False, reason=f"{'; '.join(lost)}; {verdict.reason}")
+class Supervision:
+    """A job from its first attempt to its last one."""
+
+    def __init__(self, crew: Crew, max_restarts: int, settings: RunConfig, run_dir: Path) -> None:
+        """Make it.
+
+        Args:
+            crew: the workers.
+            max_restarts: the maximum number of restarts in a row without a new checkpoint.
+            settings: of the job.
+            run_dir: of the job.
+        """
+        self._crew, self._max_restarts, self._settings, self._run_dir = crew, max_restarts, settings, run_dir
+        self._signals = StopSignals()
+        self._attempt = Attempt(uuid.uuid4().hex, 1)
+        self._ends = time.monotonic() + settings.time_limit_seconds
+        self._restarts, self._best_step = 0, NO_CHECKPOINT
+
+    def run(self, train_flags: Sequence[str]) -> Verdict:
+        """Start the job, and again until it ends well, should not be restarted, or has no restart or time left.
+
+        Args:
+            train_flags: flags of jobs/train.py for the first attempt.
+
+        Returns:
+            The verdict on the last attempt.
+        """
+        flags = list(train_flags)
+        while True:
+            job = self._start(flags)
+            verdict = self._crew.judge(job, classify(job, job.wait()))
+            if verdict.step > self._best_step:
+                self._restarts, self._best_step = 0, verdict.step
+            self._attempt = self._attempt._replace(number=self._attempt.number + 1)
+            if self._may_continue(job) and job.is_paused and self._crew.continue_better(verdict):
+                self._tell("")
+            elif self._may_continue(job) and verdict.may_restart and self._restarts < self._max_restarts:
+                self._restarts += 1
+                if not self._crew.regroup(self._attempt, partial(self._may_continue, job)):
+                    return verdict
+                self._tell(verdict.reason)
+            else:
+                self._crew.end(self._attempt, verdict)
+                return verdict
+            seconds_left = self._ends - time.monotonic()
+            time_limit = [f"--time-limit={int(seconds_left)}s"] if math.isfinite(seconds_left) else []
+            flags = [*train_flags, *time_limit, "--auto-resume"]
+
+    def _start(self, flags: Sequence[str]) -> LauncherJob:
+        workers = self._crew.workers
+        job = LauncherJob(
+            workers.command([str(TRAIN), *flags]), workers.environment(), self._run_dir, self._attempt,
+            self._settings.stall_timeout, not workers.hosts,
+        )  # fmt: skip
+        self._signals.forward_to(job)
+        self._crew.watch(job, last_step(self._run_dir))
+        return job
+
+    def _may_continue(self, job: LauncherJob) -> bool:
+        """Return whether nobody has asked the job to stop, and there is time left."""
+        return not self._signals.is_stopping and not job.is_stopping and self._ends - time.monotonic() >= 1
+
+    def _tell(self, reason: str) -> None:
+        restart = f"(restart {self._restarts} of {self._max_restarts})"
+        for line in self._crew.describe(reason, max(0, self._best_step), restart):
+            print_warning(line)
 
 
-def run(plan: LaunchPlan, settings: RunConfig, run_dir: Path, train_flags: Sequence[str]) -> Verdict:
-    """Start the job, and restart it until it ends well, should not be restarted, or has no restart or time left.
+def gather(plan: LaunchPlan) -> Workers:
+    """Check the hosts of a job, and return the workers to start with: all of them, or those that can be used.
 
-    Args:
-        plan: what to start.
-        settings: that the flags stand for.
-        run_dir: of the job.
-        train_flags: flags of jobs/train.py for the first attempt.
-
-    Returns:
-        The verdict on the last attempt.
+    Raises:
+        UserError: if a host that is needed cannot be used, naming the host, the problem and what to do.
     """
-    adopt_orphans()
-    started, signals, env = time.monotonic(), StopSignals(), plan.workers.environment()
-    restarts, best_step, flags = 0, NO_CHECKPOINT, list(train_flags)
-    while True:
-        is_local = not plan.workers.hosts
-        job = LauncherJob(plan.command(flags), env, run_dir, settings.stall_timeout, is_local)
-        signals.forward_to(job)
-        verdict = add_lost_hosts(classify(job, job.wait()), plan.workers)
-        if verdict.step > best_step:
-            restarts, best_step = 0, verdict.step
-        seconds_left = started + settings.time_limit_seconds - time.monotonic()
-        is_stopping = signals.is_stopping or job.is_stopping
-        if not verdict.may_restart or is_stopping or restarts >= plan.max_restarts or seconds_left < 1:
-            return verdict
-        restarts += 1
-        print_error(
-            f"{verdict.reason}; restarting from step {max(0, best_step)} (restart {restarts} of {plan.max_restarts})"
-        )
-        time_limit = [f"--time-limit={int(seconds_left)}s"] if math.isfinite(seconds_left) else []
-        flags = [*train_flags, *time_limit, "--auto-resume"]
+    workers, query = plan.workers, HostQuery(TRAIN, plan.workers.interface)
+    if not workers.hosts or not plan.changes.may_shrink:
+        if workers.hosts:
+            require_usable(workers.hosts, query)
+        return workers
+    require_usable_here(query)
+    problems = query.problems(workers.hosts)
+    usable = tuple(host for host in workers.hosts if not problems[host.name])
+    lines = [f"host {name}: {reasons[0]}" for name, reasons in problems.items() if reasons]
+    if workers_on(usable) < (plan.changes.min_workers or 1):
+        raise UserError(lines[0], ExitStatus.BAD_CONFIG)
+    for line in lines:
+        print_warning(f"{line}; starting on {workers_on(usable)} of {workers.number} workers")
+    return workers._replace(number=workers_on(usable), hosts=usable)
+
+
+def make_crew(plan: LaunchPlan, workers: Workers, run_dir: Path) -> Crew:
+    """Return the workers of a job, which begins with `workers`."""
+    if not workers.hosts:
+        return Crew(workers)
+    ask = HostQuery(TRAIN, workers.interface, ASK_LIMIT).problems
+    return HostCrew(workers, HostPool(plan.workers.hosts, ask), plan.changes, run_dir)
 
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
@@ -77,13 +137,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         print(f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" {shlex.join(plan.command(train_flags))}')
         return 0
     settings: RunConfig = parse_config(train_flags)
+    plan.require_fixed_batch(settings)
     require_driver()  # horovodrun loads MXNet, too, and says of any failure that Horovod has no Gloo or MPI
-    if plan.workers.hosts:
-        require_usable(plan.workers.hosts, TRAIN, plan.workers.interface)
+    workers = gather(plan)
     run_dir = choose_run_dir(settings.run_dir)
     if settings.run_dir is None:
         train_flags = [*train_flags, f"--run-dir={run_dir}"]
-    verdict = run(plan, settings, run_dir, train_flags)
+    adopt_orphans()
+    verdict = Supervision(make_crew(plan, workers, run_dir), plan.max_restarts, settings, run_dir).run(train_flags)
     if settings.run_dir is None and verdict.step == NO_CHECKPOINT:
         with contextlib.suppress(OSError):
             run_dir.rmdir()  # succeeds if it is empty, because the job never began

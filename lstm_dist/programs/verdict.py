@@ -12,6 +12,7 @@ from lstm_dist.run.status import describe_failure, first_failure
 from lstm_dist.run.stop_request import LAUNCHER_ENDED
 
 NO_CHECKPOINT = -1
+DIVERGED = (ExitStatus.NOT_FINITE, ExitStatus.DIVERGED)  # resumed, such a run diverges again
 
 
 class Verdict(NamedTuple):
@@ -50,7 +51,8 @@ def classify(job: LauncherJob, returncode: int) -> Verdict:
     # If horovodrun itself was killed by a signal, that is the cause, whatever its workers report.
     killed_by_signal = returncode < 0 and not job.was_killed and not job.is_direct
     lost = f"horovodrun ({signal.Signals(-returncode).name})" if killed_by_signal else ""
-    cause, reason = first_failure(job.run_dir), describe_failure(job.run_dir, lost)
+    attempt = str(job.attempt)
+    cause, reason = first_failure(job.run_dir, attempt), describe_failure(job.run_dir, lost, attempt)
     if cause is not None and cause.status != ExitStatus.PEER_LOST:
         return Verdict(cause.status, cause.kind == "Stalled", reason, step)
     return Verdict(int(ExitStatus.PEER_LOST), True, reason, step)

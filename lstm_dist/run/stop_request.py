@@ -12,6 +12,7 @@ from lstm_dist.cluster.launcher_watch import LauncherProcess
 from lstm_dist.cluster.start_signals import handled_signals
 
 FILE = "STOP"
+PLANNED = "to continue on other workers"  # content of the file of a program that starts the job again at once
 LAUNCHER_ENDED = "the end of horovodrun"
 _LOOK_EVERY = 0.5  # seconds between two checks of file and launcher, as shared file systems are slow
 

@@ -19,7 +19,7 @@ _EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
 
 
-def _seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Return the seconds of a time such as 90s, 5m or 23.5h; 0 for anything else."""
     match = _TIME.fullmatch(text)
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
@@ -236,14 +236,14 @@ class RunConfig:
     @field_validator("checkpoint_every")
     @classmethod
     def _time_or_epochs(cls, value: str) -> str:
-        if not _EPOCHS.fullmatch(value) and not _seconds(value):
+        if not _EPOCHS.fullmatch(value) and not parse_seconds(value):
             raise ValueError("Input should be a time or a number of epochs, such as 60s, 5m, 1epoch or 10epochs")
         return value
 
     @field_validator("time_limit")
     @classmethod
     def _time(cls, value: Optional[str]) -> Optional[str]:
-        if value is not None and not _seconds(value):
+        if value is not None and not parse_seconds(value):
             raise ValueError("Input should be a time, such as 90s, 55m or 23.5h")
         return value
 
@@ -268,7 +268,7 @@ class RunConfig:
     @property
     def checkpoint_seconds(self) -> float:
         """Return the seconds between two checkpoints; 0 if the interval is in epochs."""
-        return _seconds(self.checkpoint_every)
+        return parse_seconds(self.checkpoint_every)
 
     @property
     def checkpoint_epochs(self) -> int:
@@ -284,7 +284,7 @@ class RunConfig:
     @property
     def time_limit_seconds(self) -> float:
         """Return --time-limit in seconds; infinite if not given."""
-        return math.inf if self.time_limit is None else _seconds(self.time_limit)
+        return math.inf if self.time_limit is None else parse_seconds(self.time_limit)
 
     @property
     def kept_chars(self) -> int:

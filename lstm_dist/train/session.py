@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
+from lstm_dist.attempt import ATTEMPT
 from lstm_dist.cluster import devices, provenance
 from lstm_dist.cluster.cpu_affinity import Affinity, describe_pinning
 from lstm_dist.comm.horovod_group import is_peer_failure
@@ -20,7 +21,7 @@ from lstm_dist.run.resume_command import resume_command
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure
-from lstm_dist.run.stop_request import StopRequest
+from lstm_dist.run.stop_request import PLANNED, StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.metrics import has_diverged
@@ -143,7 +144,8 @@ def failures_recorded(session: Session, watchdog: Watchdog) -> Iterator[None]:
 
     def record(status: int, kind: str, message: str) -> None:
         record_failure(run_dir, world.rank, watchdog.step, status, kind, message)
-        first = first_failure(run_dir)  # may be another rank's; the root may end before it can report it
+        # May be another rank's; the root may end before it can report it.
+        first = first_failure(run_dir, os.environ.get(ATTEMPT))
         session.record.end(FAILED, watchdog.step, reason=first.describe() if first else message)
 
     watchdog.report_to(lambda message, status: record(status, "Stalled", message), _advice(session.job))
@@ -202,8 +204,12 @@ def exit_stopped(session: Session, result: TrainingResult, stop: StopRequest) ->
     reasons = world.allgather_object(stop.reason, "reasons")
     rank = next((r for r, reason in enumerate(reasons) if reason), 0)
     command = resume_command(run_dir)
-    _say_goodput(session)
-    session.log.say(f"stopped by {reasons[rank]} on rank {rank} after step {step}; continue with {command}")
+    if PLANNED in reasons[rank]:
+        tell = session.log.note
+    else:
+        tell = session.log.say
+        _say_goodput(session)
+    tell(f"stopped by {reasons[rank]} on rank {rank} after step {step}; continue with {command}")
     if world.is_root:
         session.record.end(STOPPED, step, reason=reasons[rank], rank=rank)
         stop.remove_file()

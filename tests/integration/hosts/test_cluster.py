@@ -203,7 +203,7 @@ def test_host_without_the_interface_is_reported(real: Path, network: Network):
         (["-H=-oProxyCommand=x:1"], "-H -oProxyCommand=x:1: '-oProxyCommand=x:1' should be a host"),
         (
             ["-n", "3", "-H", "node1"],
-            "-n: cannot be combined with -H or --hostfile, which give the",
+            "-n: cannot be combined with -H, which gives the numbers of workers: leave it out",
         ),
         (["-H", "node1:0"], "-H node1:0: 'node1:0' should be"),
         (["-H", "node1,node1"], "-H node1,node1: node1 is listed twice"),
@@ -243,7 +243,8 @@ def test_disconnected_host_ends_the_job_which_can_be_resumed(
 
     threading.Thread(target=pull, daemon=True).start()
     try:
-        done = start(network, *flags, *long, "--max-restarts=3", f"--run-dir={run_dir}", then=plug_in)
+        more = ("--max-restarts=3", "--wait-for-workers=2s", f"--run-dir={run_dir}")
+        done = start(network, *flags, *long, *more, then=plug_in)
     finally:
         network.set_link(3, "up")
     assert cut[1] - cut[0] < 5 + 60
@@ -253,7 +254,11 @@ def test_disconnected_host_ends_the_job_which_can_be_resumed(
         r"(rank 2 on node3|all 3 ranks|a rank) exited without reporting an error \(at step \d+ or later\); resume from"
     )
     assert re.match(rf"error: host node3: it cannot be reached over ssh \(.*\); {words}", last), done.stderr
-    assert f"with: launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --{controller} --resume" in last
+    assert "\nwaiting up to 2 s for node3: 2 workers, at least 3 are needed\n" in done.stderr
+    command = (
+        f"launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --{controller} --wait-for-workers 2s --resume"
+    )
+    assert f"with: {command}" in last
     step = int(newest(run_dir).stem.split("-")[1])
     assert f"; resume from step {step} with: " in last
     done = start(network, *flags, "--resume", f"--run-dir={run_dir}")

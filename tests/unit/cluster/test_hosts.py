@@ -1,8 +1,6 @@
-"""Parsing of host lists, and checks of hosts through a fake ssh; tests/integration/hosts has real hosts."""
+"""Parsing of host lists."""
 
-import socket
 from pathlib import Path
-from typing import Callable
 
 import pytest
 
@@ -12,11 +10,8 @@ from lstm_dist.cluster.hosts import (
     parse_hosts,
     parse_interface,
     read_hostfile,
-    require_usable,
-    unreachable,
 )
 from lstm_dist.errors import ExitStatus, UserError
-from tests.support.programs import ROOT
 
 
 def test_hosts_flag_is_parsed():
@@ -75,55 +70,3 @@ def test_this_host_is_recognized():
     assert is_here("127.0.0.1")
     assert not is_here("192.0.2.1")  # reserved for documentation by RFC 5737, so no host has it
     assert not is_here("a" * 64)
-
-
-@pytest.fixture
-def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Return a function that installs a shell script as ssh, first on PATH."""
-
-    def install(script: str) -> None:
-        (tmp_path / "ssh").write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "ssh").chmod(0o755)
-
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    return install
-
-
-@pytest.mark.slow
-def test_this_host_is_asked_for_the_code_of_this_clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "lstm_dist").mkdir()
-    (tmp_path / "lstm_dist" / "__init__.py").write_text("raise ImportError('of another clone')")
-    monkeypatch.chdir(tmp_path)
-    require_usable([Host(socket.gethostname(), 1)], ROOT / "jobs" / "train.py")
-
-
-def test_ssh_neither_prompts_nor_accepts_unknown_keys(ssh: Callable[[str], None], tmp_path: Path):
-    ssh(f'printf "%s\\n" "$@" >{tmp_path}/asked; exit 255')
-    assert unreachable([Host("192.0.2.1")], Path("my program.py"))
-    asked = (tmp_path / "asked").read_text().splitlines()
-    assert {"BatchMode=yes", "StrictHostKeyChecking=yes"} <= set(asked)
-    assert asked[-2] == "192.0.2.1"
-    assert asked[-1].endswith(" -m lstm_dist.cluster.hosts 'my program.py'")
-
-
-@pytest.mark.parametrize(
-    ("script", "message", "is_reached"),
-    [
-        ("echo 'kex_exchange: what?' >&2; exit 255", "it cannot be reached over ssh (kex_exchange: what?)", False),
-        ("exit 255", "it cannot be reached over ssh (no message)", False),
-        ("exit 127", "it has no ", True),
-        (
-            "echo 'No module named lstm_dist.cluster.hosts' >&2; exit 1",
-            "its lstm_dist differs or is broken (No m",
-            True,
-        ),
-        ("echo nonsense", "its lstm_dist differs or is broken (nonsense)", True),
-    ],
-)
-def test_unusable_host_is_refused(ssh: Callable[[str], None], script: str, message: str, is_reached: bool):
-    ssh(script)
-    with pytest.raises(UserError) as caught:
-        require_usable([Host("192.0.2.1", 4)], Path("x.py"))
-    assert str(caught.value).startswith(f"host 192.0.2.1: {message}")
-    assert caught.value.status == ExitStatus.BAD_CONFIG
-    assert (unreachable([Host("192.0.2.1", 4)], Path("x.py")) == []) == is_reached
