@@ -1,7 +1,7 @@
 """Estimates from repeated measurements, with 95 % confidence intervals."""
 
 import math
-from typing import NamedTuple, Sequence
+from typing import NamedTuple, Sequence, Tuple
 
 import numpy as np
 from scipy import stats
@@ -10,14 +10,21 @@ from lstm_dist.experiments.fitting import require_positive
 
 
 class Estimate(NamedTuple):
-    """A positive value and its 95 % confidence interval; the bounds are nan for a single measurement."""
+    """A positive value and its 95 % confidence interval; the bounds are nan for a single measurement.
+
+    Attributes:
+        repeats: the measurements; of a ratio, those above, each divided by the mean of those below.
+    """
 
     value: float
     low: float
     high: float
+    repeats: Tuple[float, ...] = ()
 
-    def __truediv__(self, divisor: float) -> "Estimate":
-        return Estimate(self.value / divisor, self.low / divisor, self.high / divisor)
+    def scaled(self, factor: float) -> "Estimate":
+        """Return the estimate of a multiple."""
+        value, low, high, *repeats = (factor * number for number in (self.value, self.low, self.high, *self.repeats))
+        return Estimate(value, low, high, tuple(repeats))
 
 
 UNKNOWN = Estimate(math.nan, math.nan, math.nan)  # for quantities that were not measured
@@ -30,7 +37,7 @@ def mean(values: Sequence[float]) -> Estimate:
         ValueError: if `values` is empty or has a value that is nan, infinite or not above 0.
     """
     logs = _logarithms(values)
-    return _estimate(logs.mean, logs)
+    return _estimate(logs.mean, logs)._replace(repeats=tuple(values))
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
@@ -42,9 +49,10 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
         ValueError: if either is empty or has a value that is nan, infinite or not above 0.
     """
     if above is below:
-        return mean(above)._replace(value=1.0, low=1.0, high=1.0)
+        return mean(above)._replace(value=1.0, low=1.0, high=1.0, repeats=())
     one, other = _logarithms(above), _logarithms(below)
-    return _estimate(one.mean - other.mean, one, other)
+    repeats = tuple(value / math.exp(other.mean) for value in above)
+    return _estimate(one.mean - other.mean, one, other)._replace(repeats=repeats)
 
 
 class _Logarithms(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator, PercentFormatter
 
 from lstm_dist.experiments.report.document import Picture
 from lstm_dist.experiments.report.figure import (
@@ -13,16 +13,15 @@ from lstm_dist.experiments.report.figure import (
     INK,
     MUTED,
     PAPER,
+    Mark,
     add_hollow_legend,
-    draw_estimate,
+    draw_marks,
     log2_axis,
     panel,
-    start_at_zero,
     styled,
     to_picture,
 )
 from lstm_dist.experiments.report.formatters import capitalized, counted, milliseconds, number, percent, signed, size
-from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.forecast import Forecast
 from lstm_dist.scaling.link_fits import AllreduceMeasurement, LinkFit
@@ -42,13 +41,11 @@ _PART_HUE = dict(zip(PARTS, (HUES[3], HUES[0], HUES[4], HUES[1], HUES[2])))
 def throughput_figure(modes: Sequence[ModeFindings]) -> Picture:
     """Draw the throughput of both modes, and the ideal."""
     figure, axes = panel()
-    for mode in modes:
-        _draw_estimates(axes, mode, [rate.chars_per_sec for rate in mode.throughputs])
+    axes.set_yscale("log")
     single = [rate for mode in modes for rate in mode.throughputs if rate.group.workers == 1]
     workers = _workers(modes)
-    if single:
-        _draw_ideal(axes, workers, [n * single[0].chars_per_sec.value for n in workers])
-    axes.set_yscale("log")
+    ideal = [n * single[0].chars_per_sec.value for n in workers] if single else []
+    _draw_estimates(axes, modes, "chars_per_sec", ideal)
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -63,13 +60,11 @@ def throughput_figure(modes: Sequence[ModeFindings]) -> Picture:
 def efficiency_figure(modes: Sequence[ModeFindings]) -> Picture:
     """Draw the parallel efficiency of both modes, in percent."""
     figure, axes = panel()
-    for mode in modes:
-        _draw_estimates(axes, mode, [rate.efficiency for rate in mode.throughputs], 100)
     workers = _workers(modes)
-    _draw_ideal(axes, workers, [100] * len(workers))
+    _draw_estimates(axes, modes, "efficiency", [1.0] * len(workers))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     log2_axis(axes, workers, "workers")
     axes.set_ylabel("efficiency (%)")
-    start_at_zero(axes)
     values = [(rate.group, percent(rate.efficiency.value)) for mode in modes for rate in mode.throughputs]
     return to_picture(
         figure, "Efficiency: speedup over workers", f"Efficiency against workers. {_describe_values(values)}"
@@ -80,12 +75,11 @@ def efficiency_figure(modes: Sequence[ModeFindings]) -> Picture:
 def speedup_figure(mode: ModeFindings) -> Picture:
     """Draw the speedup of one mode with its fitted laws."""
     figure, axes = panel()
-    _draw_estimates(axes, mode, [rate.speedup for rate in mode.throughputs])
+    axes.set_yscale("log", base=2)
     workers = _workers([mode])
-    _draw_ideal(axes, workers, workers)
+    _draw_estimates(axes, [mode], "speedup", workers)
     _draw_laws(axes, mode.laws)
     log2_axis(axes, workers, "workers")
-    axes.set_yscale("log", base=2)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.set_ylabel("speedup over one worker")
     values = [(rate.group, number(rate.speedup.value, 2)) for rate in mode.throughputs]
@@ -226,15 +220,16 @@ def _target_figure(
     """Draw one quantity against the global batch; the characters to the target do not depend on the cores."""
     figure, axes = panel()
     streams = [runs.streams for runs in reached]
-    values = [[scale * value for value in getattr(runs, name)] for runs in reached]
-    for runs, value in zip(reached, values):
-        draw_estimate(axes, runs.streams, value, hue, "o", runs.oversubscribed and name != "chars")
-    axes.plot(streams, [value for value, *_ in values], color=hue, linewidth=0.8)
+    estimates = [getattr(runs, name).scaled(scale) for runs in reached]
+    hollow = [runs.oversubscribed and name != "chars" for runs in reached]
+    draw_marks(
+        axes, [Mark(x, estimate, hue, "o", is_hollow) for x, estimate, is_hollow in zip(streams, estimates, hollow)]
+    )
+    axes.plot(streams, [estimate.value for estimate in estimates], color=hue, linewidth=0.8)
     log2_axis(axes, streams, "global batch (streams)")
-    start_at_zero(axes)
     axes.set_ylabel(label)
-    add_hollow_legend(axes, name != "chars" and any(runs.oversubscribed for runs in reached))
-    description = ", ".join(f"{batch} streams: {value:,.3g}" for batch, (value, *_) in zip(streams, values))
+    add_hollow_legend(axes, any(hollow))
+    description = ", ".join(f"{batch} streams: {found.value:,.3g}" for batch, found in zip(streams, estimates))
     return to_picture(figure, caption, f"{capitalized(label)} against the global batch. {description}.")
 
 
@@ -242,18 +237,19 @@ def _workers(modes: Sequence[ModeFindings]) -> List[int]:
     return sorted({rate.group.workers for mode in modes for rate in mode.throughputs})
 
 
-def _draw_estimates(axes: Axes, mode: ModeFindings, estimates: Sequence[Estimate], scale: float = 1) -> None:
-    hue, marker = _HUE[mode.name], _MARKER[mode.name]
-    for rate, estimate in zip(mode.throughputs, estimates):
-        if isfinite(estimate.value):
-            values = [scale * value for value in estimate]
-            draw_estimate(axes, rate.group.workers, values, hue, marker, rate.group.oversubscribed)
-    axes.plot([], [], marker, color=hue, label=mode.name)
-    add_hollow_legend(axes, any(rate.group.oversubscribed for rate in mode.throughputs))
-
-
-def _draw_ideal(axes: Axes, workers: Sequence[int], values: Sequence[float]) -> None:
-    axes.plot(workers, values, ":", color=INK, linewidth=1.2, label="ideal", zorder=1)
+def _draw_estimates(axes: Axes, modes: Sequence[ModeFindings], name: str, ideal: Sequence[float]) -> None:
+    """Draw one quantity of all throughputs, and its ideal value for each number of workers."""
+    marks = [
+        Mark(rate.group.workers, getattr(rate, name), _HUE[mode.name], _MARKER[mode.name], rate.group.oversubscribed)
+        for mode in modes
+        for rate in mode.throughputs
+    ]
+    draw_marks(axes, marks, ideal)
+    for mode in modes:
+        axes.plot([], [], _MARKER[mode.name], color=_HUE[mode.name], label=mode.name)
+    add_hollow_legend(axes, any(mark.hollow for mark in marks))
+    if ideal:
+        axes.plot(_workers(modes), ideal, ":", color=INK, linewidth=1.2, label="ideal", zorder=1)
 
 
 def _draw_laws(axes: Axes, laws: FittedLaws) -> None:

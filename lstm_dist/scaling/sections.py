@@ -91,7 +91,8 @@ def _throughput(findings: Findings, out: str) -> Section:
     paragraphs = [
         "In weak scaling every worker has as many streams as a single worker; in strong scaling all workers share "
         "them. Speedup is relative to one worker of the same mode. Hollow markers are oversubscribed (more workers "
-        "than cores or GPUs); the laws are not fitted to them."
+        "than cores or GPUs); the laws are not fitted to them. Bars are 95 % intervals, with an arrow where one leaves "
+        "the picture; short dashes are the single jobs of a number of workers with fewer than three."
     ]
     pictures = [[figures.throughput_figure(modes), figures.efficiency_figure(modes)]]
     with_speedup = [mode for mode in modes if any(rate.speedup.value > 0 for rate in mode.throughputs)]

@@ -82,7 +82,7 @@ def throughputs(rows: Rows, mode: str) -> List[Throughput]:
 
 def _throughput(group: JobGroup, rates: List[float], single: Optional[List[float]], seq_len: int) -> Throughput:
     rate, speedup = mean(rates), ratio(rates, single) if single else UNKNOWN
-    return Throughput(group, rate, speedup, speedup / group.workers, group.streams * seq_len / rate.value)
+    return Throughput(group, rate, speedup, speedup.scaled(1 / group.workers), group.streams * seq_len / rate.value)
 
 
 def fit_laws(mode: str, throughputs: List[Throughput]) -> FittedLaws:

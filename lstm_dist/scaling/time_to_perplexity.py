@@ -62,7 +62,7 @@ def _target_runs(rows: List[TrainRow], base: List[TrainRow]) -> TargetRuns:
         is_base = reached == base
         chars, rate, seconds = mean(all_chars), mean(rates), mean([row.train_seconds or 0.0 for row in reached])
         statistical = ratio(all_chars if is_base else _chars(base), all_chars)
-        hardware = ratio(rates, rates if is_base else _rates(base)) / (first.workers / base[0].workers)
+        hardware = ratio(rates, rates if is_base else _rates(base)).scaled(base[0].workers / first.workers)
     return TargetRuns(
         streams=first.streams,
         workers=first.workers,

@@ -7,7 +7,7 @@ from typing import Dict, List, NamedTuple, Sequence
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
 from lstm_dist.experiments.report.document import Cell, Picture, Report, Row, Section, Table, estimate_cells
-from lstm_dist.experiments.report.figure import HUES, draw_estimate, panel, start_at_zero, styled, to_picture
+from lstm_dist.experiments.report.figure import HUES, Mark, draw_marks, panel, styled, to_picture
 from lstm_dist.experiments.report.formatters import capitalized, counted, listed, number
 from lstm_dist.experiments.stats import Estimate, mean, ratio
 from lstm_dist.sweep.grid import CHAPTER, DEFAULT, MEANING
@@ -171,9 +171,8 @@ def _section(factor: str, found: List[Effect]) -> Section:
 def values_figure(factor: str, found: List[Effect]) -> Picture:
     """Draw the perplexity of every value."""
     figure, axes = panel()
-    for position, effect in enumerate(found):
-        draw_estimate(axes, position, effect.training, HUES[0], "o", False)
-        draw_estimate(axes, position, effect.best, HUES[1], "s", False)
+    marks = [Mark(position, effect.training, HUES[0], "o") for position, effect in enumerate(found)]
+    draw_marks(axes, [*marks, *(Mark(position, effect.best, HUES[1], "s") for position, effect in enumerate(found))])
     axes.plot([], [], "o", color=HUES[0], label="training, last epoch")
     axes.plot([], [], "s", color=HUES[1], label="validation, best epoch")
     names = [effect.value.replace("/", "\n") for effect in found]
@@ -181,7 +180,6 @@ def values_figure(factor: str, found: List[Effect]) -> Picture:
     axes.set_xlabel(f"--{factor}")
     axes.set_ylabel("perplexity")
     axes.margins(x=0.12)
-    start_at_zero(axes)
     values = "; ".join(f"{e.value}: {number(e.training.value, 1)} and {number(e.best.value, 1)}" for e in found)
     return to_picture(figure, "Perplexity by value", f"Training and best validation perplexity: {values}")
 

@@ -6,7 +6,7 @@ Panels are narrow, so that on a phone their text is as large as the surrounding 
 import re
 from io import StringIO
 from math import isfinite
-from typing import Sequence
+from typing import NamedTuple, Sequence
 from zlib import crc32
 
 import matplotlib as mpl
@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from lstm_dist.experiments.report.document import Picture
+from lstm_dist.experiments.stats import Estimate
 
 # Placeholder colours, each replaced by the CSS variable of page.html.j2 that it stands for.
 INK, MUTED, GRID, PAPER = "#010203", "#010204", "#010205", "#010206"
@@ -72,17 +73,71 @@ def log2_axis(axes: Axes, numbers: Sequence[int], label: str) -> None:
     axes.margins(x=0.07)
 
 
-def start_at_zero(axes: Axes) -> None:
-    """Start the y axis at zero, and leave room above the largest value for its marker."""
-    axes.set_ylim(0, 1.08 * axes.dataLim.ymax)
+class Mark(NamedTuple):
+    """An estimate in a picture.
+
+    Attributes:
+        hollow: whether the marker is hollow, which stands for oversubscribed jobs.
+    """
+
+    x: float
+    estimate: Estimate
+    hue: str
+    marker: str
+    hollow: bool = False
+
+    @property
+    def has_interval(self) -> bool:
+        """Return whether the interval is drawn; with two repeats it would be wider than most pictures."""
+        return len(self.estimate.repeats) > 2 and isfinite(self.estimate.low + self.estimate.high)
 
 
-def draw_estimate(axes: Axes, x: float, estimate: Sequence[float], hue: str, marker: str, hollow: bool) -> None:
-    """Draw a value with its confidence interval; hollow markers stand for oversubscribed jobs."""
-    value, low, high = estimate
-    if isfinite(low + high):
-        axes.errorbar(x, value, [[value - low], [high - value]], color=hue, capsize=3, linewidth=1.2)
-    axes.plot(x, value, marker, color=hue, markerfacecolor=PAPER if hollow else hue, markeredgewidth=1.4, zorder=3)
+def draw_marks(axes: Axes, marks: Sequence[Mark], others: Sequence[float] = ()) -> None:
+    """Draw values with their intervals, or with their repeats if there are fewer than three.
+
+    The y axis follows the values, the repeats and `others`, which are drawn elsewhere. It starts at zero unless it is
+    logarithmic. An interval that leaves the picture is cut, and ends with an arrow.
+    """
+    drawn = [mark for mark in marks if isfinite(mark.estimate.value)]
+    _set_limits(axes, drawn, others)
+    for mark in drawn:
+        if mark.has_interval:
+            _draw_interval(axes, mark)
+        else:
+            repeats = mark.estimate.repeats
+            axes.plot([mark.x] * len(repeats), repeats, "_", color=mark.hue, markersize=9, markeredgewidth=1.2)
+        face = PAPER if mark.hollow else mark.hue
+        axes.plot(
+            mark.x,
+            mark.estimate.value,
+            mark.marker,
+            color=mark.hue,
+            markerfacecolor=face,
+            markeredgewidth=1.4,
+            zorder=3,
+        )
+
+
+def _set_limits(axes: Axes, marks: Sequence[Mark], others: Sequence[float]) -> None:
+    """Set the limits of the y axis, with room for intervals that are no wider than the rest of the picture."""
+    shown = [*others, *(value for mark in marks for value in (mark.estimate.value, *mark.estimate.repeats))]
+    if not shown:
+        return
+    ends = [end for mark in marks if mark.has_interval for end in (mark.estimate.low, mark.estimate.high)]
+    is_log = axes.get_yscale() == "log"
+    room = 2.0 if is_log else 1.3
+    low = max(min([*shown, *ends]), min(shown) / room)
+    high = min(max([*shown, *ends]), max(shown) * room)
+    axes.set_ylim(low / 1.25 if is_log else 0, high * (1.25 if is_log else 1.08))
+
+
+def _draw_interval(axes: Axes, mark: Mark) -> None:
+    """Draw an interval with a bar at each end, or an arrow where it leaves the picture."""
+    bottom, top = axes.get_ylim()
+    low, high = max(mark.estimate.low, bottom), min(mark.estimate.high, top)
+    axes.plot([mark.x, mark.x], [low, high], color=mark.hue, linewidth=1.2)
+    for end, cut, arrow in ((low, mark.estimate.low < bottom, "v"), (high, mark.estimate.high > top, "^")):
+        axes.plot(mark.x, end, arrow if cut else "_", color=mark.hue, markersize=6, clip_on=False)
 
 
 def add_hollow_legend(axes: Axes, needed: bool) -> None:

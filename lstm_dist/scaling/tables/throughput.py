@@ -5,7 +5,6 @@ from typing import Sequence
 
 from lstm_dist.experiments.report.document import Cell, Row, Table, estimate_cells
 from lstm_dist.experiments.report.formatters import milliseconds, number, signed
-from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.speedup_laws import Law
@@ -33,7 +32,7 @@ def throughput_table(findings: Findings) -> Table:
 
 def _throughput_row(rate: Throughput) -> Row:
     group = rate.group
-    efficiency = Estimate(*(100 * value for value in rate.efficiency))
+    efficiency = rate.efficiency.scaled(100)
     text = mark(group.oversubscribed)
     return Row(
         [

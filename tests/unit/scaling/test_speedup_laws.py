@@ -29,7 +29,7 @@ def lognormal(generator: np.random.Generator, center: float, noise: float, size:
 def test_a_mean_is_geometric_with_students_interval():
     estimate = mean([1.0, 10.0, 100.0])
     # Logarithms to base 10 are 0, 1, 2: t(0.975, 2) = 4.30265 and a standard error of 1 / sqrt(3).
-    assert estimate == pytest.approx((10.0, 10 ** (1 - 4.30265 / 3**0.5), 10 ** (1 + 4.30265 / 3**0.5)), rel=1e-4)
+    assert estimate[:3] == pytest.approx((10.0, 10 ** (1 - 4.30265 / 3**0.5), 10 ** (1 + 4.30265 / 3**0.5)), rel=1e-4)
 
 
 def test_a_ratio_has_welchs_degrees_of_freedom():
@@ -58,27 +58,27 @@ def test_the_interval_of_a_ratio_covers_95_percent(above, below):
 
 
 def test_a_single_measurement_has_no_interval():
-    for estimate in (mean([7.0]), ratio([7.0], [1.0, 1.1]) / 1, ratio([7.0, 7.1], [1.0]), ratio([7.0], [1.0])):
+    for estimate in (mean([7.0]), ratio([7.0], [1.0, 1.1]), ratio([7.0, 7.1], [1.0]), ratio([7.0], [1.0])):
         assert estimate.value == pytest.approx(7.0, rel=0.1)
         assert math.isnan(estimate.low)
         assert math.isnan(estimate.high)
 
 
 def test_equal_values_have_an_interval_of_zero_width():
-    assert mean([3.0, 3.0, 3.0]) == pytest.approx((3.0, 3.0, 3.0))
-    assert ratio([6.0, 6.0], [3.0, 3.0]) == pytest.approx((2.0, 2.0, 2.0))
+    assert mean([3.0, 3.0, 3.0])[:3] == pytest.approx((3.0, 3.0, 3.0))
+    assert ratio([6.0, 6.0], [3.0, 3.0])[:3] == pytest.approx((2.0, 2.0, 2.0))
     one_sided = ratio([6.0, 6.0], [3.0, 3.3])
     assert one_sided.low < one_sided.value < one_sided.high
 
 
 def test_ratio_to_itself_is_1_but_an_equal_copy_has_an_interval():
     reference = [1.0, 1.2, 1.1]
-    assert ratio(reference, reference) == (1.0, 1.0, 1.0)
+    assert ratio(reference, reference) == Estimate(1.0, 1.0, 1.0)
     assert ratio(reference, list(reference)).high > 1.1
 
 
-def test_division_applies_to_the_value_and_its_interval():
-    assert Estimate(3.0, 2.0, 4.0) / 4 == (0.75, 0.5, 1.0)
+def test_a_multiple_has_the_interval_and_the_repeats_of_a_multiple():
+    assert Estimate(3.0, 2.0, 4.0, (1.0, 5.0)).scaled(0.25) == (0.75, 0.5, 1.0, (0.25, 1.25))
 
 
 @pytest.mark.parametrize("bad", [[], [1.0, math.nan], [1.0, 0.0], [math.inf, 1.0]])
