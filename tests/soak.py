@@ -37,10 +37,12 @@ from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import FIELDS
 from lstm_dist.train.setup import set_up
 from tests.support import programs
+from tests.support.elastic_job import ElasticJob
 from tests.support.failing_disk import FAULTS, commit_with_fault, newest_step, with_three
 from tests.support.fake_world import FakeWorld, SilentStartup
 from tests.support.kill_and_resume import kill_and_resume
 from tests.support.launchers import ENVIRONMENT, LAUNCHERS, mpirun
+from tests.support.network import Network
 from tests.support.outcomes import rows, same_bits
 from tests.support.programs import ROOT, TINY, TRAIN, faulty, newest
 from tests.support.verses import verses
@@ -242,6 +244,51 @@ def punishment(trial: Trial) -> Iterator[Result]:
         yield chain.result(text, well)
 
 
+def lose_hosts(job: ElasticJob, network: Network, seconds: float, luck: random.Random) -> "tuple[int, int]":
+    """Cut off one host, or all but one, every 20 to 60 s, for 20 to 60 s; return how often, and how often the first."""
+    losses = firsts = 0
+    deadline = time.monotonic() + seconds
+    with tqdm(total=round(seconds), desc="elastic", unit="s") as bar:
+        while time.monotonic() < deadline:
+            lost = luck.sample([1, 2, 3], 2 if luck.random() < 0.2 else 1)
+            losses, firsts = losses + 1, firsts + (1 in lost)
+            for state in ("down", "up"):
+                for number in lost:
+                    network.set_link(number, state)
+                pause = luck.uniform(20, 60)
+                time.sleep(pause)
+                bar.update(round(pause))
+                if job.process.poll() is not None:
+                    return losses, firsts
+    return losses, firsts
+
+
+def elastic(trial: Trial) -> Iterator[Result]:
+    """Let hosts disappear and return at random for twenty minutes, under six workers on three hosts (as root)."""
+    seconds = trial.times(1200)
+    flags = ["-H", "node1:2,node2:2,node3:2", "--min-workers=2", "--max-restarts=1000", "--discover-every=2s"]
+    folder = trial.folder / "network"
+    folder.mkdir()
+    with contextlib.closing(Network(folder, 4)) as network:  # the supervisor is on the fourth
+        flags += ["--grow-every=5s", f"--corpus={trial.corpus}"]
+        with ElasticJob(network.hosts[3], trial.folder, *flags) as job:
+            losses, firsts = lose_hosts(job, network, seconds, trial.luck())
+            gave_up = job.process.poll() is not None
+            status = job.stop()
+            left = len(job.left(GONE_WITHIN))
+            commits, lost, difference = len(job.committed()), job.has_lost_a_commit(), job.difference()
+            lines = job.output()
+    backs = len(re.findall(r"^node.* back: continuing", lines, re.MULTILINE))
+    if gave_up or status != 75:
+        print(lines, file=sys.stderr)
+    text = (
+        f"{seconds / 60:.0f} minutes, {losses} losses of hosts, {firsts} of them of that of rank 0, taken back {backs} "
+        f"times: {commits} commits, {int(lost)} lost, {left} processes left, weights within {difference:.1g} of the "
+        "undisturbed run"
+    )
+    yield Result(text, gave_up + (status != 75) + lost + left + (difference >= 1e-4) + (not backs))
+
+
 def a_checkpoint(trial: Trial) -> bytes:
     """Return the bytes of a checkpoint that jobs/train.py wrote."""
     run_dir = trial.folder / "run"
@@ -435,7 +482,7 @@ def is_worker(pid: int) -> bool:
     return False
 
 
-EXPERIMENTS = (dead, signals, disk, damage, configs, resume, kills, punishment)
+EXPERIMENTS = (dead, signals, disk, damage, configs, resume, kills, punishment, elastic)
 
 
 def main() -> int:

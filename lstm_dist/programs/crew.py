@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from lstm_dist.attempt import Attempt
 from lstm_dist.cluster.horovodrun import Workers
@@ -87,7 +87,7 @@ class HostCrew(Crew):
         self._checkpoint = NO_CHECKPOINT  # step of the last checkpoint when the attempt began
         self._before: Sequence[Host] = workers.hosts  # of the last attempt
         self._known = {host.name for host in workers.hosts}  # hosts that have been in use
-        self._lost: List[str] = []  # names of hosts that were lost with the last attempt
+        self._lost: Dict[str, str] = {}  # why hosts were lost with the last attempt, by name
         self._last_step = 0  # that the workers of the last attempt have reported
 
     @property
@@ -106,23 +106,24 @@ class HostCrew(Crew):
         """Stop watching an attempt, and return the verdict with what is known of its hosts."""
         assert self._watch is not None  # noqa: S101 - every attempt is watched
         self._watch.close()
-        self._lost, self._answers = [], None
+        self._lost, self._answers = {}, None
         is_stopped = verdict.status in (ExitStatus.FINISHED, ExitStatus.STOPPED) and not verdict.may_restart
         if is_stopped or verdict.status in DIVERGED:
             return verdict
         answers = self._answers = self._watch.answers or self._pool.ask(self._pool.wanted)
-        self._lost = [host.name for host in self.workers.hosts if host.name in answers.problems]
+        used = [host.name for host in self.workers.hosts]
+        self._lost = {name: problem for name, problem in answers.problems.items() if name in used}
         steps = [cause.step for cause in failures(job.run_dir, str(job.attempt))]
         self._last_step = max([verdict.step, int(job.status().get("step", 0)), *steps])
         if verdict.step > self._checkpoint:
-            self._pool.forgive([host.name for host in self.workers.hosts])
+            self._pool.forgive(used)
         elif self._added and not verdict.may_restart and verdict.status not in _LOST:
             return self._blame_added(verdict)
         for name in self._pool.strike(self._guilty(job)):
             print_warning(f"host {name} has failed {STRIKES} times in a row: leaving it out for {_MINUTES}")
         if not self._lost or verdict.status not in _LOST:
             return verdict
-        problems = "; ".join(f"host {name}: {answers.problems[name]}" for name in self._lost)
+        problems = "; ".join(f"host {name}: {problem}" for name, problem in self._lost.items())
         reason = f"{problems}; {verdict.reason}" if verdict.reason else problems
         return verdict._replace(status=int(ExitStatus.PEER_LOST), may_restart=True, reason=reason)
 
@@ -136,7 +137,7 @@ class HostCrew(Crew):
         """Return the hosts that were lost, or those whose workers have ended without a report while others spoke."""
         ranks = [host.name for host in self.workers.hosts for _ in range(host.slots)]
         silent = [ranks[rank] for rank in silent_ranks(job.run_dir, str(job.attempt)) if rank < len(ranks)]
-        return self._lost or sorted(set(silent) if len(silent) < len(ranks) else ())
+        return list(self._lost) or sorted(set(silent) if len(silent) < len(ranks) else ())
 
     def continue_better(self, verdict: Verdict) -> bool:
         """Take the hosts for which the job was paused; return False if it was not, or has ended otherwise."""
@@ -194,7 +195,8 @@ class HostCrew(Crew):
         lines = []
         if gone and self._lost:
             hosts = f"host{'s' if len(gone) > 1 else ''} {', '.join(gone)}"
-            lines.append(f"{hosts} lost after step {self._last_step:,}: {to} ({reason})")
+            why = "; ".join(dict.fromkeys(self._lost.values()))
+            lines.append(f"{hosts} lost after step {self._last_step:,}: {to} ({why})")
         elif reason:
             lines += super().describe(reason, step, restart)
         elif gone:

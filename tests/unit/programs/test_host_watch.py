@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional
 
 import pytest
 
@@ -138,6 +138,20 @@ def test_job_that_starts_is_abandoned_if_a_host_twice_does_not_answer(scene: Sce
     scene.begin(ONE, TWO)
     assert scene.job.asked.wait(SOON)
     assert scene.job.abandoned[0] == "host n2: it is dead"
+
+
+def test_one_question_without_an_answer_is_no_loss(scene: Scene, monkeypatch: pytest.MonkeyPatch):
+    asked: List[int] = []
+
+    def ask(hosts: List[Host], *_: object) -> Dict[str, List[str]]:
+        asked.append(1)
+        return {host.name: ["it is slow"] * (len(asked) % 2) for host in hosts}
+
+    monkeypatch.setattr(scene.pool, "_ask", ask)
+    scene.begin(ONE, TWO)
+    assert not scene.job.asked.wait(0.5)
+    scene.close()
+    assert len(asked) > 2
 
 
 def test_only_worker_is_watched_while_it_trains(scene: Scene):
