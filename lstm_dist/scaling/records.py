@@ -177,7 +177,9 @@ def read_rows(folder: Path, allow_mixed: bool) -> Rows:
     file = folder / "experiment.json"
     if not file.is_file():
         reason = "has no experiment.json" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder}: {reason}; give the --out of jobs/scale.py", ExitStatus.NO_INPUT)
+        raise UserError(
+            f"{folder}: {reason}; give the --out of jobs/scale.py, or the directory of a run", ExitStatus.NO_INPUT
+        )
     job_folders = sorted(path for path in folder.glob("points/*") if path.is_dir())
     trained = {path: read_row(path / "row.json", TrainRow) for path in job_folders if (path / "row.json").is_file()}
     allreduced = {path.parent: read_row(path, AllreduceRow) for path in sorted(folder.glob("network/*/row.json"))}

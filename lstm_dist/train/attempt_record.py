@@ -24,7 +24,7 @@ _PHASES = {  # by the phases of the watchdog
     "checkpoint": CHECKPOINTS,
 }
 _STATUS_EVERY = 5.0  # seconds between two refreshes of status.json, from which one learns when a killed job ended
-_WORTH_A_LINE = 60.0  # seconds of a run that was not restarted
+_WORTH_A_LINE = 600.0  # seconds of a run that was not restarted
 
 
 class AttemptRecord:

@@ -1,7 +1,8 @@
 """jobs/train.py with a fault on one rank at one step: `faulty_train.py KIND:RANK:STEP:FILE [train flags]`.
 
 The time of the fault is written to FILE, so that a test can measure how long the other ranks took to notice it. If FILE
-exists already, there is no fault, so that a restarted job finishes.
+exists already, there is no fault, so that a restarted job finishes. If LSTM_DIST_TEST_STEPS names a file, rank 0
+appends the times at which steps begin to it.
 """
 
 import ctypes
@@ -17,6 +18,7 @@ from lstm_dist.cluster.startup import Startup
 from lstm_dist.errors import one_line_errors
 
 KIND, RANK, STEP, FILE = sys.argv.pop(1).split(":")
+STEPS = os.environ.get("LSTM_DIST_TEST_STEPS")
 steps = 0
 
 
@@ -59,6 +61,9 @@ def with_fault(train_step):
     def run(*args):
         global steps
         steps += 1
+        if STEPS and launch_env.detect().rank == 0:
+            with open(STEPS, "a") as file:
+                file.write(f"{time.time()}\n")
         if steps == int(STEP) and launch_env.detect().rank == int(RANK) and not Path(FILE).exists():
             Path(FILE).write_text(str(time.time()))
             FAULTS[KIND](args[0])

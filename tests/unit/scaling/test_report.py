@@ -350,8 +350,9 @@ def refused(folder: Path, *flags: str) -> UserError:
 
 
 def test_a_folder_without_an_experiment_is_refused(tmp_path: Path):
-    assert str(refused(tmp_path / "none")) == f"{tmp_path}/none: no such folder; give the --out of jobs/scale.py"
-    assert str(refused(tmp_path)) == f"{tmp_path}: has no experiment.json; give the --out of jobs/scale.py"
+    advice = "give the --out of jobs/scale.py, or the directory of a run"
+    assert str(refused(tmp_path / "none")) == f"{tmp_path}/none: no such folder; {advice}"
+    assert str(refused(tmp_path)) == f"{tmp_path}: has no experiment.json; {advice}"
     assert "has no results yet" in str(refused(save(tmp_path)))
 
 

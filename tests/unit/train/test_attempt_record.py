@@ -149,8 +149,8 @@ def test_damaged_status_does_not_keep_a_run_from_starting(tmp_path: Path, clock:
 def test_short_run_that_was_not_restarted_says_nothing(tmp_path: Path, clock: Clock):
     record = train(tmp_path, clock, FakeWorld())
     assert record.summary() == ""
-    clock.pass_by(50)
-    assert record.summary().startswith("goodput 22.1 % of 1 min 08 s: ending 73.5 %")
+    clock.pass_by(582)
+    assert record.summary() == "goodput 2.5 % of 10 min 00 s: ending 97.0 %, starting 0.3 %, checkpoints 0.2 %"
     record = train(tmp_path, clock, FakeWorld(), first=100)
     assert record.summary().startswith("goodput ")
     assert AttemptRecord(tmp_path, FakeWorld(rank=1, size=2, answers={"began": [0.0, None]}), 0).summary() == ""
