@@ -155,13 +155,19 @@ def _events_section(events: List[Event], first: float) -> Section:
             [
                 Cell(_clock(event.time - first), {"time": event.time - first}),
                 Cell(event.kind, {"event": event.kind}),
-                Cell(", ".join(f"{name} {value}" for name, value in event.facts.items()), {"facts": str(event.facts)}),
+                Cell(_describe(event), {"facts": str(event.facts)}),
             ]
         )
         for event in events
     ]
     table = Table("Events between the attempts", ["time", "event", ""], rows, "events.csv", collapsed=len(rows) > _LONG)
     return Section("events", "Events", [], [table])
+
+
+def _describe(event: Event) -> str:
+    """Return the line that the user saw, or else all facts."""
+    facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
+    return str(event.facts.get("line", facts))
 
 
 def _end(attempt: AttemptCourse) -> str:
