@@ -11,7 +11,7 @@ from lstm_dist.programs.launch_plan import HostChanges
 from lstm_dist.programs.launcher_job import LauncherJob
 
 _LOOK_EVERY = 0.2  # seconds between two looks at the job
-_ASK_EVERY = 3.0  # seconds between two questions to the hosts of a job that starts
+_ASK_EVERY = 5.0  # seconds between two questions to the hosts of a job that starts
 
 
 class HostWatch:

@@ -11,7 +11,7 @@ import time
 import uuid
 from functools import partial
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import NamedTuple, Optional, Sequence
 
 from lstm_dist.attempt import Attempt
 from lstm_dist.cluster.cuda_libs import require_driver
@@ -29,7 +29,8 @@ from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
-ASK_LIMIT = 5.0  # seconds that a host has to answer while a job runs or is to continue
+ASK_LIMIT = 3.0  # seconds that a host has to answer while a job runs or is to continue
+_SLOWER = 3.0  # it has more, as many times what the slowest host took before the start
 
 
 class Supervision:
@@ -100,17 +101,30 @@ class Supervision:
             print_warning(line)
 
 
-def gather(plan: LaunchPlan) -> Workers:
-    """Check the hosts of a job, and return the workers to start with: all of them, or those that can be used.
+class Gathered(NamedTuple):
+    """What a job starts with.
+
+    Attributes:
+        workers: all of them, or those on hosts that can be used.
+        ask_limit: seconds that a host has to answer from then on.
+    """
+
+    workers: Workers
+    ask_limit: float = ASK_LIMIT
+
+
+def gather(plan: LaunchPlan) -> Gathered:
+    """Check the hosts of a job, and return the workers to start with.
 
     Raises:
         UserError: if a host that is needed cannot be used, naming the host, the problem and what to do.
     """
-    workers, query = plan.workers, HostQuery(TRAIN, plan.workers.interface)
-    if not workers.hosts or not plan.changes.may_shrink:
-        if workers.hosts:
-            require_usable(workers.hosts, query)
-        return workers
+    workers, query, began = plan.workers, HostQuery(TRAIN, plan.workers.interface), time.monotonic()
+    if not workers.hosts:
+        return Gathered(workers)
+    if not plan.changes.may_shrink:
+        require_usable(workers.hosts, query)
+        return Gathered(workers, max(ASK_LIMIT, _SLOWER * (time.monotonic() - began)))
     require_usable_here(query)
     problems = query.problems(workers.hosts)
     usable = tuple(host for host in workers.hosts if not problems[host.name])
@@ -119,14 +133,17 @@ def gather(plan: LaunchPlan) -> Workers:
         raise UserError(lines[0], ExitStatus.BAD_CONFIG)
     for line in lines:
         print_warning(f"{line}; starting on {workers_on(usable)} of {workers.number} workers")
-    return workers._replace(number=workers_on(usable), hosts=usable)
+    seconds = 0.0 if lines else time.monotonic() - began  # a host that is down takes long
+    started = workers._replace(number=workers_on(usable), hosts=usable)
+    return Gathered(started, max(ASK_LIMIT, _SLOWER * seconds))
 
 
-def make_crew(plan: LaunchPlan, workers: Workers, run_dir: Path) -> Crew:
-    """Return the workers of a job, which begins with `workers`."""
+def make_crew(plan: LaunchPlan, gathered: Gathered, run_dir: Path) -> Crew:
+    """Return the workers of a job, which begins with those that were gathered."""
+    workers = gathered.workers
     if not workers.hosts:
         return Crew(workers)
-    ask = HostQuery(TRAIN, workers.interface, ASK_LIMIT).problems
+    ask = HostQuery(TRAIN, workers.interface, gathered.ask_limit).problems
     return HostCrew(workers, HostPool(plan.workers.hosts, ask), plan.changes, run_dir)
 
 
@@ -139,12 +156,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     settings: RunConfig = parse_config(train_flags)
     plan.require_fixed_batch(settings)
     require_driver()  # horovodrun loads MXNet, too, and says of any failure that Horovod has no Gloo or MPI
-    workers = gather(plan)
+    gathered = gather(plan)
     run_dir = choose_run_dir(settings.run_dir)
     if settings.run_dir is None:
         train_flags = [*train_flags, f"--run-dir={run_dir}"]
     adopt_orphans()
-    verdict = Supervision(make_crew(plan, workers, run_dir), plan.max_restarts, settings, run_dir).run(train_flags)
+    verdict = Supervision(make_crew(plan, gathered, run_dir), plan.max_restarts, settings, run_dir).run(train_flags)
     if settings.run_dir is None and verdict.step == NO_CHECKPOINT:
         with contextlib.suppress(OSError):
             run_dir.rmdir()  # succeeds if it is empty, because the job never began

@@ -152,7 +152,7 @@ def test_discovered_host_joins_and_a_program_that_misbehaves_is_reported_once(
             plan.write_text(f"{script}\n")
             assert job.await_line(message).endswith("; the job goes on with the hosts that it has")
         plan.write_text("echo node1:1; echo node2:1\n")
-        assert re.match(r"node2 joins: continuing on 2 workers from step [\d,]+", job.await_line("joins"))
+        assert re.match(r"node2 joins: continuing on 2 workers from step [\d,]+", job.await_line("node2 joins"))
         job.await_commits(1, "steps on both hosts")
         assert job.output().count("warning: --discover-hosts") == len(says)
         end(job)

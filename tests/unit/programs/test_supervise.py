@@ -186,8 +186,9 @@ def test_job_starts_on_the_hosts_that_can_be_used(
     net.down.update({name: "it is dead" for name in down})
     monkeypatch.setattr(supervise.HostQuery, "problems", lambda _, hosts: net.ask(hosts, None))
     plan, _ = parse(["-H", "n1:2,n2:2", *flags])
-    assert gather(plan).number == workers
-    said = "".join(f"host {name}: it is dead; starting on {workers} of 4 workers\n" for name in down)
+    assert gather(plan).workers.number == workers
+    assert gather(plan).ask_limit == supervise.ASK_LIMIT
+    said = 2 * "".join(f"host {name}: it is dead; starting on {workers} of 4 workers\n" for name in down)
     assert capsys.readouterr().err == said
 
 
