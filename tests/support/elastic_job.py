@@ -1,14 +1,16 @@
 """A job of launch/cluster.sh on simulated hosts that are lost and return, and what it has committed."""
 
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Callable, List, Optional, Sequence
+from typing import Callable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from tests.support.programs import ROOT, TRAIN, newest
 CLUSTER = str(ROOT / "launch" / "cluster.sh")
 # Steps of some milliseconds, and a learning rate at which rounding errors do not grow.
 FLAGS = (
-    "--hidden-size=8", "--global-batch-size=6", "--seq-len=5", "--max-chars=600", "--learning-rate=0.01",
+    "--hidden-size=8", "--global-batch-size=6", "--seq-len=5", "--max-chars=600", "--learning-rate=0.001",
     "--epochs=1000000", "--log-every=1000000", "--sample-length=5",
 )  # fmt: skip
 STALL = 8.0  # seconds
@@ -36,7 +38,7 @@ class ElasticJob:
         first_start: seconds from its start to its first commit after the first step.
     """
 
-    def __init__(self, supervisor: Host, folder: Path, *flags: str) -> None:
+    def __init__(self, supervisor: Host, folder: Path, *flags: str, commit_every: str = "0.5s") -> None:
         """Start the job on a host, and wait until it trains."""
         self.run_dir, self._output = folder / "run", folder / "output.txt"
         self._flags = [word for word in flags if word.startswith("--corpus")]
@@ -44,12 +46,13 @@ class ElasticJob:
         env = {**programs.environment({**ENVIRONMENT, "PYTHON": None}), programs.MARK: self._mark}
         command = [CLUSTER, *flags, "--interface=eth0", *FLAGS, f"--stall-timeout={STALL:g}"]
         began = time.monotonic()
+        self._clock = OutsideClock(self.run_dir / "log.txt")
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [*supervisor.inside(*command), "--checkpoint-every=0.5s", f"--run-dir={self.run_dir}"], env=env,
+                supervisor.inside(*command, f"--checkpoint-every={commit_every}", f"--run-dir={self.run_dir}"), env=env,
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
-        self.await_commits(5, "training")
+        self.await_commits(3, "training")
         self.first_start = time.monotonic() - began
 
     def __enter__(self) -> "ElasticJob":
@@ -120,7 +123,15 @@ class ElasticJob:
     def stop(self) -> int:
         """Ask the job to stop, and return its exit status."""
         (self.run_dir / "STOP").touch()
-        return self.process.wait(timeout=120)
+        status = self.process.wait(timeout=120)
+        self._measured = self._clock.close()
+        (self.run_dir / "STOP").unlink(missing_ok=True)  # of a job that had given up
+        return status
+
+    def goodputs(self) -> Tuple[float, float]:
+        """Return the goodput of the job that has ended, as it says and as a clock outside measured it."""
+        card = json.loads((self.run_dir / "run.json").read_bytes())
+        return card["goodput"]["fraction"], self._measured
 
     def difference(self) -> float:
         """Train this run and an undisturbed one to the end of the epoch, with one worker; return how they differ.
@@ -134,6 +145,44 @@ class ElasticJob:
             assert done.returncode == 0, done.stderr
         ours, theirs = (load_checkpoint(newest(path), "").parameters for path in (self.run_dir, whole))
         return max(float(np.abs(ours[name] - theirs[name]).max() / np.abs(theirs[name]).max()) for name in theirs)
+
+
+class OutsideClock:
+    """A clock outside a job, which tells from the moments at which its log grows how long it did steps that count.
+
+    It starts when an attempt resumes, and is read at each commit, without the time that the commit took.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self._log, self._read = log, 0
+        self._began = self._since = time.monotonic()
+        self._steps = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+
+    def close(self) -> float:
+        """Stop the clock, and return the share of the steps that count."""
+        self._over.set()
+        self._thread.join()
+        return self._steps / (time.monotonic() - self._began)
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.01):
+            with contextlib.suppress(OSError), self._log.open("rb") as log:
+                log.seek(self._read)
+                new = log.read()
+                self._read += len(new)
+                for line in new.decode(errors="replace").splitlines():
+                    self._take(line)
+
+    def _take(self, line: str) -> None:
+        now = time.monotonic()
+        commit = re.match(r"committed step-(\d+)\S* in (\d+) ms", line)
+        if commit and int(commit[1]):
+            self._steps += now - self._since - int(commit[2]) / 1000
+        if commit or line.startswith("resumed after"):
+            self._since = now
 
 
 def command(pid: int) -> str:
