@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from tests.support.network import Network, wait_until
 from tests.support.programs import ROOT, environment
@@ -70,7 +70,7 @@ class Cluster:
         (folder / "gres.conf").write_text("Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n")
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o400)
-        self._daemons: List[subprocess.Popen[bytes]] = []
+        self._daemons: Dict[str, subprocess.Popen[bytes]] = {}
         try:
             self._start()
         except BaseException:
@@ -86,14 +86,18 @@ class Cluster:
         for number, host in enumerate(self.network.hosts):
             for part in ("spool", "tmp"):
                 (self.folder / part / host.name).mkdir(parents=True)
-            self._daemon(number, "slurmd", "-D", "-N", host.name, "-f", f"{self.folder}/slurm.conf")
+            self._slurmd(number)
         wait_until(lambda: self.idle() == len(self.network.hosts), "idle nodes", 30)
+
+    def _slurmd(self, number: int) -> None:
+        name = self.network.hosts[number].name
+        self._daemon(number, "slurmd", "-D", "-N", name, "-f", f"{self.folder}/slurm.conf")
 
     def _daemon(self, number: int, *argv: str) -> None:
         command = self.network.hosts[number].inside("env", f"SLURM_CONF={self.folder}/slurm.conf", *argv)
         with (self.folder / f"{argv[0]}{number}.out").open("wb") as log:
             daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self._daemons.append(daemon)
+        self._daemons[f"{argv[0]}{number}"] = daemon
 
     def slurm(self, *argv: str) -> str:
         """Return the stdout of a Slurm command on the head node; empty if it fails."""
@@ -103,6 +107,25 @@ class Cluster:
     def idle(self) -> int:
         """Return the number of idle nodes."""
         return int(self.slurm("sinfo", "-h", "-p", "batch", "-t", "idle", "-o", "%D") or 0)
+
+    def lose_node(self, number: int) -> None:
+        """Let node<number> vanish, and slurmctld notice it at once instead of SlurmdTimeout (300) seconds later."""
+        host = self.network.hosts[number - 1]
+        self.network.set_link(number, "down")
+        host.output("pkill", "-KILL", "-f", "slurmd|slurmstepd|slurm_script|srun|watch.guard|train.py")
+        self._daemons[f"slurmd{number - 1}"].wait(timeout=10)
+        self.slurm("scontrol", "update", f"nodename={host.name}", "state=down", "reason=lost")
+
+    def restore_node(self, number: int) -> None:
+        """Let a node that is lost return as after a reboot, with an empty spool and an empty /tmp."""
+        if self._daemons[f"slurmd{number - 1}"].poll() is None:
+            return
+        self.network.set_link(number, "up")
+        for part in ("spool", "tmp"):
+            folder = self.folder / part / self.network.hosts[number - 1].name
+            shutil.rmtree(folder)
+            folder.mkdir()
+        self._slurmd(number - 1)
 
     def submit(self, *words: str, env: Optional[Dict[str, str]] = None) -> str:
         """Submit slurm/train.sbatch; `words` are sbatch's flags, then "--", then those of jobs/train.py.
@@ -145,7 +168,7 @@ class Cluster:
         return Ended(self.fact(job, "JobState"), int(self.fact(job, "ExitCode").split(":")[0]), self.log(job))
 
     def close(self) -> None:
-        for daemon in reversed(self._daemons):
+        for daemon in reversed(list(self._daemons.values())):
             daemon.kill()
             daemon.wait(timeout=10)
 

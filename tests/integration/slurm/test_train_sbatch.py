@@ -166,7 +166,22 @@ def without_scontrol(tmp_path: Path) -> Dict[str, str]:
     """Return a PATH with all tools of the batch script except scontrol."""
     tools = tmp_path / "tools"
     tools.mkdir()
-    for tool in ("bash", "sh", "srun", "sort", "paste", "sed", "grep", "rm", "sleep", "mkdir"):
+    for tool in (
+        "bash",
+        "sh",
+        "srun",
+        "sort",
+        "paste",
+        "sed",
+        "grep",
+        "rm",
+        "sleep",
+        "mkdir",
+        "sinfo",
+        "squeue",
+        "timeout",
+        "date",
+    ):
         (tools / tool).symlink_to(shutil.which(tool) or "")
     return {"PATH": str(tools)}
 
@@ -275,6 +290,15 @@ def test_killed_task_ends_the_job_and_is_reported(cluster: Cluster, reference: R
         ),
         ([], {"LSTM_DIST_MODULES": "gcc/1"}, 78, r"LSTM_DIST_MODULES=gcc/1: cannot be loaded"),
         ([], {"MAX_REQUEUES": "x"}, 78, r"MAX_REQUEUES=x: should be a whole number from 0 to 999999"),
+        ([], {"SPARE_NODES": "1"}, 78, r"SPARE_NODES=1: should be a whole number, smaller than that of the nodes, 1$"),
+        ([], {"SPARE_NODES": "a few"}, 78, r"SPARE_NODES=a few: should be a whole number, smaller than "),
+        (
+            ["-N2"],
+            {"MIN_NODES": "3"},
+            78,
+            r"MIN_NODES=3: should be a whole number from 1 to that of the nodes that train, 2$",
+        ),
+        (["-N2"], {"MIN_NODES": "0"}, 78, r"MIN_NODES=0: should be a whole number from 1 to that "),
         ([], {"LAUNCHER": "bsub"}, 78, r"LAUNCHER=bsub: should be srun, mpirun or horovodrun"),
     ],
 )
