@@ -39,6 +39,7 @@ class GuardedCallbacks(Callbacks):
         self._world, self._stop, self._watchdog = world, stop, watchdog
         self._seconds = checkpoint_seconds
         self._last_checkpoint = time.monotonic()
+        self._phase = ""
 
     def requests(self) -> ControlFlags:
         """Return whether this worker wants to stop, and, on the root, whether a checkpoint is due."""
@@ -50,7 +51,16 @@ class GuardedCallbacks(Callbacks):
 
     def beat(self, phase: str, step: int) -> None:
         """Report progress to the watchdog."""
+        self._phase = phase
         self._watchdog.beat(phase, step)
+
+    def begin_steps(self, step: int) -> None:
+        """Give the watchdog's time for a step after a checkpoint, at whose end all ranks go on at once.
+
+        After samples, it has to be that for samples, because the root may still be writing them.
+        """
+        if self._phase == "checkpoint":
+            self.beat("step", step)
 
 
 class RunCallbacks(GuardedCallbacks):
@@ -87,10 +97,8 @@ class RunCallbacks(GuardedCallbacks):
             )
 
     def begin_steps(self, step: int) -> None:
-        """Count the time from here on as that of steps.
-
-        This is no beat: while the root writes samples, the others have the watchdog's time for that.
-        """
+        """Count the time from here on as that of steps."""
+        super().begin_steps(step)
         self._session.record.enter("step", step)
 
     def write_samples(self, epoch: int) -> None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Dict
+from typing import Dict, List
 
 import mxnet as mx
 import pytest
@@ -16,7 +16,7 @@ from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.command_line import parse_config
-from lstm_dist.train.run_callbacks import RunCallbacks
+from lstm_dist.train.run_callbacks import GuardedCallbacks, RunCallbacks
 from lstm_dist.train.session import Session
 from lstm_dist.train.setup import Job
 from tests.support.fake_world import FakeWorld
@@ -39,3 +39,16 @@ def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, 
     with pytest.raises(CollectiveError, match=words):
         callbacks.commit(Progress(step=7), model.zero_state(2))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("phase", "then"), [("checkpoint", "step"), ("samples", "samples"), ("validation", "validation")]
+)
+def test_step_after_a_checkpoint_has_the_time_of_a_step(phase: str, then: str):
+    """After samples, which the root alone writes, the other ranks wait for it in their next step."""
+    phases: List[str] = []
+    watchdog = SimpleNamespace(beat=lambda phase, _: phases.append(phase))
+    callbacks = GuardedCallbacks(FakeWorld(), StopRequest(), watchdog, 0)
+    callbacks.beat(phase, 3)
+    callbacks.begin_steps(3)
+    assert phases[-1] == then
