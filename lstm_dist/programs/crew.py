@@ -124,7 +124,7 @@ class HostCrew(Crew):
         if not self._lost or verdict.status not in _LOST:
             return verdict
         problems = "; ".join(f"host {name}: {problem}" for name, problem in self._lost.items())
-        reason = f"{problems}; {verdict.reason}" if verdict.reason else problems
+        reason = f"{problems}; lost after step {self._last_step:,}"  # others may have had no time for a report
         return verdict._replace(status=int(ExitStatus.PEER_LOST), may_restart=True, reason=reason)
 
     def _blame_added(self, verdict: Verdict) -> Verdict:

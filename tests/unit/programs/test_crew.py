@@ -66,7 +66,7 @@ def test_job_continues_without_the_lost_host_and_says_so(scene: Scene):
     scene.net.down["n3"] = "it is dead"
     verdict = scene.attempt(LOST, spoken=(0, 1, 2, 3))
     assert verdict.may_restart
-    assert verdict.reason == "host n3: it is dead; a rank exited without reporting an error"
+    assert verdict.reason == "host n3: it is dead; lost after step 1,204"
     assert scene.regroup()
     assert scene.crew.workers == Workers(4, (ONE, TWO))
     (line,) = scene.crew.describe(verdict.reason, 1198, "(restart 1 of 3)")
@@ -97,7 +97,7 @@ def test_killed_worker_is_restarted_on_the_same_hosts(scene: Scene):
 def test_failure_of_a_host_that_was_lost_while_horovodrun_started_is_restarted(scene: Scene):
     scene.net.down["n2"] = "it is dead"
     verdict = scene.attempt(Verdict(1, False, "", -1), checkpoint=-1)
-    assert (verdict.status, verdict.may_restart, verdict.reason) == (76, True, "host n2: it is dead")
+    assert (verdict.status, verdict.may_restart, verdict.reason) == (76, True, "host n2: it is dead; lost after step 0")
 
 
 def test_other_failures_are_not_restarted(scene: Scene):
