@@ -33,8 +33,8 @@ _EXIT_CODE = re.compile(r"Exit code: (-?\d+)")
 _CLEANUP = 30.0  # seconds that workers have to end after their launcher
 _SILENT = 20.0  # seconds without a line after which the start is reported as slow; workers report after 10
 _ABORT = 15.0  # seconds that a launcher has to end a job that has failed, or that is to end
-_ABORT_HOSTS = 1.5  # the same for a failed job on several hosts, whose workers end by themselves or are ended over ssh
-_END, _END_KILLED = 5.0, 1.0  # seconds for what a launcher has left behind to end, also if it was killed
+_ABORT_HOSTS = 2.5  # the same for a failed job on several hosts, whose workers end by themselves or are ended over ssh
+_END, _END_KILLED = 5.0, 0.5  # seconds for what a launcher has left behind to end, also if it was killed
 _ECHO = 2.0  # seconds in which a second stop request counts as a repetition of the first: shells repeat a SIGHUP
 
 
