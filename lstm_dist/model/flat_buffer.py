@@ -34,7 +34,7 @@ class ParameterBuffer:
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, dtype: str = "float32", layers: int = 1):
         shapes = _fused_shapes(vocab_size, hidden_size, layers)
-        self.flat = mx.nd.empty(_size(shapes), ctx=ctx, dtype=dtype)
+        self.flat = mx.nd.zeros(_size(shapes), dtype=dtype).as_in_context(ctx)  # no kernel on a GPU
         self.views = _cut(self.flat, shapes)
         self.others = self.flat[self.views["W_x"].size :]
         self._suffixes = suffixes(layers)
