@@ -221,13 +221,13 @@ def test_invalid_flag_is_reported_in_one_line(real: Path, network: Network, flag
 # A disconnected host
 
 
-@BOTH
 def test_disconnected_host_ends_the_job_which_can_be_resumed(
-    real: Path, network: Network, reference: Reference, tmp_path: Path, controller: str
+    real: Path, network: Network, reference: Reference, tmp_path: Path
 ):
+    """Over MPI; test_elastic.py cuts off a host over Gloo."""
     assert real.exists()
     run_dir, whole = tmp_path / "run", tmp_path / "whole"
-    flags = (*THREE, "--interface=eth0", f"--{controller}")
+    flags = (*THREE, "--interface=eth0", "--mpi")
     long = (*reference.flags, "--epochs=12", "--stall-timeout=5", "--checkpoint-every=0.3s")
     assert start(network, *flags, *long, f"--run-dir={whole}").returncode == 0
     cut: List[float] = []
@@ -253,9 +253,7 @@ def test_disconnected_host_ends_the_job_which_can_be_resumed(
     words = r"lost after step [\d,]+; resume from"
     assert re.match(rf"error: host node3: it cannot be reached over ssh \(.*\); {words}", last), done.stderr
     assert "\nwaiting up to 2 s for node3: 2 workers, at least 3 are needed\n" in done.stderr
-    command = (
-        f"launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --{controller} --wait-for-workers 2s --resume"
-    )
+    command = "launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --mpi --wait-for-workers 2s --resume"
     assert f"with: {command}" in last
     step = int(newest(run_dir).stem.split("-")[1])
     assert f"; resume from step {step} with: " in last

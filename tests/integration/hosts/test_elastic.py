@@ -21,7 +21,6 @@ pytestmark = [
 
 ALL = "node1:1,node2:1,node3:1"
 SOON = ("--discover-every=1s", "--grow-every=2s")
-BOTH = pytest.mark.parametrize("controller", ["gloo", "mpi"])
 
 
 @pytest.fixture
@@ -62,12 +61,11 @@ def test_job_continues_on_the_same_hosts_after_a_killed_rank(
         end(job)
 
 
-@BOTH
 def test_job_continues_without_a_host_that_is_cut_off_and_takes_it_back(
-    real: Path, links: Network, song_file: Path, tmp_path: Path, controller: str
+    real: Path, links: Network, song_file: Path, tmp_path: Path
 ):
     assert real.exists()
-    flags = ("-H", ALL, "--min-workers=2", *SOON, f"--{controller}", f"--corpus={song_file}")
+    flags = ("-H", ALL, "--min-workers=2", *SOON, f"--corpus={song_file}")
     with ElasticJob(links.hosts[0], tmp_path, *flags) as job:
         links.set_link(3, "down")
         cut = time.monotonic()
@@ -158,18 +156,10 @@ def test_discovered_host_joins_and_a_program_that_misbehaves_is_reported_once(
         end(job)
 
 
-def test_job_gives_up_below_the_least_number_of_workers(real: Path, links: Network, song_file: Path, tmp_path: Path):
-    assert real.exists()
-    flags = ("-H", ALL, "--min-workers=3", "--wait-for-workers=4s", f"--corpus={song_file}")
-    with ElasticJob(links.hosts[0], tmp_path, *flags) as job:
-        links.set_link(3, "down")
-        assert job.process.wait(timeout=120) == 76
-        job.await_line("waiting up to 4 s for node3: 2 workers, at least 3 are needed")
-        assert job.output().splitlines()[-1].startswith("error: host node3: it cannot be reached over ssh (")
-        links.set_link(3, "up")
-        assert job.left(seconds=30) == []
-
-
+@pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 4,
+    reason="six workers need 4 cores, or hold up other tests: python -m tests.soak --only=elastic --share=0.15",
+)
 @pytest.mark.timeout(1200)
 def test_hosts_that_disappear_and_return_for_three_minutes_change_nothing(real: Path):
     assert real.exists()
