@@ -15,11 +15,13 @@ join() {
     echo "$*"
 }
 
+patience=120 # seconds for all nodes to answer; less once they have done so, in train.sbatch
+
 # Runs a command once on every node of the job; those that answer run it also if others do not.
 everywhere() {
     local count
     count=$(squeue -h -j "$SLURM_JOB_ID" -o %D) # without those that Slurm has removed
-    timeout -k 5 60 srun --overlap --no-kill --nodes="$count" --ntasks="$count" --ntasks-per-node=1 -c 1 "$@"
+    timeout -k 5 "$patience" srun --overlap --no-kill --nodes="$count" --ntasks="$count" --ntasks-per-node=1 -c 1 "$@"
 }
 
 # Moves nodes that do not answer from `alive` to `lost`. They are not used again in this start of the job.
@@ -41,6 +43,7 @@ find_lost() {
 
 # Checks SPARE_NODES and MIN_NODES, whose default it sets, and sets `most`, the number of nodes that train at first.
 check_numbers_of_nodes() {
+    ((${#alive[@]})) || die 78 "sinfo lists none of this job's nodes, $SLURM_JOB_NODELIST: see sinfo -N"
     [[ $SPARE_NODES =~ ^[0-9]{1,6}$ ]] && ((10#$SPARE_NODES < SLURM_NNODES)) ||
         die 78 "SPARE_NODES=$SPARE_NODES: should be a whole number, smaller than that of the nodes, $SLURM_NNODES"
     SPARE_NODES=$((10#$SPARE_NODES)) most=$((SLURM_NNODES - 10#$SPARE_NODES))
@@ -74,7 +77,7 @@ start_guard() {
             trap "" TERM # with which Slurm ends this step when it requeues the job
             if scontrol requeue "$1"; then # fails if this step has done it on another node
                 echo "lost $2: it runs the batch script; requeued" >>"$3"
-            elif [ "$(squeue -h -j "$1" -t RUNNING -o %i)" ]; then
+            elif [ "$((tries += 1))" -ge 5 ] && [ "$(squeue -h -j "$1" -t RUNNING -o %i)" ]; then
                 echo "lost $2: it runs the batch script; cannot be requeued, so cancelled" >>"$3"
                 scancel "$1"
             fi

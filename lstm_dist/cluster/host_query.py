@@ -22,6 +22,7 @@ from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.cluster.process_tree import end_earlier_attempts
 from lstm_dist.errors import ExitStatus, UserError
 
+UNREACHABLE = "it cannot be reached over ssh"  # beginning of the problem of a host that is down or cut off
 _CONNECT, _REPLY = 8.0, 30.0  # seconds for ssh to connect and for the host to reply; uncached imports are slow
 # Messages of ssh, and what to report for the host.
 _SSH_FAILURES = (
@@ -106,10 +107,12 @@ def _reply(host: str, done: "subprocess.CompletedProcess[str]") -> HostReply:
     """Return the reply of a host, given the end of the command that asked it."""
     if done.returncode == 0:
         with contextlib.suppress(ValueError):  # a login message follows the JSON, or the host replies to any command
-            return HostReply("", json.loads(_last_line(done.stdout)))
+            facts = json.loads(_last_line(done.stdout))
+            if isinstance(facts, dict) and facts.keys() >= {"versions", "code", "interfaces"}:
+                return HostReply("", facts)
     if done.returncode == 255:
         known = (advice.format(host) for sign, advice in _SSH_FAILURES if sign in done.stderr)
-        return HostReply(next(known, f"it cannot be reached over ssh ({_last_line(done.stderr)})"))
+        return HostReply(next(known, f"{UNREACHABLE} ({_last_line(done.stderr)})"))
     if done.returncode in (126, 127):
         return HostReply(f"it has no {sys.executable}: run launch/setup.sh there, in the same folder as here")
     message = _last_line(done.stderr or done.stdout)

@@ -15,6 +15,7 @@ from lstm_dist.programs.launcher_job import LauncherJob
 from lstm_dist.programs.verdict import DIVERGED, NO_CHECKPOINT, Verdict
 from lstm_dist.run import timeline
 from lstm_dist.run.status import failures, silent_ranks
+from lstm_dist.run.stop_request import PLANNED
 
 _ASK_EVERY = 3.0  # seconds between two questions to hosts while there are too few workers
 _SAY_EVERY = 60.0  # seconds between two lines that say that the job waits
@@ -106,6 +107,7 @@ class HostCrew(Crew):
         """Stop watching an attempt, and return the verdict with what is known of its hosts."""
         assert self._watch is not None  # noqa: S101 - every attempt is watched
         self._watch.close()
+        job.remove_request()  # which the watch may have made after the end
         self._lost, self._answers = {}, None
         is_stopped = verdict.status in (ExitStatus.FINISHED, ExitStatus.STOPPED) and not verdict.may_restart
         if is_stopped or verdict.status in DIVERGED:
@@ -117,7 +119,7 @@ class HostCrew(Crew):
         self._last_step = max([verdict.step, int(job.status().get("step", 0)), *steps])
         if verdict.step > self._checkpoint:
             self._pool.forgive(used)
-        elif self._added and not verdict.may_restart and verdict.status not in _LOST:
+        elif self._added and not self._lost and _is_of_added(job, verdict):
             return self._blame_added(verdict)
         for name in self._pool.strike(self._guilty(job)):
             print_warning(f"host {name} has failed {STRIKES} times in a row: leaving it out for {_MINUTES}")
@@ -136,13 +138,15 @@ class HostCrew(Crew):
     def _guilty(self, job: LauncherJob) -> List[str]:
         """Return the hosts that were lost, or those whose workers have ended without a report while others spoke."""
         ranks = [host.name for host in self.workers.hosts for _ in range(host.slots)]
+        have_spoken = bool(failures(job.run_dir, str(job.attempt)))  # else run.json may be of the attempt before
         silent = [ranks[rank] for rank in silent_ranks(job.run_dir, str(job.attempt)) if rank < len(ranks)]
-        return list(self._lost) or sorted(set(silent) if len(silent) < len(ranks) else ())
+        return list(self._lost) or sorted(set(silent) if have_spoken and len(silent) < len(ranks) else ())
 
     def continue_better(self, verdict: Verdict) -> bool:
         """Take the hosts for which the job was paused; return False if it was not, or has ended otherwise."""
         better = self._watch.better if self._watch else None
-        if not better or verdict.status != ExitStatus.STOPPED or verdict.may_restart:
+        is_pause = verdict.status == ExitStatus.STOPPED and PLANNED in verdict.reason  # else a user has stopped the job
+        if not better or not is_pause:
             return False
         self._take(better)
         return True
@@ -209,3 +213,8 @@ class HostCrew(Crew):
         for line in lines:
             timeline.append(self._run_dir, "workers", workers=number, line=line)
         return lines
+
+
+def _is_of_added(job: LauncherJob, verdict: Verdict) -> bool:
+    """Return whether an attempt may have failed because of added hosts: it never began, or cannot be restarted."""
+    return not job.has_begun or (not verdict.may_restart and verdict.status not in _LOST)

@@ -6,6 +6,7 @@ from typing import List, Optional, Tuple
 
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.host_pool import Answers, HostPool, workers_on
+from lstm_dist.cluster.host_query import UNREACHABLE
 from lstm_dist.cluster.hosts import Host
 from lstm_dist.programs.launch_plan import HostChanges
 from lstm_dist.programs.launcher_job import LauncherJob
@@ -76,14 +77,15 @@ class HostWatch:
             self._job.abandon("a host does not answer")
 
     def _ask_used(self) -> None:
-        """Kill the launcher if a host twice does not answer, and no worker can find out.
+        """Kill the launcher if a host twice cannot be reached, and no worker can find out.
 
-        That is so until all workers are connected, and for a single worker.
+        That is so until all workers are connected, and for a single worker. A host that is slow is still waited for.
         """
         before, self._silent = self._silent, []
         if not self._job.has_begun or self._workers.number == 1:
             problems = self._pool.ask(self._workers.hosts).problems
-            self._silent = [f"host {name}: {problem}" for name, problem in problems.items()]
+            gone = {name: problem for name, problem in problems.items() if problem.startswith(UNREACHABLE)}
+            self._silent = [f"host {name}: {problem}" for name, problem in gone.items()]
         for line in self._silent:
             if line in before:
                 self._job.abandon(line)

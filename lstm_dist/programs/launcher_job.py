@@ -120,6 +120,9 @@ class LauncherJob:
         now = time.monotonic()
         if self._stop_requested_at is not None and now < self._stop_requested_at + _ECHO:
             return
+        if self._process.poll() is not None:  # the process id of rank 0 may be another one's by now
+            self._stop_requested_at = self._stop_requested_at or now
+            return
         status = self.status()
         if self.is_stopping or status.get("state") != "running":
             self._terminate(now)
@@ -133,10 +136,14 @@ class LauncherJob:
         self._stop_until = min(self._stop_until, self._stop_requested_at + self._stop_timeout)
 
     def pause(self) -> None:
-        """Request that the workers stop with a checkpoint, in order to continue on other workers."""
-        with contextlib.suppress(OSError):
-            replace_text(self.run_dir / FILE, PLANNED)
-            self.is_paused, self._stop_until = True, time.monotonic() + self._stop_timeout
+        """Request that the workers stop with a checkpoint, in order to continue on other workers.
+
+        They do so between two steps, which may be after a long validation. A user's request stays as it is.
+        """
+        if not (self.run_dir / FILE).exists():
+            self.is_paused = True
+            with contextlib.suppress(OSError):
+                replace_text(self.run_dir / FILE, PLANNED)
 
     def abandon(self, reason: str) -> None:
         """Kill the launcher, which would wait for a host that does not answer; `reason` is one line."""
@@ -170,7 +177,7 @@ class LauncherJob:
             forwarder.join(timeout=5)  # an orphaned process of a worker may keep the pipe open
         self._wait_for_workers()
         end_descendants(_END, attempt=self.attempt)
-        self._remove_request()
+        self.remove_request()
         return self._process.returncode
 
     def _enforce_limits(self, now: float) -> None:
@@ -195,7 +202,7 @@ class LauncherJob:
         self._process.terminate()
         self._kill_at = min(self._kill_at, now + _ABORT)
 
-    def _remove_request(self) -> None:
+    def remove_request(self) -> None:
         """Remove the request to continue on other workers, which has failed if it is still there."""
         with contextlib.suppress(OSError):
             if self.is_paused and (self.run_dir / FILE).read_text(encoding="utf-8") == PLANNED:

@@ -72,7 +72,9 @@ class Supervision:
             elif self._may_continue(job) and verdict.may_restart and self._restarts < self._max_restarts:
                 self._restarts += 1
                 if not self._crew.regroup(self._attempt, partial(self._may_continue, job)):
-                    return verdict
+                    self._crew.end(self._attempt, verdict)
+                    is_given_up = self._may_continue(job)
+                    return verdict._replace(status=int(ExitStatus.PEER_LOST)) if is_given_up else verdict
                 self._tell(verdict.reason)
             else:
                 self._crew.end(self._attempt, verdict)

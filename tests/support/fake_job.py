@@ -40,6 +40,9 @@ class FakeJob:
         self.is_paused = True
         self.asked.set()
 
+    def remove_request(self) -> None:
+        pass
+
     def abandon(self, reason: str) -> None:
         self.abandoned.append(reason)
         self.asked.set()

@@ -15,6 +15,7 @@ from lstm_dist.programs.crew import Crew, HostCrew
 from lstm_dist.programs.launch_plan import HostChanges
 from lstm_dist.programs.verdict import Verdict
 from lstm_dist.run import timeline
+from lstm_dist.run.stop_request import PLANNED
 from tests.support.fake_job import FakeJob, FakeNet
 
 ONE, TWO, THREE = HOSTS = Host("n1", 2), Host("n2", 2), Host("n3", 2)
@@ -110,14 +111,31 @@ def test_job_is_paused_for_a_host_that_is_back(scene: Scene):
     scene.attempt(LOST, spoken=(0,))
     assert scene.regroup()
     scene.crew.describe("why", 1198, "")
-    stopped = Verdict(75, False, "stopped by the file STOP", 2410)
+    stopped = Verdict(75, False, f"stopped by the file STOP ({PLANNED})", 2410)
     job = FakeJob(scene.run_dir, 2)
     scene.crew.watch(job, 1198)  # type: ignore[arg-type]
     scene.crew._watch.better = HOSTS
     assert scene.crew.judge(job, stopped) == stopped  # type: ignore[arg-type]
     assert not scene.crew.continue_better(LOST)
+    by_user = stopped._replace(reason="stopped by the file STOP")
+    assert not scene.crew.continue_better(by_user), "a user's request counts"
     assert scene.crew.continue_better(stopped)
     assert scene.crew.describe("", 2410, "") == ["n3 is back: continuing on 6 workers from step 2,410"]
+
+
+def test_added_host_with_which_the_job_does_not_begin_is_left_out(scene: Scene):
+    """Its ssh answers, but the workers do not connect; those of the attempt before are in run.json."""
+    scene.net.down["n3"] = "it is dead"
+    scene.attempt(LOST, spoken=(0,))
+    assert scene.regroup()
+    del scene.net.down["n3"]
+    job = FakeJob(scene.run_dir, 2)
+    scene.crew._take(HOSTS)
+    scene.crew.watch(job, 1198)  # type: ignore[arg-type]
+    verdict = scene.crew.judge(job, Verdict(76, True, "no worker has reported", 1198))  # type: ignore[arg-type]
+    assert verdict.may_restart
+    assert verdict.reason == "with n3, no worker has reported; leaving n3 out for 10 min"
+    assert scene.pool.missing(HOSTS[:2]) == []
 
 
 def test_lines_about_discovered_hosts(scene: Scene):

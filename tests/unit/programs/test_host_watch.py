@@ -56,7 +56,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 
 
 def test_host_that_answers_again_pauses_the_job(scene: Scene):
-    scene.net.down["n3"] = "it is dead"
+    scene.net.down["n3"] = "it cannot be reached over ssh (dead)"
     scene.begin(ONE, TWO)
     scene.job.has_begun = True
     assert not scene.job.asked.wait(0.5)
@@ -115,7 +115,7 @@ def test_discovered_hosts_pause_the_job(scene: Scene, printed: List[Host], least
 
 
 def test_all_hosts_are_asked_as_soon_as_a_worker_has_failed(scene: Scene):
-    scene.net.down["n2"] = "it is dead"
+    scene.net.down["n2"] = "it cannot be reached over ssh (dead)"
     scene.job.has_begun = scene.job.has_failed = True
     scene.begin(ONE, TWO)
     assert scene.job.asked.wait(SOON)
@@ -134,10 +134,10 @@ def test_launcher_ends_by_itself_if_all_hosts_answer(scene: Scene):
 
 
 def test_job_that_starts_is_abandoned_if_a_host_twice_does_not_answer(scene: Scene):
-    scene.net.down["n2"] = "it is dead"
+    scene.net.down["n2"] = "it cannot be reached over ssh (dead)"
     scene.begin(ONE, TWO)
     assert scene.job.asked.wait(SOON)
-    assert scene.job.abandoned[0] == "host n2: it is dead"
+    assert scene.job.abandoned[0] == "host n2: it cannot be reached over ssh (dead)"
 
 
 def test_one_question_without_an_answer_is_no_loss(scene: Scene, monkeypatch: pytest.MonkeyPatch):
@@ -145,7 +145,7 @@ def test_one_question_without_an_answer_is_no_loss(scene: Scene, monkeypatch: py
 
     def ask(hosts: List[Host], *_: object) -> Dict[str, List[str]]:
         asked.append(1)
-        return {host.name: ["it is slow"] * (len(asked) % 2) for host in hosts}
+        return {host.name: ["it cannot be reached over ssh (slow)"] * (len(asked) % 2) for host in hosts}
 
     monkeypatch.setattr(scene.pool, "_ask", ask)
     scene.begin(ONE, TWO)
@@ -156,12 +156,12 @@ def test_one_question_without_an_answer_is_no_loss(scene: Scene, monkeypatch: py
 
 def test_only_worker_is_watched_while_it_trains(scene: Scene):
     alone = Host("n9", 1)
-    scene.net.down["n9"] = "it is dead"
+    scene.net.down["n9"] = "it cannot be reached over ssh (dead)"
     scene.pool.wanted = (alone,)
     scene.job.has_begun = True
     scene.begin(alone)
     assert scene.job.asked.wait(SOON)
-    assert scene.job.abandoned[0] == "host n9: it is dead"
+    assert scene.job.abandoned[0] == "host n9: it cannot be reached over ssh (dead)"
 
 
 def test_leftovers_of_earlier_attempts_are_ended_while_the_job_starts(scene: Scene):
