@@ -102,9 +102,8 @@ class ElasticJob:
             raise AssertionError(f"{error}\n{self.output()}") from None
 
     def allowed(self, target: float) -> float:
-        """Return a limit in seconds: the target, more on a machine so slow or busy that a first start takes longer."""
-        in_commit = 2 * STALL if "no checkpoint for" in self.output() else 0.0  # for which the watchdog waits longer
-        return in_commit + max(target, target + 1.5 * (self.first_start - 6))
+        """Return a limit in seconds that also holds beside other tests on a slow machine; the tests print the times."""
+        return 3 * (target + self.first_start)
 
     def workers(self, host: Optional[str] = None) -> List[int]:
         """Return the processes of the job's workers, or of those on one host."""

@@ -9,6 +9,7 @@ import pytest
 from lstm_dist.cluster.discovery import Discovery
 from lstm_dist.cluster.hosts import Host
 from lstm_dist.errors import UserError
+from tests.support.network import wait_until
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_program_that_hangs_is_killed_with_what_it_has_started(program: Callable
         Discovery(path, limit=1).hosts()
     assert time.monotonic() - began < 20
     state = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    wait_until(lambda: not state.exists() or state.read_text().split()[2] == "Z", "the end of what it has started", 10)
 
 
 def test_problem_is_reported_once_until_it_changes(program: Callable[[str], str], capsys: pytest.CaptureFixture):
