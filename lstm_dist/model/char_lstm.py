@@ -10,7 +10,6 @@ import numpy as np
 
 from lstm_dist.model import optim
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
-from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.graph import character_graph, lookup_gradient, window_graph
 from lstm_dist.model.language_model import CharacterReader, LanguageModel, LSTMState
 from lstm_dist.model.products import describe_products, fastest_transposed_times
@@ -44,17 +43,10 @@ class Compiled(NamedTuple):
 
 
 class CharLSTM(LanguageModel):
-    """The model of one worker as a static graph.
-
-    Attributes:
-        parameters: the trained parameters.
-        gradients: filled by `loss_and_gradients`, with the control flags.
-    """
+    """The model of one worker as a static graph."""
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, layers: int = 1) -> None:
         super().__init__(vocab_size, hidden_size, ctx, layers)
-        self.parameters = ParameterBuffer(vocab_size, hidden_size, ctx, layers=layers)
-        self.gradients = GradientBuffer(vocab_size, hidden_size, ctx, layers=layers)
         self._compiled: Dict[Tuple[int, int, Tuple[str, ...]], Compiled] = {}
         # `dz` is reused because newly allocated memory would cost a page fault every 4 KiB at every step.
         self._dz: Dict[Tuple[int, int], mx.nd.NDArray] = {}
@@ -62,23 +54,6 @@ class CharLSTM(LanguageModel):
     @property
     def arithmetic(self) -> str:
         return describe_products()
-
-    @property
-    def weights(self) -> mx.nd.NDArray:
-        return self.parameters.flat
-
-    @property
-    def exchanged(self) -> mx.nd.NDArray:
-        return self.gradients.exchanged
-
-    def set_parameters(self, named: Mapping[str, np.ndarray]) -> None:
-        self.parameters.from_named(named)
-
-    def get_parameters(self) -> Dict[str, np.ndarray]:
-        return self.parameters.to_named()
-
-    def get_gradients(self) -> Dict[str, np.ndarray]:
-        return self.gradients.to_named()
 
     def zero_state(self, streams: int) -> LSTMState:
         shape = (streams, self.layers * self.hidden_size)

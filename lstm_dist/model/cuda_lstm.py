@@ -5,7 +5,7 @@ with the persistent recurrence, and four more for each character of a window wit
 methods are documented in language_model.py.
 """
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -14,7 +14,7 @@ from lstm_dist.cuda import launch_sizes
 from lstm_dist.cuda.module import Module
 from lstm_dist.model.control_flags import FLAGS, NO_REQUEST, ControlFlags
 from lstm_dist.model.cuda_recurrence import LayerInput, LayerValues, Recurrence
-from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
+from lstm_dist.model.graph import sort_lookups
 from lstm_dist.model.language_model import CharacterReader, LanguageModel, LSTMState
 from lstm_dist.model.parameters import suffixes
 from lstm_dist.model.stacked_lstm import OUTPUT, recurrent
@@ -37,12 +37,7 @@ class WindowValues(NamedTuple):
 
 
 class CudaLSTM(LanguageModel):
-    """The model of one worker on a GPU.
-
-    Attributes:
-        parameters: the trained parameters.
-        gradients: filled by `loss_and_gradients`, with the control flags.
-    """
+    """The model of one worker on a GPU."""
 
     def __init__(
         self, vocab_size: int, hidden_size: int, layers: int, module: Module, recurrence: Recurrence, gpu: str
@@ -58,8 +53,6 @@ class CudaLSTM(LanguageModel):
             gpu: its name.
         """
         super().__init__(vocab_size, hidden_size, module.ctx, layers)
-        self.parameters = ParameterBuffer(vocab_size, hidden_size, self.ctx, layers=layers)
-        self.gradients = GradientBuffer(vocab_size, hidden_size, self.ctx, layers=layers)
         self._launch, self._recurrence = module.launch, recurrence
         self._gpu = gpu
         self._kept: Tuple[Tuple[int, ...], Optional[WindowValues]] = ((), None)
@@ -69,23 +62,6 @@ class CudaLSTM(LanguageModel):
     @property
     def arithmetic(self) -> str:
         return f"{self._gpu} with the {self._recurrence.name} recurrence"
-
-    @property
-    def weights(self) -> mx.nd.NDArray:
-        return self.parameters.flat
-
-    @property
-    def exchanged(self) -> mx.nd.NDArray:
-        return self.gradients.exchanged
-
-    def set_parameters(self, named: Mapping[str, np.ndarray]) -> None:
-        self.parameters.from_named(named)
-
-    def get_parameters(self) -> Dict[str, np.ndarray]:
-        return self.parameters.to_named()
-
-    def get_gradients(self) -> Dict[str, np.ndarray]:
-        return self.gradients.to_named()
 
     def zero_state(self, streams: int) -> LSTMState:
         zeros = np.zeros((streams, self.layers * self.hidden_size), np.float32)
@@ -104,7 +80,7 @@ class CudaLSTM(LanguageModel):
     ) -> Tuple[mx.nd.NDArray, LSTMState]:
         gradients, looked_up = self.gradients, inputs.T.reshape(-1)
         gradients.select(characters)
-        by_row, starts = _lookups(gradients.rows_of(looked_up), len(gradients.w_x))
+        by_row, starts = sort_lookups(gradients.rows_of(looked_up), len(gradients.w_x))
         selected = np.arange(self.vocab_size) if characters is None else characters
         tokens, labels, order, begins, self._characters = self._upload(looked_up, targets.T, by_row, starts, selected)
         values = self._training_window(*inputs.shape)
@@ -241,13 +217,6 @@ class _CudaReader(CharacterReader):
         logits, self._state = self._model.logits(token, self._state)
         biased: np.ndarray = logits + self._b_y
         return biased
-
-
-def _lookups(rows: np.ndarray, n: int) -> Tuple[np.ndarray, np.ndarray]:
-    """Return the lookups, (len(rows),), sorted by their rows, and where those of each of n rows begin, (n + 1,)."""
-    starts = np.zeros(n + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=n), out=starts[1:])
-    return np.argsort(rows, kind="stable"), starts
 
 
 def _copied(array: np.ndarray, ctx: mx.Context) -> mx.nd.NDArray:

@@ -1,6 +1,6 @@
 """Graphs of MXNet operators: loss and gradients of a window, and the logits after one character."""
 
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -104,9 +104,14 @@ def lookup_gradient(dz: mx.nd.NDArray, rows: np.ndarray, out: mx.nd.NDArray) -> 
         rows: (n,), the row of each lookup.
         out: (rows, 4H), overwritten; zero where nothing was looked up.
     """
-    order = np.argsort(rows, kind="stable")
-    starts = np.zeros(len(out) + 1, np.int64)
-    np.cumsum(np.bincount(rows, minlength=len(out)), out=starts[1:])
+    order, starts = sort_lookups(rows, len(out))
     parts = [mx.nd.from_numpy(part) for part in (np.ones(len(rows), dz.dtype), order, starts)]
     one_hot = mx.nd.sparse.csr_matrix(tuple(parts), shape=(len(out), len(rows)), ctx=dz.context)
     mx.nd.sparse.dot(one_hot, dz, out=out)
+
+
+def sort_lookups(rows: np.ndarray, n: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Return the lookups, (len(rows),), sorted by their rows, and where those of each of n rows begin, (n + 1,)."""
+    starts = np.zeros(n + 1, np.int64)
+    np.cumsum(np.bincount(rows, minlength=n), out=starts[1:])
+    return np.argsort(rows, kind="stable"), starts

@@ -12,6 +12,7 @@ import numpy as np
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.flat_buffer import GradientBuffer, ParameterBuffer
 from lstm_dist.model.parameters import parameter_shapes
 
 
@@ -38,6 +39,8 @@ class LanguageModel(ABC):
     Attributes:
         vocab_size, hidden_size, layers: sizes of the model.
         ctx: the device.
+        parameters: the trained parameters.
+        gradients: filled by `loss_and_gradients`, with the control flags.
     """
 
     def __init__(self, vocab_size: int, hidden_size: int, ctx: mx.Context, layers: int = 1) -> None:
@@ -45,6 +48,8 @@ class LanguageModel(ABC):
         self.hidden_size = hidden_size
         self.layers = layers
         self.ctx = ctx
+        self.parameters = ParameterBuffer(vocab_size, hidden_size, ctx, layers=layers)
+        self.gradients = GradientBuffer(vocab_size, hidden_size, ctx, layers=layers)
 
     @property
     @abstractmethod
@@ -52,12 +57,11 @@ class LanguageModel(ABC):
         """Return what the rounding of results depends on besides the operands, in a few words for the user."""
 
     @property
-    @abstractmethod
     def weights(self) -> mx.nd.NDArray:
         """Return all parameters as one vector, (n,)."""
+        return self.parameters.flat
 
     @property
-    @abstractmethod
     def exchanged(self) -> mx.nd.NDArray:
         """Return the vector to average over all workers: the control flags, then the gradients of the last window.
 
@@ -65,6 +69,7 @@ class LanguageModel(ABC):
         window. The flags are 1 where this worker requests an action, else 0, or NaN if its loss is not finite.
         Averaging keeps a positive or NaN flag, and so makes it known to all workers.
         """
+        return self.gradients.exchanged
 
     def load(self, named: Mapping[str, np.ndarray], source: str) -> None:
         """Load parameters under the names of the D2L chapter.
@@ -89,17 +94,17 @@ class LanguageModel(ABC):
                 raise UserError(f"{source}: parameter {name} holds numbers that are not finite", ExitStatus.BAD_DATA)
         self.set_parameters(named)
 
-    @abstractmethod
     def set_parameters(self, named: Mapping[str, np.ndarray]) -> None:
         """Replace all parameters by those with the names and shapes of `parameter_shapes`."""
+        self.parameters.from_named(named)
 
-    @abstractmethod
     def get_parameters(self) -> Dict[str, np.ndarray]:
         """Return copies of all parameters under the names of `parameter_shapes`."""
+        return self.parameters.to_named()
 
-    @abstractmethod
     def get_gradients(self) -> Dict[str, np.ndarray]:
         """Return copies of the last gradients under the names of `parameter_shapes`."""
+        return self.gradients.to_named()
 
     @abstractmethod
     def zero_state(self, streams: int) -> LSTMState:
