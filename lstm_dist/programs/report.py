@@ -16,8 +16,9 @@ from lstm_dist.cli import TeachingParser
 from lstm_dist.experiments import run_report
 from lstm_dist.experiments.report import render
 from lstm_dist.experiments.report.document import Report
-from lstm_dist.scaling import records, sections
+from lstm_dist.scaling import records
 from lstm_dist.scaling.analysis import analyse
+from lstm_dist.scaling.sections.report import report as scaling_report
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -39,7 +40,7 @@ def make_report(folder: Path, allow_mixed: bool) -> Report:
     """
     if run_report.is_run(folder):
         return run_report.report(folder)
-    return sections.report(analyse(records.read_rows(folder, allow_mixed)), folder)
+    return scaling_report(analyse(records.read_rows(folder, allow_mixed)), folder)
 
 
 def main(argv: Optional[List[str]] = None) -> None:

@@ -1,0 +1,1 @@
+"""Sections of the scaling report, one file each: paragraphs, tables, pictures and what was not measured."""

@@ -1,0 +1,3 @@
+"""The part that all suggested commands share."""
+
+WORKERS = "--workers 1,2,4"
