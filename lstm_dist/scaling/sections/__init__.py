@@ -1,1 +1,0 @@
-"""Sections of the scaling report, one file each: paragraphs, tables, pictures and what was not measured."""
