@@ -1,11 +1,13 @@
-"""Report the results of a scaling experiment, or what the time of a run went to, as pages and CSV files.
+"""Report a scaling experiment, the difference of two, or what the time of a run went to, as pages and CSV files.
 
 python jobs/report.py DIR            DIR is the --out of jobs/scale.py, which may still be running
+python jobs/report.py A B            both are --out folders of jobs/scale.py; B is compared with A
 python jobs/report.py RUN_DIR        RUN_DIR is the --run-dir of a training run, which may still be running
 
 It writes DIR/report.html (a single file that needs no network), DIR/report.md with the same content, and CSV files of
 the tables: of an experiment scaling.csv, times.csv, network.csv and perplexity.csv, as far as they have been measured;
-of a run goodput.csv and attempts.csv.
+of a run goodput.csv and attempts.csv. A comparison is written to B/comparison.html, B/comparison.md,
+B/comparison.csv and B/comparison-steps.csv.
 """
 
 import argparse
@@ -13,11 +15,13 @@ from pathlib import Path
 from typing import List, Optional
 
 from lstm_dist.cli import TeachingParser
+from lstm_dist.errors import UserError
 from lstm_dist.experiments import run_report
 from lstm_dist.experiments.report import render
 from lstm_dist.experiments.report.document import Report
 from lstm_dist.scaling import records
 from lstm_dist.scaling.analysis import analyse
+from lstm_dist.scaling.comparison import report as comparison
 from lstm_dist.scaling.sections.report import report as scaling_report
 
 
@@ -25,11 +29,14 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     """Parse the command line."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = TeachingParser(prog="jobs/report.py", description=__doc__, allow_abbrev=False, formatter_class=formatter)
-    folder = "folder of the results, the --out of jobs/scale.py or the --run-dir of a run"
-    parser.add_argument("folder", type=Path, metavar="DIR", help=folder)
+    folders = "folder of the results, the --out of jobs/scale.py or the --run-dir of a run; two are compared"
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help=folders)
     mixed = "accept results of different machines or programs, with a warning in the report"
     parser.add_argument("--allow-mixed", action="store_true", help=mixed)
-    return parser.parse(argv)
+    given = parser.parse(argv)
+    if len(given.folders) > 2:
+        raise UserError(f"DIR: give one folder, or two to compare them; {len(given.folders)} were given")
+    return given
 
 
 def make_report(folder: Path, allow_mixed: bool) -> Report:
@@ -43,10 +50,24 @@ def make_report(folder: Path, allow_mixed: bool) -> Report:
     return scaling_report(analyse(records.read_rows(folder, allow_mixed)), folder)
 
 
+def make_comparison(folders: List[Path], allow_mixed: bool) -> Report:
+    """Return the report that compares two scaling experiments.
+
+    Raises:
+        UserError: if one of them is none, or they have no point in common.
+    """
+    for folder in filter(run_report.is_run, folders):
+        raise UserError(f"{folder}: is the directory of a run; only experiments of jobs/scale.py can be compared")
+    return comparison.report(folders, [records.read_rows(folder, allow_mixed) for folder in folders])
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     """Write the report, and print its summary."""
     given = parse(argv)
-    report = make_report(given.folder, given.allow_mixed)
-    files = render.write(report, given.folder)
+    if len(given.folders) == 2:
+        report, stem = make_comparison(given.folders, given.allow_mixed), comparison.STEM
+    else:
+        report, stem = make_report(given.folders[0], given.allow_mixed), render.STEM
+    files = render.write(report, given.folders[-1], stem)
     print(report.summary)
     print(f"written: {', '.join(str(path) for path in files)}")

@@ -14,18 +14,19 @@ from tabulate import tabulate
 from lstm_dist.errors import ExitStatus, UserError, printable
 from lstm_dist.experiments.report.document import Report, Table
 
+STEM = "report"  # name of the page
 # Characters special in Markdown; HTML entities for angle brackets and &, as Markdown viewers interpret HTML.
 _ESCAPES = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
 _CODE = re.compile("`([^`]+)`")
 
 
-def write(report: Report, folder: Path) -> List[Path]:
-    """Write all files into `folder` and return their paths.
+def write(report: Report, folder: Path, stem: str = STEM) -> List[Path]:
+    """Write all files into `folder` and return their paths; `stem` is the name of the page.
 
     Raises:
         UserError: if a file cannot be written; the message names it.
     """
-    files = {"report.html": html(report), "report.md": markdown(report)}
+    files = {f"{stem}.html": html(report), f"{stem}.md": markdown(report)}
     for section in report.sections:
         files.update({table.file: as_csv(table) for table in section.tables if table.file})
     for name, text in files.items():

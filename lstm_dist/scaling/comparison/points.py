@@ -1,0 +1,82 @@
+"""Compare two scaling experiments point by point: the ratio of their throughputs, and of the parts of their steps."""
+
+from math import isfinite
+from typing import Dict, List, NamedTuple, Tuple
+
+from lstm_dist.experiments.report.formatters import counted
+from lstm_dist.experiments.stats import Estimate, mean, ratio
+from lstm_dist.scaling.point import MODES
+from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
+from lstm_dist.scaling.throughput import JobGroup, job_groups
+
+FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "no difference", "unknown"
+
+
+class PointComparison(NamedTuple):
+    """One point of both experiments; every pair is (first experiment, second experiment).
+
+    Attributes:
+        groups: the finished jobs.
+        rates: characters per second of all workers together.
+        ratio: rate of the second experiment over that of the first, with Welch's 95 % interval.
+        breakdowns: the parts of a step; empty unless both experiments have profiled steps.
+    """
+
+    groups: Tuple[JobGroup, JobGroup]
+    rates: Tuple[Estimate, Estimate]
+    ratio: Estimate
+    breakdowns: Tuple[StepBreakdown, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Say how the second experiment compares: a difference counts if the interval of the ratio excludes 1."""
+        if not isfinite(self.ratio.low + self.ratio.high):
+            return UNKNOWN
+        if self.ratio.low > 1:
+            return FASTER
+        return SLOWER if self.ratio.high < 1 else SAME
+
+    @property
+    def oversubscribed(self) -> bool:
+        """Return whether one of the experiments had more workers than cores or GPUs."""
+        return any(group.oversubscribed for group in self.groups)
+
+
+class Comparison(NamedTuple):
+    """All points that two experiments have in common, and the names of those that only one of them has."""
+
+    points: List[PointComparison]
+    only: Tuple[List[str], List[str]]
+
+
+def compare_points(first: Rows, second: Rows) -> Comparison:
+    """Compare the weak and strong points of the same number of workers and streams, by mode and number of workers."""
+    groups = _groups(first), _groups(second)
+    common = [key for key in groups[1] if key in groups[0]]
+    only = tuple([_name(key) for key in groups[k] if key not in groups[1 - k]] for k in (0, 1))
+    return Comparison([_compare(groups[0][key], groups[1][key]) for key in common], (only[0], only[1]))
+
+
+_Key = Tuple[str, int, int]  # mode, workers, streams
+
+
+def _groups(rows: Rows) -> Dict[_Key, JobGroup]:
+    found = [group for mode in MODES for group in job_groups(rows, mode)]
+    return {(group.mode, group.workers, group.streams): group for group in found}
+
+
+def _name(key: _Key) -> str:
+    mode, workers, streams = key
+    return f"{mode} with {counted(workers, 'worker')} and {counted(streams, 'stream')}"
+
+
+def _compare(first: JobGroup, second: JobGroup) -> PointComparison:
+    rates = [[row.chars_per_sec for row in group.rows] for group in (first, second)]
+    breakdowns = tuple(step_breakdowns([first, second]))
+    return PointComparison(
+        groups=(first, second),
+        rates=(mean(rates[0]), mean(rates[1])),
+        ratio=ratio(rates[1], rates[0]),
+        breakdowns=breakdowns if len(breakdowns) == 2 else (),
+    )
