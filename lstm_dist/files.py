@@ -8,9 +8,11 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import stat
 import tempfile
+import threading
 from pathlib import Path
 from typing import IO, Any, Callable, Collection, List, Optional, Set
 
@@ -18,6 +20,8 @@ from lstm_dist.attempt import Attempt
 from lstm_dist.errors import ExitStatus, UserError
 
 LOCK = "lock"
+PARTIAL = ".partial"  # ends the name of a file that is being written
+_OF_ATTEMPT = re.compile(r"\.attempt-(.+)\.partial")  # in such a name
 _PROBE = ".probe-"  # prefix of short-lived folders, with which a file system is tested
 # Errors of calls that a file system does not support. EINVAL is that of fsync, and ENOLCK that of a network file
 # system without a lock server.
@@ -227,7 +231,7 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         OSError: if it cannot be written; the former file is unchanged.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = partial_of(path)
     try:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
         partial.replace(path)
@@ -235,6 +239,31 @@ def replace_text(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
+
+
+def partial_of(path: Path) -> Path:
+    """Return the name of the file that this thread writes in order to replace `path`; no other writer has this name."""
+    attempt = Attempt.current()
+    suffix = f".attempt-{attempt}{PARTIAL}" if attempt else PARTIAL
+    return path.with_name(f"{path.name}.{socket.gethostname()}-{threading.get_native_id()}{suffix}")
+
+
+def remove_partials(folder: Path, name: str) -> None:
+    """Remove what killed writers have left in a folder of a run that this process has claimed.
+
+    Files of a later attempt at this job are kept: it may have taken over the run since. A writer of an earlier one that
+    still runs may not replace a file, and loses nothing.
+
+    Args:
+        folder: to clean.
+        name: of the files that were being written, a pattern that also matches what `partial_of` appends.
+    """
+    mine = Attempt.current()
+    for path in folder.glob(f"{name}{PARTIAL}"):
+        match = _OF_ATTEMPT.search(path.name)
+        if not (mine and match and mine.precedes(Attempt.parse(match[1]))):
+            with contextlib.suppress(OSError):  # such a file is harmless
+                path.unlink()
 
 
 def _require_trusted(run_dir: Path, flag: str) -> None:

@@ -424,7 +424,7 @@ def disk(trial: Trial) -> Iterator[Result]:
     tried, wrong = unrecoverable(trial.folder)
     yield Result(f"{tried} faults at every file operation of a save: {wrong} unrecoverable states", wrong)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint_dir, "PARTIAL", "")
+        patch.setattr(checkpoint_dir, "partial_of", lambda path: path)
         tried, control = unrecoverable(trial.folder)
     yield Result(f"  control, written in place: {control} of {tried} unrecoverable", not control)
 

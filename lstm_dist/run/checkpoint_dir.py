@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Callable, List, NamedTuple, Optional, Tuple
 
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.files import hard_link, is_superseded, superseded, sync, sync_folder
+from lstm_dist.files import hard_link, is_superseded, partial_of, superseded, sync, sync_folder
 from lstm_dist.run.checkpoint import Checkpoint, DamagedError, read, unpack
 
 FOLDER = "checkpoints"  # in the run directory
 KEEP = 3
 _NAME = re.compile(r"step-(\d{9,})\.safetensors")
-PARTIAL, CORRUPT = ".partial", ".corrupt"
+CORRUPT = ".corrupt"
 BEST = "best.safetensors"  # the weights with the lowest validation loss
 FINAL = "final.safetensors"  # the last checkpoint of a run that was trained to its end
 
@@ -126,16 +126,19 @@ class CheckpointDir:
 
     def _replace(self, path: Path, make: Callable[[Path], None], size: int) -> Path:
         """Replace `path` by a file of `size` bytes that `make` creates under a temporary name."""
-        partial = path.with_name(path.name + PARTIAL)
+        partial = partial_of(path)
         self._require_current()
         try:
             make(partial)
             self._require_current()
             os.replace(partial, path)
             sync_folder(self.folder)
-        except OSError as error:
+        except (OSError, UserError) as error:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
+            if isinstance(error, UserError):
+                raise
+            self._require_current()  # a later attempt removes what earlier ones were writing
             raise UserError(
                 f"{path}: cannot be written, {size / 1e6:.1f} MB are needed ({error.strerror}); earlier "
                 "checkpoints are unchanged",
@@ -181,12 +184,6 @@ class CheckpointDir:
             f"--resume: there is no checkpoint in {self.folder}; use the --run-dir of a run that has started",
             ExitStatus.NO_INPUT,
         )
-
-    def clean(self) -> None:
-        """Remove partial files of a killed job."""
-        for partial in self.folder.glob(f"*{PARTIAL}"):
-            with contextlib.suppress(OSError):  # a leftover partial file is harmless
-                partial.unlink()
 
     def _read(self, path: Path) -> Tuple[Optional[Checkpoint], str]:
         """Return a checkpoint, or why it was refused; a damaged file is set aside, an unreadable one left in place."""

@@ -9,13 +9,14 @@ from typing import IO, Any, Dict, List, Optional
 from tqdm import tqdm
 
 from lstm_dist.errors import ExitStatus, UserError, printable
-from lstm_dist.files import cannot_write, claim, is_superseded, superseded, sync
+from lstm_dist.files import cannot_write, claim, is_superseded, remove_partials, superseded, sync
 from lstm_dist.run import status
 from lstm_dist.run.checkpoint_dir import FOLDER as CHECKPOINTS
 from lstm_dist.run.console import open_console, write_in_time, written
 from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.plot import draw_perplexity
 from lstm_dist.run.status import ERRORS, STATUS
+from lstm_dist.run.stop_request import FILE as STOP
 from lstm_dist.run.tensorboard import Events, require_writer
 
 # Files of a run directory outside its subfolders; --overwrite deletes these and the known files in the subfolders only.
@@ -99,6 +100,7 @@ class RootLog(RunLog):
                 (run_dir / name).mkdir(exist_ok=True, mode=0o700)
             for path in existing:
                 path.unlink()
+            _remove_partials(run_dir)
             if resumed_epochs is not None:
                 self._history = _discard_later_epochs(run_dir, resumed_epochs)
             mode = "w" if resumed_epochs is None else "a"
@@ -234,6 +236,14 @@ def _existing_files(run_dir: Path, overwrite: bool) -> List[Path]:
         if os.path.lexists(run_dir / name) and not (run_dir / name).is_dir():
             raise cannot_write(run_dir, f"{name} in it is not a folder")
     return existing
+
+
+def _remove_partials(run_dir: Path) -> None:
+    """Remove what killed processes were writing; of other files than a run's, which a user may keep there, none."""
+    remove_partials(run_dir / CHECKPOINTS, "*.safetensors*")
+    remove_partials(run_dir / ERRORS, "*.json.*")
+    for name in (*RUN_FILES, STOP):
+        remove_partials(run_dir, f"{name}.*")
 
 
 def _discard_later_epochs(run_dir: Path, epochs: int) -> List[EpochMetrics]:

@@ -73,7 +73,6 @@ def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[st
     warnings = inspect_run(job, run_dir, world)
     log = world.run_on_root(lambda: _open_log(job, run_dir, previous, lock), "log") or RunLog()
     if world.is_root:
-        CheckpointDir.of_run(run_dir).clean()
         warnings += missing_guarantees(run_dir)
     for line in warnings:
         log.say(line)

@@ -1,13 +1,15 @@
 """Attempts at a job that share a run directory: only the newest may write there."""
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from lstm_dist.attempt import ATTEMPT, Attempt
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.files import claim, is_claimed, is_superseded
+from lstm_dist.files import claim, is_claimed, is_superseded, partial_of, remove_partials
+from lstm_dist.run import checkpoint_dir
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.run_log import RootLog
 from lstm_dist.run.status import failures, first_failure, read_status, record_failure, silent_ranks, write_status
@@ -95,9 +97,63 @@ def test_stale_root_that_is_writing_a_checkpoint_does_not_commit_it(tmp_path: Pa
     monkeypatch.setattr(checkpoints, "_write", write)
     with pytest.raises(UserError, match="a later attempt"):
         checkpoints.commit(1, b"one")
-    assert checkpoints.paths() == []
+    assert list(checkpoints.folder.iterdir()) == []
     for lock in locks:
         lock.close()
+
+
+@pytest.mark.parametrize("removes", [False, True])
+def test_stale_root_that_is_blocked_in_a_write_does_not_touch_that_of_the_new_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, removes: bool
+):
+    """It continues while the new root writes the same file, which may have removed the stale partial file before."""
+    mine, blocked, may_continue = threading.local(), threading.Event(), threading.Event()
+    monkeypatch.setattr(Attempt, "current", lambda: Attempt("a", mine.number))
+    (tmp_path / "checkpoints").mkdir()
+    checkpoints, refusals = CheckpointDir.of_run(tmp_path), []
+
+    def be_stale() -> None:
+        mine.number = 1
+        with claim(tmp_path), pytest.raises(UserError) as caught:
+            checkpoints.commit_best(b"old")
+        refusals.append(caught.value)
+
+    stale = threading.Thread(target=be_stale)
+
+    def sync(_: int) -> None:
+        if mine.number == 1:
+            blocked.set()
+            may_continue.wait(20)
+        else:
+            may_continue.set()
+            stale.join(20)
+
+    monkeypatch.setattr(checkpoint_dir, "sync", sync)
+    stale.start()
+    assert blocked.wait(20)
+    mine.number = 2
+    with claim(tmp_path):
+        if removes:
+            remove_partials(checkpoints.folder, "*")
+            assert list(checkpoints.folder.iterdir()) == []
+        checkpoints.commit_best(b"new")
+    assert "a later attempt" in str(refusals[0])
+    assert [path.name for path in checkpoints.folder.iterdir()] == [checkpoint_dir.BEST]
+    assert (checkpoints.folder / checkpoint_dir.BEST).read_bytes() == b"new"
+
+
+@pytest.mark.parametrize(
+    ("writer", "is_kept"), [("a.1", False), ("a.2", False), ("a.3", True), ("b.3", False), ("", False)]
+)
+def test_partial_files_of_later_attempts_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str, is_kept: bool
+):
+    be(monkeypatch, writer)
+    partial = partial_of(tmp_path / "best.safetensors")
+    partial.touch()
+    be(monkeypatch, "a.2")
+    remove_partials(tmp_path, "*.safetensors*")
+    assert partial.exists() == is_kept
 
 
 def test_failures_of_other_attempts_are_left_out_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -8,6 +8,7 @@ from typing import List
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import partial_of, remove_partials
 from lstm_dist.run.checkpoint import unpack
 from lstm_dist.run.checkpoint_dir import FINAL, CheckpointDir
 from tests.support.failing_disk import FAULTS, CrashError, commit_with_fault, data, newest_step, with_three
@@ -151,7 +152,7 @@ def test_checkpoints_are_written_where_folders_cannot_be_synced(store: Checkpoin
 def test_planted_symlink_is_not_followed(store: CheckpointDir, tmp_path: Path):
     victim = tmp_path / "victim"
     victim.write_text("mine")
-    (store.folder / "step-000000001.safetensors.partial").symlink_to(victim)
+    partial_of(store.folder / "step-000000001.safetensors").symlink_to(victim)
     store.commit(1, data(1))
     assert victim.read_text() == "mine"
     assert newest_step(store) == 1
@@ -170,7 +171,8 @@ def test_failure_at_any_operation_loses_no_committed_checkpoint(tmp_path: Path, 
         assert step == 4 or (step == 3 and not acknowledged), (number, log)
         if isinstance(error, OSError):
             assert not acknowledged or log[number] in ("unlink", "close"), (number, log)
-        store.clean()
+        remove_partials(store.folder, "*.safetensors*")
+        assert not list(store.folder.glob("*.partial"))
         store.commit(5, data(5))  # leftover files do not prevent the next commit
         assert newest_step(store) == 5
         assert len(store.paths()) == 3

@@ -15,6 +15,7 @@ from typing import Any, Dict, Iterator, List
 import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
+from lstm_dist.files import partial_of
 from lstm_dist.run import console, run_log
 from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.plot import draw_perplexity
@@ -93,6 +94,16 @@ def test_overwrite_removes_only_the_files_of_the_run(held: Path):
     }  # fmt: skip
     assert all(data == f"my {name}".encode() for name, data in after.items() if "notes" in name or "mine" in name)
     assert not any(data.startswith(b"old") for data in after.values())
+
+
+def test_partial_files_of_killed_processes_are_removed(held: Path):
+    ours = ("run.json", "errors/rank1.json", "checkpoints/best.safetensors", "STOP")
+    (held / "errors").mkdir()
+    for path in [partial_of(held / name) for name in ours]:
+        path.touch()
+    (held / "film.mkv.partial").touch()
+    RootLog(held, resumed_epochs=0).finish()
+    assert [path.name for path in held.rglob("*.partial")] == ["film.mkv.partial"]
 
 
 def test_new_or_foreign_directory_needs_no_overwrite_flag(tmp_path: Path):
