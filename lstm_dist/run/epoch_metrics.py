@@ -16,6 +16,8 @@ class EpochMetrics(NamedTuple):
         chars_per_sec: of the whole job, in this epoch.
         seconds: since training started, samples included.
         valid_perplexity: exp of the validation loss after this epoch; None if not evaluated.
+        package_joules, gpu_joules: energy of the processor packages of all hosts, and of the GPUs in use, during the
+            steps that chars_per_sec counts; None if unknown.
     """
 
     epoch: int
@@ -27,3 +29,5 @@ class EpochMetrics(NamedTuple):
     chars_per_sec: float
     seconds: float
     valid_perplexity: Optional[float] = None
+    package_joules: Optional[float] = None
+    gpu_joules: Optional[float] = None

@@ -1,6 +1,7 @@
 """The interface between the training loop and what happens around it: requests, samples, validation, checkpoints."""
 
-from typing import NamedTuple
+from math import nan
+from typing import NamedTuple, Tuple
 
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LSTMState
@@ -41,6 +42,10 @@ class Callbacks:
 
     def begin_steps(self, step: int) -> None:
         """Take note that steps follow: after `step`, at the beginning, an epoch's end or a checkpoint."""
+
+    def joules(self) -> Tuple[float, float]:
+        """Return the energy that this worker has accounted for so far: of packages, of GPUs; nan if unknown."""
+        return nan, nan
 
     def write_samples(self, epoch: int) -> None:
         """Write samples; called at the end of an epoch that is logged to the console."""

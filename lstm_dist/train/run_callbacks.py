@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 from tqdm import tqdm
@@ -86,6 +86,7 @@ class RunCallbacks(GuardedCallbacks):
         """Report progress to the watchdog and the record, and, once, how long an epoch of a large text takes."""
         super().beat(phase, step)
         self._session.record.enter(phase, step)
+        self._session.meter.keep_up()
         job = self._session.job
         is_done = phase == "step" and step > self._session.first_step
         seconds = self._forecast.seconds(step, job.batches.steps_per_epoch) if is_done else None
@@ -100,6 +101,10 @@ class RunCallbacks(GuardedCallbacks):
         """Count the time from here on as that of steps."""
         super().begin_steps(step)
         self._session.record.enter("step", step)
+
+    def joules(self) -> Tuple[float, float]:
+        """Return the energy that this worker has accounted for so far."""
+        return self._session.meter.joules()
 
     def write_samples(self, epoch: int) -> None:
         """Show and write a continuation of every prefix, on the root."""

@@ -1,12 +1,15 @@
 """An open training run on one rank: its job, run directory and log, and how its end is recorded."""
 
 import os
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optional, Sequence
 
+import mxnet as mx
+
 from lstm_dist.attempt import ATTEMPT
-from lstm_dist.cluster import devices, provenance
+from lstm_dist.cluster import devices, energy, provenance
 from lstm_dist.cluster.cpu_affinity import Affinity, describe_pinning
 from lstm_dist.comm.horovod_group import is_peer_failure
 from lstm_dist.comm.process_group import CollectiveError
@@ -41,6 +44,7 @@ class Session(NamedTuple):
         run_dir: the directory of the run.
         log: writes into `run_dir` on the root, and does nothing elsewhere.
         record: of this attempt, for its status and goodput.
+        meter: of the energy that this worker accounts for.
         warnings: of the checks before the start; the root's are complete.
     """
 
@@ -50,6 +54,7 @@ class Session(NamedTuple):
     run_dir: Path
     log: RunLog
     record: AttemptRecord
+    meter: energy.Meter
     warnings: Sequence[str] = ()
 
     @property
@@ -77,7 +82,20 @@ def open_session(job: Job, previous: Optional[PreviousRun], lock: Optional[IO[st
     for line in warnings:
         log.say(line)
     record = AttemptRecord(run_dir, world, previous.progress.step if previous else 0)
-    return Session(job, previous, world, run_dir, log, record, warnings)
+    return Session(job, previous, world, run_dir, log, record, open_meter(job.model.ctx, world), warnings)
+
+
+def open_meter(ctx: mx.Context, world: World) -> energy.Meter:
+    """Return the meter of this worker: the first one of a host reads its packages, the first one of a GPU that GPU."""
+    gpu = devices.gpu_of(ctx)
+    place = [socket.gethostname(), gpu.bus if gpu else ""]
+    places = world.allgather_object(place, "places")
+    is_first_of_host = world.rank == [host for host, _ in places].index(place[0])
+    is_first_of_gpu = gpu is not None and world.rank == places.index(place)
+    return energy.Meter(
+        energy.packages() if is_first_of_host else energy.NOTHING,
+        energy.gpu(place[1]) if is_first_of_gpu else energy.NOTHING,
+    )
 
 
 def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Optional[IO[str]]) -> RootLog:
@@ -104,6 +122,7 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
     settings, resolved = job.settings, job.resolved(world.size)
     mine = provenance.describe_rank(str(job.model.ctx), devices.identity(job.model.ctx))
     mine.update(cores=sorted(affinity.share or affinity.allowed), pinning=affinity.describe())
+    mine.update(energy=session.meter.describe())
     ranks = world.allgather_object(mine, "ranks")
     facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
     chars_per_step = make_schedule(job, world.size).chars_per_step

@@ -6,6 +6,7 @@ samples and checkpoints.
 """
 
 import time
+from math import isnan
 from typing import List, NamedTuple, Optional, Union
 
 from lstm_dist.comm.world import World
@@ -69,7 +70,7 @@ class Trainer:
         self._is_over = progress.epoch >= schedule.epochs
         self._times: List[StepTimes] = []
         self._started = self._epoch_started = time.monotonic()
-        self._epoch_step = progress.step
+        self._epoch_step, self._epoch_joules = progress.step, callbacks.joules()
 
     def run(self, until_step: Optional[int] = None) -> TrainingResult:
         """Train to the last epoch, to `until_step`, or until a worker requests a stop; then commit a checkpoint.
@@ -169,15 +170,17 @@ class Trainer:
             self._callbacks.beat("samples", metrics.step)
             self._callbacks.write_samples(metrics.epoch)
         self.progress = self.progress._replace(epoch=metrics.epoch, position=0, loss=0.0, grad_norm=0.0)
-        self._state, self._epoch_step, self._epoch_started = None, metrics.step, time.monotonic()
+        self._state, self._epoch_step, self._epoch_joules = None, metrics.step, self._callbacks.joules()
+        self._epoch_started = time.monotonic()
 
     def _measure_epoch(self) -> EpochMetrics:
         """Return the metrics of the finished epoch, over all workers."""
         done, steps = self.progress, self._batches.steps_per_epoch
         epoch, chars = done.epoch + 1, self._schedule.chars_per_step
         # Reduce sums and divide once: a mean of the workers' means would be wrong for shards of different sizes.
-        loss = self._world.sum([done.loss], "epoch_loss")[0] / (steps * chars)
-        now = time.monotonic()
+        joules = [now - before for now, before in zip(self._callbacks.joules(), self._epoch_joules)]
+        total_loss, packages, gpus = self._world.sum([done.loss, *joules], "epoch_sums")
+        loss, now = total_loss / (steps * chars), time.monotonic()
         validation_loss = self._validate(epoch)
         return EpochMetrics(
             epoch=epoch,
@@ -189,6 +192,8 @@ class Trainer:
             chars_per_sec=(done.step - self._epoch_step) * chars / (now - self._epoch_started),
             seconds=done.seconds + now - self._started,
             valid_perplexity=None if validation_loss is None else perplexity(validation_loss),
+            package_joules=None if isnan(packages) else float(packages),
+            gpu_joules=None if isnan(gpus) else float(gpus),
         )
 
     def _validate(self, epoch: int) -> Optional[float]:

@@ -240,7 +240,10 @@ def test_every_epoch_is_one_line_of_json(tmp_path: Path):
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert (
         list(lines[0])
-        == "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds valid_perplexity".split()
+        == (
+            "epoch step loss perplexity bits_per_char grad_norm chars_per_sec seconds valid_perplexity "
+            "package_joules gpu_joules"
+        ).split()
     )
     assert lines[2] == metrics(3)._asdict()
 

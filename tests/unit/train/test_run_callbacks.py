@@ -7,6 +7,7 @@ from typing import Dict, List
 import mxnet as mx
 import pytest
 
+from lstm_dist.cluster.energy import Meter
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.data.corpus import Vocabulary
 from lstm_dist.model.char_lstm import CharLSTM
@@ -34,7 +35,7 @@ def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, 
     model.parameters.flat[:] = float("nan")
     job = Job(parse_config([]), SimpleNamespace(vocabulary=Vocabulary("天地人和")), None, model, None, [])
     world = FakeWorld(answers={"step 7": [["a", {}], ["b", others]]})
-    session = Session(job, None, world, tmp_path, RunLog(), AttemptRecord(tmp_path / "absent", world, 7))
+    session = Session(job, None, world, tmp_path, RunLog(), AttemptRecord(tmp_path / "absent", world, 7), Meter())
     callbacks = RunCallbacks(session, {}, StopRequest(), Watchdog())
     with pytest.raises(CollectiveError, match=words):
         callbacks.commit(Progress(step=7), model.zero_state(2))

@@ -1,5 +1,6 @@
 """The training loop: the state between windows, the order of averaging and clipping, checkpoints and stops."""
 
+import math
 import threading
 import time
 
@@ -367,6 +368,33 @@ def test_run_ends_with_the_first_epoch_at_the_target_perplexity():
     assert log.losses == whole.losses[:3]
     assert log.shown == kept.samples == [2, 3]
     assert [progress.epoch for progress, _, _ in kept.commits] == [0, 3]
+
+
+class Metered(Kept):
+    """Accounts for 10 J of packages and 3 J of GPUs in every step, and for 1000 J of packages in every sample."""
+
+    def __init__(self, gpus_are_known=True):
+        super().__init__()
+        self.gpu_joules = 3.0 if gpus_are_known else math.nan
+
+    def joules(self):
+        return 10.0 * self.steps + 1000.0 * len(self.samples), self.gpu_joules * self.steps
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_energy_of_an_epoch_is_that_of_its_steps_on_all_workers(size):
+    class Metrics(Record):
+        def epoch(self, metrics, show):
+            super().epoch(metrics, show)
+            self.energy = [*getattr(self, "energy", []), (metrics.package_joules, metrics.gpu_joules)]
+
+    known, unknown = Metrics(), Metrics()
+    for log, callbacks in ((known, Metered()), (unknown, Metered(gpus_are_known=False))):
+        batches = ConsecutiveBatches(TOKENS, B, T, 0, size)
+        Trainer(Watched(), batches, FakeWorld(size=size), schedule(log_every=1), log, callbacks).run()
+    assert known.energy == [(40.0 * size, 12.0 * size)] * 2
+    assert unknown.energy == [(40.0 * size, None)] * 2
+    assert known.losses == unknown.losses
 
 
 def test_profiling_does_not_change_the_weights():
