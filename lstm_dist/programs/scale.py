@@ -63,7 +63,7 @@ def plan_runs(options: ScalingOptions, experiment: records.Experiment, folder: E
     flags, launcher = options.flags, options.launcher
     if flags.what == "network":
         paths = (f"horovod-{flags.controller}", "mpi")
-        jobs = [AllreduceJob(path, number) for number in options.workers[1:] for path in paths]
+        jobs = [AllreduceJob(path, number) for number in options.workers if number > 1 for path in paths]
         return AllreduceRuns(jobs, folder, launcher, flags.seconds, flags.largest)
     if flags.to_perplexity:
         folder.require_target(flags.to_perplexity)

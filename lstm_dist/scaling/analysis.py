@@ -29,6 +29,11 @@ class ModeFindings(NamedTuple):
     steps: List[StepComparison]
     forecast: Optional[Forecast]
 
+    @property
+    def baseline(self) -> int:
+        """Return the smallest number of workers measured, with which the others are compared."""
+        return self.throughputs[0].baseline
+
 
 class Findings(NamedTuple):
     """All findings.

@@ -11,7 +11,7 @@ class LossShares(NamedTuple):
     """Fractions of a profiled step, which sum to 1.
 
     Attributes:
-        useful: compute that a single worker needs for the same number of streams.
+        useful: compute that a worker of the baseline needs for the same number of streams.
         extra_compute: additional compute, due to shared memory and cores or to work that does not shrink with the
             streams.
         wait: waiting for the slowest worker.
@@ -37,16 +37,14 @@ class LossShares(NamedTuple):
 
 
 def loss_shares(breakdowns: List[StepBreakdown], fit: Optional[LinkFit]) -> List[LossShares]:
-    """Return one entry per group, relative to the one-worker group; none if that group was not profiled."""
-    single = next((breakdown for breakdown in breakdowns if breakdown.group.workers == 1), None)
-    return [_loss_shares(breakdown, single, fit) for breakdown in breakdowns] if single else []
+    """Return one entry per group, relative to the smallest number of workers that was profiled."""
+    return [_loss_shares(breakdown, breakdowns[0], fit) for breakdown in breakdowns]
 
 
-def _loss_shares(breakdown: StepBreakdown, single: StepBreakdown, fit: Optional[LinkFit]) -> LossShares:
+def _loss_shares(breakdown: StepBreakdown, baseline: StepBreakdown, fit: Optional[LinkFit]) -> LossShares:
     parts, group, total = breakdown.parts, breakdown.group, breakdown.total
-    compute = parts["compute"].mean
-    alone = single.parts["compute"].mean * group.streams / group.workers / single.group.streams
-    useful = min(alone, compute)
+    compute, share = parts["compute"].mean, group.streams / group.workers
+    useful = min(baseline.parts["compute"].mean * share * baseline.group.workers / baseline.group.streams, compute)
     communication, bandwidth = parts["wire"].mean / total, nan
     if group.workers == 1:
         bandwidth = 0.0

@@ -1,7 +1,7 @@
 """Draw the pictures of a report."""
 
-from math import isfinite, log2
-from typing import Any, Dict, List, Sequence
+from math import isfinite
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -34,6 +34,8 @@ from lstm_dist.train.step_timer import PARTS
 PREDICTED = "prediction, not measured"
 _HUE = {"weak": HUES[0], "strong": HUES[1]}
 _MARKER = {"weak": "o", "strong": "s"}
+Line = Sequence[Tuple[int, float]]  # numbers of workers, and values
+
 _PART_HUE = dict(zip(PARTS, (HUES[3], HUES[0], HUES[4], HUES[1], HUES[2])))
 
 
@@ -42,10 +44,8 @@ def throughput_figure(modes: Sequence[ModeFindings]) -> Picture:
     """Draw the throughput of both modes, and the ideal."""
     figure, axes = panel()
     axes.set_yscale("log")
-    single = [rate for mode in modes for rate in mode.throughputs if rate.group.workers == 1]
     workers = _workers(modes)
-    ideal = [n * single[0].chars_per_sec.value for n in workers] if single else []
-    _draw_estimates(axes, modes, "chars_per_sec", ideal)
+    _draw_estimates(axes, modes, "chars_per_sec", _ideal_rates(modes))
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -61,14 +61,13 @@ def efficiency_figure(modes: Sequence[ModeFindings]) -> Picture:
     """Draw the parallel efficiency of both modes, in percent."""
     figure, axes = panel()
     workers = _workers(modes)
-    _draw_estimates(axes, modes, "efficiency", [1.0] * len(workers))
+    _draw_estimates(axes, modes, "efficiency", [[(n, 1.0) for n in workers]])
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     log2_axis(axes, workers, "workers")
     axes.set_ylabel("efficiency (%)")
     values = [(rate.group, percent(rate.efficiency.value)) for mode in modes for rate in mode.throughputs]
-    return to_picture(
-        figure, "Efficiency: speedup over workers", f"Efficiency against workers. {_describe_values(values)}"
-    )
+    label = f"Efficiency against workers. {_describe_values(values)}"
+    return to_picture(figure, "Efficiency: speedup over workers", label)
 
 
 @styled
@@ -77,11 +76,12 @@ def speedup_figure(mode: ModeFindings) -> Picture:
     figure, axes = panel()
     axes.set_yscale("log", base=2)
     workers = _workers([mode])
-    _draw_estimates(axes, [mode], "speedup", workers)
+    _draw_estimates(axes, [mode], "speedup", [[(n, n) for n in workers]])
     _draw_laws(axes, mode.laws)
     log2_axis(axes, workers, "workers")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_ylabel("speedup over one worker")
+    first = mode.baseline
+    axes.set_ylabel("speedup over one worker" if first == 1 else f"speedup ({first} for {first} workers)")
     values = [(rate.group, number(rate.speedup.value, 2)) for rate in mode.throughputs]
     label = f"Speedup against workers. {_describe_values(values)}"
     return to_picture(figure, f"{SCALING[mode.name]}: speedup", label)
@@ -237,26 +237,37 @@ def _workers(modes: Sequence[ModeFindings]) -> List[int]:
     return sorted({rate.group.workers for mode in modes for rate in mode.throughputs})
 
 
-def _draw_estimates(axes: Axes, modes: Sequence[ModeFindings], name: str, ideal: Sequence[float]) -> None:
-    """Draw one quantity of all throughputs, and its ideal value for each number of workers."""
+def _ideal_rates(modes: Sequence[ModeFindings]) -> List[Line]:
+    """Return the throughputs without loss; the modes have one line if their baselines are the same job."""
+    lines: Dict[Tuple[int, int], Line] = {}
+    for mode in modes:
+        first, *_ = mode.throughputs
+        rate = first.chars_per_sec.value / mode.baseline
+        line = [(n, n * rate) for n in _workers(modes) if n >= mode.baseline]
+        lines.setdefault((mode.baseline, first.group.streams), line)
+    return list(lines.values())
+
+
+def _draw_estimates(axes: Axes, modes: Sequence[ModeFindings], name: str, ideals: Sequence[Line]) -> None:
+    """Draw one quantity of all throughputs, and lines of its ideal values."""
     marks = [
         Mark(rate.group.workers, getattr(rate, name), _HUE[mode.name], _MARKER[mode.name], rate.group.oversubscribed)
         for mode in modes
         for rate in mode.throughputs
     ]
-    draw_marks(axes, marks, ideal)
+    draw_marks(axes, marks, [value for line in ideals for _, value in line])
     for mode in modes:
         axes.plot([], [], _MARKER[mode.name], color=_HUE[mode.name], label=mode.name)
     add_hollow_legend(axes, any(mark.hollow for mark in marks))
-    if ideal:
-        axes.plot(_workers(modes), ideal, ":", color=INK, linewidth=1.2, label="ideal", zorder=1)
+    for line, label in zip(ideals, ("ideal", None)):
+        axes.plot(*zip(*line), ":", color=INK, linewidth=1.2, label=label, zorder=1)
 
 
 def _draw_laws(axes: Axes, laws: FittedLaws) -> None:
-    """Draw the laws from one worker to the largest fitted N."""
+    """Draw the laws from the baseline to the largest fitted N."""
     for law, line, hue in ((laws.amdahl, "-", HUES[2]), (laws.usl, "--", HUES[3])):
         if law:
-            workers = [2 ** (step / 20 * log2(laws.workers[-1])) for step in range(21)]
+            workers = np.geomspace(law.baseline, laws.workers[-1], 21).tolist()
             axes.plot(workers, [law.speedup(n) for n in workers], line, color=hue, label=law.name, zorder=2)
 
 

@@ -45,22 +45,24 @@ class Forecast(NamedTuple):
     """Steps of more workers than were measured.
 
     The lower edge assumes that the cost of a call besides its bytes is independent of N, the upper edge that it is a
-    cost per message, and so grows with N. Under weak scaling, the lower edge also assumes the compute time of a single
-    worker on an otherwise idle machine; the others use that of the measured N.
+    cost per message, and so grows with N. Under weak scaling, the lower edge also assumes the compute time of the
+    baseline's workers (of a single one: on an otherwise idle machine); the others use that of the measured N.
 
     Attributes:
         max_measured: largest measured N that was not oversubscribed.
-        single: measured seconds per step of one worker.
+        baseline: smallest measured N, to which the efficiency is relative.
+        baseline_step: its measured seconds per step.
     """
 
     mode: str
     max_measured: int
-    single: float
+    baseline: int
+    baseline_step: float
     points: List[ForecastPoint]
 
     def efficiency(self, workers: int, step: float) -> float:
         """Return the efficiency of `workers` workers with steps of `step` seconds."""
-        return self.single / step / (workers if self.mode == "strong" else 1)
+        return self.baseline_step / step * (self.baseline / workers if self.mode == "strong" else 1)
 
 
 def compare_steps(
@@ -89,15 +91,17 @@ def own_seconds(breakdown: StepBreakdown) -> float:
 def forecast_steps(
     throughputs: List[Throughput], breakdowns: List[StepBreakdown], fit: Optional[LinkFit], sent: Mapping[int, int]
 ) -> Optional[Forecast]:
-    """Predict from groups that are not oversubscribed; None without several workers among them, or a link.
+    """Predict from groups that are not oversubscribed; None without two numbers of workers among them, or a link.
 
     Under weak scaling, `sent` is the bytes of each number of workers; more workers never send less than the measured
     ones. Under strong scaling the batch, and so the bytes, are those of the measured ones.
     """
     usable = [breakdown for breakdown in breakdowns if not breakdown.group.oversubscribed]
-    if not (fit and fit.link and usable and usable[0].group.workers == 1 and len(usable) > 1):
+    if not (fit and fit.link and len(usable) > 1):
         return None
     last = usable[-1].group
+    if last.mode == "strong" and len(set(map(_share, usable))) == 1:  # as with 30 and 31 workers for 32 streams
+        return None
     sizes = {n: max(last.bytes, sent[n]) if last.mode == "weak" and n > last.workers else last.bytes for n in WORKERS}
     low_link, high_link = bounding_links(fit.link, max(fit.workers), last.bytes)
     low = _predict(usable[:1] if last.mode == "weak" else usable, low_link, sizes)
@@ -107,7 +111,13 @@ def forecast_steps(
         for below, center, above in zip(low, middle, high)
         if below.workers >= last.workers
     ]
-    return Forecast(last.mode, last.workers, throughputs[0].step, points) if len(points) > 1 else None
+    first = throughputs[0]
+    return Forecast(last.mode, last.workers, first.baseline, first.step, points) if len(points) > 1 else None
+
+
+def _share(breakdown: StepBreakdown) -> int:
+    """Return the streams of the worker that has most of them."""
+    return -(-breakdown.group.streams // breakdown.group.workers)
 
 
 def _predict(breakdowns: List[StepBreakdown], link: Link, sizes: Mapping[int, int]) -> List[Prediction]:
@@ -115,8 +125,8 @@ def _predict(breakdowns: List[StepBreakdown], link: Link, sizes: Mapping[int, in
     own = [own_seconds(breakdown) for breakdown in breakdowns]
     if breakdowns[0].group.mode == "weak":
         return predict_weak(own[-1], sizes, link)
-    shares = [-(-breakdown.group.streams // breakdown.group.workers) for breakdown in breakdowns]
-    return predict_strong(breakdowns[0].group.streams, fit_compute(shares, own), sizes, link)
+    compute = fit_compute([_share(breakdown) for breakdown in breakdowns], own)
+    return predict_strong(breakdowns[0].group.streams, compute, sizes, link)
 
 
 def bounding_links(link: Link, workers: int, size: int) -> "tuple[Link, Link]":

@@ -31,14 +31,16 @@ _REMEDIES = {
 
 def summary(findings: Findings) -> str:
     """Return one paragraph on what limits the job at each number of workers, and what would help."""
-    sentences = [_summarize_one_worker(findings.modes)]
+    sentences = [_summarize_baseline(findings.modes)]
     sentences += [_summarize_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
     usable = [_usable(mode) for mode in findings.modes]
     remedies = [_remedy(mode, mode.loss_shares[-1]) for mode in usable if mode.loss_shares]
     if any(remedies):
         sentences.append(f"What would help: {'; '.join(filter(None, remedies))}.")
     if not any(sentences):
-        sentences.append("No conclusions about scaling: no job of several workers with a core each has finished.")
+        sentences.append(
+            "No conclusions about scaling: this needs finished jobs of two numbers of workers with a core each."
+        )
     if findings.oversubscribed:
         numbers = listed([str(workers) for workers in findings.oversubscribed])
         sentences.append(
@@ -49,23 +51,28 @@ def summary(findings: Findings) -> str:
 
 
 def _usable(mode: ModeFindings) -> ModeFindings:
-    """Return the mode with only the groups of several workers that were not oversubscribed."""
+    """Return the mode with only the groups that were not oversubscribed, without the baseline."""
     return mode._replace(
-        throughputs=[t for t in mode.throughputs if t.group.workers > 1 and not t.group.oversubscribed],
+        throughputs=[t for t in mode.throughputs if not t.is_baseline and not t.group.oversubscribed],
         loss_shares=[
             shares
             for shares in mode.loss_shares
-            if shares.breakdown.group.workers > 1 and not shares.breakdown.group.oversubscribed
+            if shares.breakdown.group.workers > mode.baseline and not shares.breakdown.group.oversubscribed
         ],
     )
 
 
-def _summarize_one_worker(modes: List[ModeFindings]) -> str:
-    alone = [shares for mode in modes for shares in mode.loss_shares if shares.breakdown.group.workers == 1]
-    if not alone:
+def _summarize_baseline(modes: List[ModeFindings]) -> str:
+    firsts = [mode.loss_shares[0] for mode in modes if mode.loss_shares]
+    if not firsts:
         return ""
-    time, share = milliseconds(alone[0].breakdown.total, 1), percent(alone[0].useful, 0)
-    return f"One worker takes {time} ms per step, {share} of it compute, which is the part that more workers share."
+    first = min(firsts, key=lambda shares: shares.breakdown.group.workers)
+    workers, time = first.breakdown.group.workers, milliseconds(first.breakdown.total, 1)
+    who = (
+        "One worker takes" if workers == 1 else f"The baseline, {workers} workers ({first.breakdown.group.mode}), takes"
+    )
+    share = percent(first.useful, 0)
+    return f"{who} {time} ms per step, {share} of it compute, which is the part that more workers share."
 
 
 def _summarize_mode(mode: ModeFindings, streams: int) -> str:
@@ -75,8 +82,9 @@ def _summarize_mode(mode: ModeFindings, streams: int) -> str:
     previous: List[str] = []
     for rate in usable.throughputs:
         workers = rate.group.workers
-        speedup, efficiency = number(rate.speedup.value, 2), percent(rate.efficiency.value, 0)
-        first = f"{workers} workers are {speedup} times as fast as one (efficiency {efficiency})"
+        speedup, efficiency = number(rate.speedup.value / mode.baseline, 2), percent(rate.efficiency.value, 0)
+        others = "one" if mode.baseline == 1 else f"{mode.baseline}"
+        first = f"{workers} workers are {speedup} times as fast as {others} (efficiency {efficiency})"
         parts = _largest_parts(mode.name, by_workers[workers]) if workers in by_workers else {}
         clause = f"{workers} workers {speedup} times ({efficiency})" if clauses else first
         clauses.append(clause + _limits(parts, repeated=list(parts) == previous))
@@ -117,6 +125,8 @@ def _remedy(mode: ModeFindings, shares: LossShares) -> str:
         remedy += (
             f" (rank {slowest.rank} on {slowest.host} was the slowest in {percent(slowest.share, 0)} of the steps)"
         )
+    if mode.baseline > 1:  # which has losses itself
+        return f"{remedy}: without this loss {workers} workers would be {number(1 / (1 - share), 2)} times as fast"
     without = percent(efficiency / (1 - share), 0)
     return f"{remedy}: without this loss the efficiency of {workers} workers would be {without}"
 

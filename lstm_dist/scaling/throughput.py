@@ -1,10 +1,11 @@
 """Characters per second, speedup and efficiency for every number of workers, and the laws fitted to them."""
 
 from collections import defaultdict
+from contextlib import suppress
 from statistics import median
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from lstm_dist.experiments.stats import UNKNOWN, Estimate, mean, ratio
+from lstm_dist.experiments.stats import Estimate, mean, ratio
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows, TrainRow
 from lstm_dist.scaling.speedup_laws import Law, fit_amdahl, fit_usl
@@ -26,24 +27,31 @@ class JobGroup(NamedTuple):
 
 
 class Throughput(NamedTuple):
-    """The throughput of a group; speedup and efficiency are nan if the mode has no job with one worker.
+    """The throughput of a group, compared with the baseline: the smallest number of workers of its mode, N0.
 
     Attributes:
+        baseline: N0.
         chars_per_sec: characters per second of all workers together, averaged over the repetitions.
-        speedup: chars_per_sec relative to one worker.
-        efficiency: speedup / N.
+        speedup: N0 times chars_per_sec relative to the baseline, so that it is N if nothing is lost.
+        efficiency: speedup / N, the chars_per_sec of a worker relative to the baseline.
         step: seconds per step.
     """
 
     group: JobGroup
+    baseline: int
     chars_per_sec: Estimate
     speedup: Estimate
     efficiency: Estimate
     step: float
 
+    @property
+    def is_baseline(self) -> bool:
+        """Return whether the others are compared with this group."""
+        return self.group.workers == self.baseline
+
 
 class FittedLaws(NamedTuple):
-    """Laws fitted to the groups of a mode that are not oversubscribed; None with too few groups.
+    """Laws fitted to the groups of a mode that are not oversubscribed; None with too few groups, or if none fits.
 
     Attributes:
         workers: N of the fitted groups, one per residual.
@@ -74,27 +82,29 @@ def job_groups(rows: Rows, mode: str) -> List[JobGroup]:
 
 
 def throughputs(rows: Rows, mode: str) -> List[Throughput]:
-    """Return one entry per number of workers."""
+    """Return one entry per number of workers; the smallest is the baseline."""
     groups = job_groups(rows, mode)
     rates = {group.workers: [row.chars_per_sec for row in group.rows] for group in groups}
-    return [_throughput(group, rates[group.workers], rates.get(1), rows.experiment.seq_len) for group in groups]
+    return [_throughput(group, rates, rows.experiment.seq_len) for group in groups]
 
 
-def _throughput(group: JobGroup, rates: List[float], single: Optional[List[float]], seq_len: int) -> Throughput:
-    rate, speedup = mean(rates), ratio(rates, single) if single else UNKNOWN
-    return Throughput(group, rate, speedup, speedup.scaled(1 / group.workers), group.streams * seq_len / rate.value)
+def _throughput(group: JobGroup, rates: Dict[int, List[float]], seq_len: int) -> Throughput:
+    workers, baseline = group.workers, min(rates)
+    rate, relative = mean(rates[workers]), ratio(rates[workers], rates[baseline])
+    step = group.streams * seq_len / rate.value
+    return Throughput(group, baseline, rate, relative.scaled(baseline), relative.scaled(baseline / workers), step)
 
 
 def fit_laws(mode: str, throughputs: List[Throughput]) -> FittedLaws:
-    """Fit the laws to the groups with several workers that are not oversubscribed.
+    """Fit the laws to the groups with more workers than the baseline that are not oversubscribed.
 
     Amdahl's law has one parameter and needs one group; the universal scalability law needs two.
     """
-    fitted = [t for t in throughputs if t.group.workers > 1 and not t.group.oversubscribed and t.speedup.value > 0]
+    fitted = [t for t in throughputs if not t.is_baseline and not t.group.oversubscribed]
     workers, speedups = tuple(t.group.workers for t in fitted), [t.speedup.value for t in fitted]
-    return FittedLaws(
-        mode,
-        workers,
-        fit_amdahl(workers, speedups) if workers else None,
-        fit_usl(workers, speedups) if len(workers) > 1 else None,
-    )
+    amdahl = usl = None
+    with suppress(ValueError):
+        amdahl = fit_amdahl(workers, speedups, throughputs[0].baseline)
+    with suppress(ValueError):
+        usl = fit_usl(workers, speedups, throughputs[0].baseline)
+    return FittedLaws(mode, workers, amdahl, usl)

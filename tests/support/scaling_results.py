@@ -55,9 +55,10 @@ def times(workers: int, streams: int) -> List[Dict[str, Any]]:
     return found
 
 
-def scaling_point(mode: str, workers: int, repeat: int) -> Dict[str, Any]:
+def scaling_point(mode: str, workers: int, repeat: int, slow: float = 0.2) -> Dict[str, Any]:
+    """Return a job whose throughput follows LAW; more than four workers have `slow` times as much."""
     streams = 32 * workers if mode == "weak" else 32
-    rate = SINGLE * LAW.speedup(workers) * SPREAD[repeat - 1] * (0.2 if workers > 4 else 1.0)
+    rate = SINGLE * LAW.speedup(workers) * SPREAD[repeat - 1] * (slow if workers > 4 else 1.0)
     epochs = [{"epoch": 2, "chars_per_sec": rate, "steps": 50}, {"epoch": 3, "chars_per_sec": rate, "steps": 50}]
     name = f"{mode}-n{workers:03d}-r{repeat}"
     return point(name, mode, workers, streams, repeat, epochs=epochs, times=times(workers, streams))

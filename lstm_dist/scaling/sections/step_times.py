@@ -1,8 +1,10 @@
 """Section about the time of a step."""
 
+from typing import Sequence
+
 from lstm_dist.experiments.report.document import Section
 from lstm_dist.scaling import figures
-from lstm_dist.scaling.analysis import Findings
+from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.sections.suggestion import WORKERS
 from lstm_dist.scaling.tables.step_times import parts_table, shares_table, slowest_table
 
@@ -22,8 +24,8 @@ def step_times(findings: Findings, out: str) -> Section:
     if any(mode.loss_shares for mode in modes):
         tables.append(shares_table(modes))
         notes.append(
-            "Useful compute is the compute of a single worker for as many streams; extra compute is the rest of the "
-            "measured compute. Latency and bandwidth are the measured communication, divided in the ratio that the "
+            f"Useful compute is the compute of a {_baseline(modes)} for as many streams; extra compute is the rest of "
+            "the measured compute. Latency and bandwidth are the measured communication, divided in the ratio that the "
             "fitted link predicts."
         )
     if any(breakdown.slowest for mode in modes for breakdown in mode.breakdowns):
@@ -31,3 +33,8 @@ def step_times(findings: Findings, out: str) -> Section:
     tables.append(parts_table(modes))
     pictures = [[figures.step_times_figure(mode) for mode in modes]]
     return section._replace(paragraphs=paragraphs, tables=tables, pictures=pictures, notes=notes)
+
+
+def _baseline(modes: Sequence[ModeFindings]) -> str:
+    is_one = all(shares.breakdown.group.workers == 1 for mode in modes for shares in mode.loss_shares[:1])
+    return "single worker" if is_one else "worker of the baseline, the smallest number of workers,"

@@ -34,6 +34,7 @@ def _throughput_row(rate: Throughput) -> Row:
     group = rate.group
     efficiency = rate.efficiency.scaled(100)
     text = mark(group.oversubscribed)
+    notes = ["baseline" if rate.is_baseline and rate.baseline > 1 else "", text]
     return Row(
         [
             *group_cells(group.mode, group.workers, group.streams),
@@ -42,7 +43,7 @@ def _throughput_row(rate: Throughput) -> Row:
             *estimate_cells("speedup", rate.speedup, 2),
             *estimate_cells("efficiency_percent", efficiency, 1),
             Cell(milliseconds(rate.step, 1), {"step_ms": rate.step * 1000}),
-            Cell(text, {"state": "finished", "oversubscribed": group.oversubscribed}),
+            Cell(", ".join(filter(None, notes)), {"state": "finished", "oversubscribed": group.oversubscribed}),
         ],
         text,
     )

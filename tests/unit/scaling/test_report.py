@@ -405,3 +405,55 @@ def test_a_file_that_cannot_be_written_is_reported(tmp_path: Path):
     with pytest.raises(UserError, match=r"report\.md: cannot be written \(Is a directory\)") as caught:
         report.main([str(tmp_path)])
     assert caught.value.status is ExitStatus.CANNOT_WRITE
+
+
+@pytest.fixture(scope="module")
+def from_four(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    """The report of 4, 8 and 16 workers on 16 cores."""
+    cores = {"oversubscribed": False, "cores": 16}
+    rates = [
+        {**scaling_point(mode, workers, repeat, slow=1.0), **cores}
+        for mode in ("weak", "strong")
+        for workers in (4, 8, 16)
+        for repeat in (1, 2, 3)
+    ]
+    links = [network("horovod-mpi", workers) for workers in (2, 4)]
+    return made(save(tmp_path_factory.mktemp("four"), *rates, *links))
+
+
+def test_speedup_is_relative_to_the_smallest_number_of_workers(from_four: Report):
+    for mode in ("weak", "strong"):
+        for workers in (4, 8, 16):
+            row = from_four.row("scaling.csv", mode=mode, workers=workers)
+            relative = LAW.speedup(workers) / LAW.speedup(4)
+            assert float(row["speedup"]) == pytest.approx(4 * relative)
+            assert float(row["efficiency_percent"]) == pytest.approx(100 * 4 * relative / workers)
+    rows = table(from_four.page, CAPTIONS["scaling.csv"])
+    assert [row[-1].text for row in rows] == ["baseline", "", ""] * 2
+
+
+def test_every_part_of_the_report_names_the_baseline(from_four: Report):
+    laws = {row[0].text: row for row in table(from_four.page, "Laws of speedup")}
+    assert [field.text for field in laws["USL, weak"][1:4]] == ["8, 16 workers", "5.00", "1.000"]
+    said = from_four.markdown.replace("\N{NO-BREAK SPACE}", " ")
+    assert "The baseline is the smallest number of workers measured: 4 workers. Its efficiency is 100 %" in said
+    assert "The baseline, 4 workers (weak), takes" in said
+    ratio = LAW.speedup(8) / LAW.speedup(4)
+    assert f"8 workers are {ratio:.2f} times as fast as 4 (efficiency {100 * ratio / 2:.0f} %)" in said
+    assert "the compute of a worker of the baseline, the smallest number of workers, for as many streams" in said
+    assert "speedup (4 for 4 workers)" in from_four.html
+    assert "one worker, which was not measured" in said
+    assert "nan" not in re.sub("<[^>]*>", "", from_four.html)
+    shares = {(row[0].text, row[1].text): row for row in table(from_four.page, "Shares of the time")}
+    assert [row[4].text for (_, workers), row in shares.items() if workers == "4"] == ["0.0"] * 2, "extra compute"
+
+
+def test_predicted_efficiency_is_relative_to_the_baseline(from_four: Report):
+    step = {mode: 1000 * float(32 * 35) / (SINGLE * LAW.speedup(4)) for mode in ("weak", "strong")}
+    step["weak"] *= 4
+    rows = table(from_four.page, "Predicted, not measured")
+    assert [row[1].text for row in rows if row[0].text == "strong"] == ["32"]
+    for row in rows:
+        predicted, workers = float(row[3].values[0]), int(row[1].values[0])
+        loss = 4 / workers if row[0].text == "strong" else 1
+        assert float(row[5].values[0]) == pytest.approx(100 * step[row[0].text] / predicted * loss)

@@ -167,3 +167,26 @@ def test_invalid_speedups_are_refused(bad):
 def test_different_numbers_of_workers_and_speedups_are_refused(measured):
     with pytest.raises(ValueError, match="inhomogeneous"):
         fit_amdahl([1, 2, 4], measured)
+
+
+@pytest.mark.parametrize("baseline", [1, 3, 4, 8])
+def test_the_laws_are_those_of_one_worker_whatever_the_baseline(baseline: int):
+    truth = Law("", 0.03, 0.0004)
+    workers = [n for n in (4, 8, 16, 64) if n >= baseline]
+    relative = [baseline * truth.speedup(n) / truth.speedup(baseline) for n in workers]
+    law = fit_usl(workers, relative, baseline)
+    assert (law.contention, law.coherency) == (pytest.approx(0.03), pytest.approx(0.0004))
+    assert [law.speedup(n) for n in workers] == pytest.approx(relative)
+    assert law.speedup(baseline) == pytest.approx(baseline)
+    assert law.peak == pytest.approx(truth.peak)
+    assert law.limit == pytest.approx(baseline * truth.limit / truth.speedup(baseline))
+    assert max(map(abs, law.residuals)) < 1e-9
+    amdahl = Law("", 0.05, 0.0)
+    measured = [baseline * amdahl.speedup(n) / amdahl.speedup(baseline) for n in (16, 64)]
+    assert fit_amdahl([16, 64], measured, baseline).contention == pytest.approx(0.05)
+
+
+def test_a_fall_of_throughput_that_no_law_allows_is_refused():
+    assert fit_amdahl([8], [4.0], 4).contention == pytest.approx(1.0)  # as fast as 4: all work is serial
+    with pytest.raises(ValueError, match="beyond 4 workers, throughput falls faster than the law allows"):
+        fit_amdahl([8], [3.4], 4)
