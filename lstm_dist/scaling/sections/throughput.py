@@ -29,7 +29,7 @@ def throughput(findings: Findings, out: str) -> Section:
         "single jobs of a number of workers with fewer than three."
     ]
     pictures = [[figures.throughput_figure(modes), figures.efficiency_figure(modes)]]
-    pictures.append([figures.speedup_figure(mode) for mode in modes])
+    pictures.append([figures.speedup_figure(mode) for mode in modes if len(mode.throughputs) > 1])
     if any(mode.laws.amdahl for mode in modes):
         tables.append(laws_table(modes))
         notes.append(
