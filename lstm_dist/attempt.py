@@ -5,9 +5,13 @@ the directory names the attempt that writes there; earlier attempts of the same 
 """
 
 import os
+import uuid
 from typing import NamedTuple, Optional
 
 ATTEMPT = "LSTM_DIST_ATTEMPT"  # environment variable in which the workers of an attempt find what identifies it
+# The same for a program that starts attempts itself: it begins with this one. Under the name above, the program would
+# belong to that attempt, and be ended with what earlier attempts have left running.
+FIRST_ATTEMPT = "LSTM_DIST_FIRST_ATTEMPT"
 
 
 class Attempt(NamedTuple):
@@ -34,6 +38,11 @@ class Attempt(NamedTuple):
     def current(cls) -> Optional["Attempt"]:
         """Return the attempt that this process belongs to; None if no program numbers them."""
         return cls.parse(os.environ.get(ATTEMPT, ""))
+
+    @classmethod
+    def first(cls) -> "Attempt":
+        """Return the attempt with which this process begins to number them: by default, the first at a new job."""
+        return cls.parse(os.environ.get(FIRST_ATTEMPT, "")) or cls(uuid.uuid4().hex, 1)
 
     def precedes(self, other: Optional["Attempt"]) -> bool:
         """Return whether this is an earlier attempt at the same job."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any, Dict, List, Optional, Sequence
 
 from lstm_dist.attempt import ATTEMPT, Attempt
-from lstm_dist.cluster.launch_env import BEGAN, began, die_with_parent
+from lstm_dist.cluster.launch_env import BEGAN, die_with_parent
 from lstm_dist.cluster.process_tree import end_descendants
 from lstm_dist.files import is_claimed, replace_text
 from lstm_dist.programs.start_watch import StartWatch
@@ -56,6 +56,7 @@ class LauncherJob:
         env: Dict[str, str],
         run_dir: Path,
         attempt: Attempt,
+        began: float,
         stop_timeout: float,
         is_local: bool,
     ) -> None:
@@ -66,6 +67,7 @@ class LauncherJob:
             env: environment of the launcher and the workers.
             run_dir: of the job.
             attempt: which attempt at the job it is.
+            began: when the attempt began, in seconds since 1970.
             stop_timeout: seconds that the workers have to stop after the first request, and to start.
             is_local: whether all workers are on this machine.
         """
@@ -80,8 +82,7 @@ class LauncherJob:
         self._stop_until = math.inf  # when a requested stop becomes an end of the workers
         self._held_output: List[str] = []
         self._silent_until = time.monotonic() + _SILENT
-        # The first attempt includes the checks before it.
-        mine = {ATTEMPT: str(attempt), BEGAN: str(began() if attempt.number == 1 else time.time())}
+        mine = {ATTEMPT: str(attempt), BEGAN: str(began)}
         self._process = subprocess.Popen(
             command, env={**env, **mine}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, encoding="utf-8", errors="backslashreplace", start_new_session=True,

@@ -8,7 +8,6 @@ import math
 import shlex
 import sys
 import time
-import uuid
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional, Sequence
@@ -18,6 +17,7 @@ from lstm_dist.cluster.cuda_libs import require_driver
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.host_pool import HostPool, workers_on
 from lstm_dist.cluster.host_query import HostQuery, require_usable, require_usable_here
+from lstm_dist.cluster.launch_env import began
 from lstm_dist.cluster.process_tree import adopt_orphans
 from lstm_dist.errors import ExitStatus, UserError, print_warning, printable
 from lstm_dist.programs.crew import Crew, HostCrew
@@ -47,7 +47,7 @@ class Supervision:
         """
         self._crew, self._max_restarts, self._settings, self._run_dir = crew, max_restarts, settings, run_dir
         self._signals = StopSignals()
-        self._attempt = Attempt(uuid.uuid4().hex, 1)
+        self._attempt = self._first = Attempt.first()
         self._ends = time.monotonic() + settings.time_limit_seconds
         self._restarts, self._best_step = 0, NO_CHECKPOINT
 
@@ -85,8 +85,9 @@ class Supervision:
 
     def _start(self, flags: Sequence[str]) -> LauncherJob:
         workers = self._crew.workers
+        since = began() if self._attempt == self._first else time.time()  # the first one includes the checks before it
         job = LauncherJob(
-            workers.command([str(TRAIN), *flags]), workers.environment(), self._run_dir, self._attempt,
+            workers.command([str(TRAIN), *flags]), workers.environment(), self._run_dir, self._attempt, since,
             self._settings.stall_timeout, not workers.hosts,
         )  # fmt: skip
         self._signals.forward_to(job)

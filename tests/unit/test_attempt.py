@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lstm_dist.attempt import ATTEMPT, Attempt
+from lstm_dist.attempt import ATTEMPT, FIRST_ATTEMPT, Attempt
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import claim, is_claimed, is_superseded, partial_of, remove_partials
 from lstm_dist.run import checkpoint_dir
@@ -30,6 +30,15 @@ def test_attempts_are_written_and_read():
 def test_earlier_attempts_at_the_same_job_precede(other: str, precedes: bool):
     assert Attempt("a", 1).precedes(Attempt.parse(other)) == precedes
     assert not Attempt("a", 1).precedes(None)
+
+
+def test_program_that_starts_attempts_begins_with_a_new_job_or_as_it_was_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv(FIRST_ATTEMPT, raising=False)
+    be(monkeypatch, "a.1")
+    assert Attempt.first().number == 1
+    assert len({Attempt.first().job, Attempt.first().job, "a"}) == 3
+    monkeypatch.setenv(FIRST_ATTEMPT, "4711.2000001")
+    assert Attempt.first() == Attempt("4711", 2000001)
 
 
 def test_lock_of_an_earlier_attempt_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

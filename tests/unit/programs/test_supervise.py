@@ -1,12 +1,13 @@
 """The loop over attempts, with attempts without processes and hosts that are lost and return."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import pytest
 
-from lstm_dist.attempt import Attempt
+from lstm_dist.attempt import FIRST_ATTEMPT, Attempt
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.host_pool import HostPool
 from lstm_dist.cluster.hosts import Host
@@ -30,9 +31,9 @@ class Attempts:
         self.plan, self.jobs = list(plan), []  # type: List[Callable[[PlannedJob], None]], List[PlannedJob]
 
     def start(
-        self, command: Sequence[str], _: Dict[str, str], run_dir: Path, attempt: Attempt, *__: Any
+        self, command: Sequence[str], _: Dict[str, str], run_dir: Path, attempt: Attempt, began: float, *__: Any
     ) -> "PlannedJob":
-        self.jobs.append(PlannedJob(self.plan.pop(0), command, run_dir, attempt))
+        self.jobs.append(PlannedJob(self.plan.pop(0), command, run_dir, attempt, began))
         return self.jobs[-1]
 
 
@@ -43,10 +44,10 @@ class PlannedJob(FakeJob):
     exit_codes: Tuple[int, ...] = ()
 
     def __init__(
-        self, act: Callable[["PlannedJob"], None], command: Sequence[str], run_dir: Path, attempt: Attempt
+        self, act: Callable[["PlannedJob"], None], command: Sequence[str], run_dir: Path, attempt: Attempt, began: float
     ) -> None:
         super().__init__(run_dir, attempt.number)
-        self.attempt, self.command, self._act, self.returncode = attempt, list(command), act, 1
+        self.attempt, self.command, self.began, self._act, self.returncode = attempt, list(command), began, act, 1
 
     def wait(self) -> int:
         self._act(self)
@@ -139,6 +140,21 @@ def test_host_is_lost_and_comes_back(scene: Scene, capsys: pytest.CaptureFixture
         "host n2 lost after step 1,204: continuing on 2 of 4 workers from step 1,198 (it is dead)",
         "n2 is back: continuing on 4 workers from step 2,410",
     ]
+
+
+def test_attempts_of_a_requeued_job_follow_those_of_its_former_start(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So they may replace its lock. The start that the batch script has timed is that of the first one."""
+    said = time.time() - 1000
+    monkeypatch.setenv(FIRST_ATTEMPT, "4711.2000001")
+    monkeypatch.setattr(supervise, "began", lambda: said)
+    attempts = Attempts(trains_to(5), finishes)
+    assert scene.run(attempts).status == 0
+    assert [str(job.attempt) for job in attempts.jobs] == ["4711.2000001", "4711.2000002"]
+    assert attempts.jobs[0].began == said
+    assert attempts.jobs[1].began > said + 999
+    assert scene.net.swept == ["n1", "n2", "n1", "n2"]
 
 
 def test_planned_stop_is_no_restart(scene: Scene) -> None:
