@@ -23,6 +23,7 @@ _PHASES = {  # by the phases of the watchdog
     "validation": VALIDATION,
     "checkpoint": CHECKPOINTS,
 }
+_OF_ROOT = ("epoch", "checkpoint", "goodput")  # facts of status.json that only the root knows
 _STATUS_EVERY = 5.0  # seconds between two refreshes of status.json, from which one learns when a killed job ended
 _WORTH_A_LINE = 600.0  # seconds of a run that was not restarted
 
@@ -30,8 +31,8 @@ _WORTH_A_LINE = 600.0  # seconds of a run that was not restarted
 class AttemptRecord:
     """The record of one attempt. Every rank measures the phases; only the root writes the timeline.
 
-    A rank that fails while the root is lost writes its own measurements to status.json. The next attempt takes them
-    over into the timeline, so that the end of this one is known.
+    A rank that fails while the root is lost writes its own measurements to status.json, and keeps what only the root
+    knows. The next attempt takes them over into the timeline, so that the end of this one is known.
     """
 
     def __init__(self, run_dir: Path, world: World, first_step: int) -> None:
@@ -60,14 +61,14 @@ class AttemptRecord:
         """Enter a phase of the watchdog after `step`; on the root, keep status.json up to date."""
         self._clock.enter(_PHASES[phase])
         if self._history is not None and time.monotonic() >= self._refresh_at:
-            self.write_status("running", step, **self._committed)
+            self.write_status("running", step)
 
     def commit(self, step: int, epoch: int, checkpoint: str) -> None:
         """Record a checkpoint, on the root."""
         self._clock.enter(CHECKPOINTS)
         self._append(COMMIT, step)
         self._committed = {"epoch": epoch, "checkpoint": checkpoint}
-        self.write_status("running", step, **self._committed)
+        self.write_status("running", step)
 
     def begin_end(self) -> None:
         """Enter the last phase, in which no step is done."""
@@ -86,12 +87,12 @@ class AttemptRecord:
         self.write_status(state, step, **facts)
 
     def write_status(self, state: str, step: int, **facts: Any) -> None:
-        """Write status.json with the measurements so far."""
+        """Write status.json with the measurements so far, and what is known of the last checkpoint."""
         self._refresh_at = time.monotonic() + _STATUS_EVERY
         measured: Dict[str, Any] = {"began": self._began, "seconds": self._clock.read()}
         if self._history is not None:
             measured["goodput"] = self._goodput().record()
-        write_status(self._run_dir, state, step=step, **facts, **measured)
+        write_status(self._run_dir, state, **{"step": step, **self._known_to_root(), **facts, **measured})
 
     def summary(self) -> str:
         """Return the goodput so far in a line, on the root; empty for a short run that was not restarted."""
@@ -109,6 +110,15 @@ class AttemptRecord:
     def _append(self, event: str, step: int, **facts: Any) -> None:
         assert self._history is not None  # noqa: S101 - only called on the root
         self._history.add(timeline.append(self._run_dir, event, step=step, seconds=self._clock.read(), **facts))
+
+    def _known_to_root(self) -> Dict[str, Any]:
+        """Return what the root knows besides; on other ranks, what it has written to status.json in this attempt."""
+        if self._history is not None:
+            return self._committed
+        status = read_status(self._run_dir)
+        if not isinstance(status, dict) or status.get("began") != self._began:
+            return {}
+        return {name: status[name] for name in _OF_ROOT if name in status}
 
     def _end_of_previous(self) -> Optional[Dict[str, Any]]:
         """Return the last measurements of the attempt before, which may have been killed; None if they are unknown."""

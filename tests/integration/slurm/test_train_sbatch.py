@@ -125,6 +125,8 @@ def test_signal_before_the_time_limit_requeues_the_job(
     ended = go_on(cluster, reference, run_dir, job, lambda: cluster.slurm("scancel", "--signal=USR1", *to, job))
     assert STOPPED.search(ended.log)
     assert "\nrequeued, for start 2\n" in ended.log
+    # It may take over the run directory from workers of the first start, which was attempt 1.
+    assert f"\nattempt {job}.1000000001\n" in (run_dir / "lock").read_text()
 
 
 @pytest.mark.parametrize(

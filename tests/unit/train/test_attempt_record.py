@@ -120,12 +120,31 @@ def test_surviving_rank_tells_how_an_attempt_ended(tmp_path: Path, clock: Clock)
     clock.pass_by(60)
     other.end(FAILED, 70, reason="rank 1 waits for rank 0")
     assert [event.kind for event in timeline.read(tmp_path)] == [START, COMMIT]
+    status = read_status(tmp_path)
+    assert (status["state"], status["step"], status["reason"]) == ("failed", 70, "rank 1 waits for rank 0")
+    assert (status["epoch"], status["checkpoint"]) == (0, "step-40.safetensors")
+    assert status["goodput"]["parts"][STEPS] == 4.0
     clock.launch()
     AttemptRecord(tmp_path, FakeWorld(), 40)
     attempt, _ = (history := History(timeline.read(tmp_path))).attempts
     assert (attempt.state, attempt.reason) == ("failed", "rank 1 waits for rank 0")
     assert (attempt.step, attempt.lost_steps, attempt.lost_seconds) == (70, 30, 3.0)
     assert history.goodput().parts[BETWEEN] == 60.0
+
+
+def test_rank_that_fails_keeps_only_facts_of_its_own_attempt(tmp_path: Path, clock: Clock):
+    train(tmp_path, clock, FakeWorld())
+    clock.pass_by(20)
+    late = AttemptRecord(tmp_path, FakeWorld(rank=1, size=2, answers={"began": [clock.now, None]}), 100)
+    late.end(FAILED, 100, reason="rank 1 waits for rank 0")
+    assert not {"epoch", "checkpoint", "goodput"} & set(read_status(tmp_path))
+
+
+def test_root_that_fails_keeps_its_last_checkpoint(tmp_path: Path, clock: Clock):
+    record = train(tmp_path, clock, FakeWorld())
+    record.end(FAILED, 150, reason="a bug")
+    status = read_status(tmp_path)
+    assert (status["state"], status["epoch"], status["checkpoint"]) == ("failed", 1, "step-100.safetensors")
 
 
 def test_status_of_another_attempt_is_not_mistaken_for_that_of_the_last(tmp_path: Path, clock: Clock):
