@@ -60,5 +60,7 @@ for word; do
             ;;
     esac
 done
-echo "error: -H or --hostfile: give the hosts, such as -H node1:4,node2:4; launch/local.sh trains on this machine" >&2
+cat >&2 <<'END'
+error: -H, --hostfile or --discover-hosts: give the hosts, such as -H node1:4,node2:4; launch/local.sh trains on this machine
+END
 exit 2

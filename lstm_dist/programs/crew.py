@@ -53,6 +53,10 @@ class Crew:
         """
         return True
 
+    def give_up(self, verdict: Verdict) -> Verdict:
+        """Return the verdict on a job that has waited for workers in vain."""
+        return verdict
+
     def end(self, next_attempt: Attempt, verdict: Verdict) -> None:
         """End what attempts before `next_attempt` have left running on other hosts, if the job has failed."""
 
@@ -161,7 +165,11 @@ class HostCrew(Crew):
             if workers_on(hosts) >= self._least:
                 self._take(hosts)
                 return True
-            if time.monotonic() > deadline or not may_wait():
+            is_over = time.monotonic() > deadline or not may_wait()
+            if is_over or time.monotonic() >= say_at:
+                facts = {"workers": workers_on(hosts), "needed": self._least, "is_over": is_over}
+                timeline.append(self._run_dir, timeline.WAITING, **facts)
+            if is_over:
                 return False
             if time.monotonic() >= say_at:
                 say_at = time.monotonic() + _SAY_EVERY
@@ -171,6 +179,14 @@ class HostCrew(Crew):
                 time.sleep(0.1)
             self._pool.update(self._changes.discovery)
 
+    def give_up(self, verdict: Verdict) -> Verdict:
+        """Return the verdict on a job that has waited for workers in vain, with what to do about it."""
+        advice = "give a longer --wait-for-workers, a lower --min-workers, or other hosts with --discover-hosts"
+        reason = f"fewer than {self._least} workers within {_duration(self._changes.wait)}: {advice}"
+        return verdict._replace(
+            status=int(ExitStatus.PEER_LOST), reason=f"{verdict.reason}; {reason}" if verdict.reason else reason
+        )
+
     def end(self, next_attempt: Attempt, verdict: Verdict) -> None:
         """End what earlier attempts have left running on the hosts that answer, if the job has failed."""
         if self._answers and verdict.status not in (ExitStatus.FINISHED, ExitStatus.STOPPED):
@@ -178,9 +194,10 @@ class HostCrew(Crew):
 
     def _say_waiting(self, hosts: Sequence[Host], seconds: float) -> None:
         absent = ", ".join(host.name for host in self._pool.wanted if host not in hosts)
-        number, left = workers_on(hosts), f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
-        print_warning(f"waiting up to {left} for {absent}: {number} workers, at least {self._least} are needed")
-        timeline.append(self._run_dir, timeline.WAITING, workers=number, needed=self._least)
+        number = workers_on(hosts)
+        print_warning(
+            f"waiting up to {_duration(seconds)} for {absent}: {number} workers, at least {self._least} are needed"
+        )
 
     def _take(self, hosts: Tuple[Host, ...]) -> None:
         if hosts != self.workers.hosts:
@@ -213,6 +230,10 @@ class HostCrew(Crew):
         for line in lines:
             timeline.append(self._run_dir, "workers", workers=number, line=line)
         return lines
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _is_of_added(job: LauncherJob, verdict: Verdict) -> bool:

@@ -73,8 +73,7 @@ class Supervision:
                 self._restarts += 1
                 if not self._crew.regroup(self._attempt, partial(self._may_continue, job)):
                     self._crew.end(self._attempt, verdict)
-                    is_given_up = self._may_continue(job)
-                    return verdict._replace(status=int(ExitStatus.PEER_LOST)) if is_given_up else verdict
+                    return self._crew.give_up(verdict) if self._may_continue(job) else verdict
                 self._tell(verdict.reason)
             else:
                 self._crew.end(self._attempt, verdict)

@@ -165,6 +165,7 @@ class History:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self.attempts: List[AttemptCourse] = []
         self._waiting: List[float] = []  # times of WAITING since the last attempt
+        self._gave_up = math.inf  # when the wait has ended in vain
         for event in events:
             self.add(event)
 
@@ -174,6 +175,7 @@ class History:
             self._start(event)
         elif event.kind == WAITING and self.attempts:
             self._waiting.append(event.time)
+            self._gave_up = event.time if event.facts.get("is_over") else math.inf
         elif event.kind in (COMMIT, END) and self.attempts:
             attempt = self.attempts[-1]
             attempt.advance(event.time, event.facts)
@@ -217,14 +219,14 @@ class History:
                 new.pause, new.wait = max(0.0, began - before.ended), self._waited(began)
         for attempt in reversed(self.attempts):
             attempt.lose_after(new.first_step)
-        self._waiting = []
+        self._waiting, self._gave_up = [], math.inf
         new.advance(event.time, event.facts)
         self.attempts.append(new)
 
     def _waited(self, until: float) -> float:
         """Return the seconds from the first wait after the last attempt to `until`."""
         since: Optional[float] = min(self._waiting, default=None)
-        return 0.0 if since is None else max(0.0, until - max(since, self.attempts[-1].ended))
+        return 0.0 if since is None else max(0.0, min(until, self._gave_up) - max(since, self.attempts[-1].ended))
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,8 @@ FILE = "timeline.jsonl"
 START = "start"  # an attempt has opened the run directory: began, workers, step, seconds, previous
 COMMIT = "commit"  # a checkpoint was written: step, seconds
 END = "end"  # the attempt ends by itself: state, step, seconds, and a reason
-WAITING = "waiting"  # an attempt is over, and the next one cannot start until there are more workers
+# An attempt is over, and the next one cannot start until there are more workers: is_over, if the wait ends in vain.
+WAITING = "waiting"
 
 _reported: Set[Path] = set()  # files that could not be written, of which the user knows
 

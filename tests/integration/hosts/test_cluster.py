@@ -194,7 +194,7 @@ def test_host_without_the_interface_is_reported(real: Path, network: Network):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "-H or --hostfile: give the hosts, such as -H node1:4,node2:4"),
+        ([], "-H, --hostfile or --discover-hosts: give the hosts, such as -H node1:4,node2:4"),
         (
             ["-H", "node1:4,$(touch x)"],
             "-H node1:4,$(touch x): '$(touch x)' should be a host and its number of workers",
@@ -250,7 +250,7 @@ def test_disconnected_host_ends_the_job_which_can_be_resumed(
     assert cut[1] - cut[0] < 5 + 60
     assert done.returncode == 76, done.stdout + done.stderr
     last = done.stderr.splitlines()[-1]
-    words = r"lost after step [\d,]+; resume from"
+    words = r"lost after step [\d,]+; fewer than 3 workers within 2 s: give a longer --wait-for.*; resume from"
     assert re.match(rf"error: host node3: it cannot be reached over ssh \(.*\); {words}", last), done.stderr
     assert "\nwaiting up to 2 s for node3: 2 workers, at least 3 are needed\n" in done.stderr
     command = "launch/cluster.sh -H node1:1,node2:1,node3:1 --interface eth0 --mpi --wait-for-workers 2s --resume"

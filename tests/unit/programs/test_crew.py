@@ -158,7 +158,13 @@ def test_job_waits_for_workers_and_then_gives_up(scene: Scene, capsys: pytest.Ca
     assert not scene.regroup()
     said = capsys.readouterr().err
     assert said == "waiting up to 0 s for n1, n2, n3: 0 workers, at least 2 are needed\n"
-    assert [event.kind for event in timeline.read(scene.run_dir)] == [timeline.WAITING]
+    first, last = timeline.read(scene.run_dir)
+    assert [(event.kind, event.facts["is_over"]) for event in (first, last)] == [("waiting", False), ("waiting", True)]
+    assert last.time - first.time >= 0.3  # so that all of the wait counts as such
+    assert scene.crew.give_up(LOST).reason == (
+        f"{LOST.reason}; fewer than 2 workers within 0 s: give a longer --wait-for-workers, a lower --min-workers, or "
+        "other hosts with --discover-hosts"
+    )
 
 
 def test_job_that_waits_continues_as_soon_as_there_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

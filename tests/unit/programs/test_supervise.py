@@ -184,6 +184,7 @@ def test_job_gives_up_if_too_few_workers_are_left(scene: Scene, capsys: pytest.C
     scene.net.down.update(n1="it is dead", n2="it is dead")
     verdict = scene.run(Attempts(trains_to(5)))
     assert (verdict.status, verdict.step) == (76, 5)
+    assert "; fewer than 2 workers within 0 s: give a longer --wait-for-workers, " in verdict.reason
     assert capsys.readouterr().err == "waiting up to 0 s for n1, n2: 0 workers, at least 2 are needed\n"
 
 

@@ -70,13 +70,18 @@ class Maker:
         self.lost += len(self.uncommitted)
         self.step, self.uncommitted = self.committed, []
 
-    def pause(self, between: float, waiting: float) -> None:
+    def pause(self, between: float, waiting: float, resting: float) -> None:
+        """Pass the time between two attempts; of a wait in vain, also that until a user starts the next one."""
         self.now += between
         self.parts[BETWEEN] += between
         if waiting:
             self.write(WAITING, workers=1, needed=2)
             self.now += waiting
             self.parts[WAIT] += waiting
+        if waiting and resting:
+            self.write(WAITING, workers=1, needed=2, is_over=True)
+            self.now += resting
+            self.parts[BETWEEN] += resting
 
 
 SECONDS = st.floats(0.001, 1e4)
@@ -89,7 +94,7 @@ ATTEMPT = st.fixed_dictionaries(
     {
         "starting": SECONDS, "workers": st.integers(1, 64), "work": st.lists(WORK, max_size=30),
         "state": st.sampled_from(["", "failed", "stopped"]), "between": SECONDS,
-        "waiting": st.one_of(st.just(0.0), SECONDS),
+        "waiting": st.one_of(st.just(0.0), SECONDS), "resting": st.one_of(st.just(0.0), SECONDS),
     }
 )  # fmt: skip
 
@@ -109,7 +114,7 @@ def make(attempts: List[Dict[str, Any]]) -> Made:
             maker.spend(ENDING, 0.25)
         maker.end("finished" if is_last else attempt["state"])
         if not is_last:
-            maker.pause(attempt["between"], attempt["waiting"])
+            maker.pause(attempt["between"], attempt["waiting"], attempt["resting"])
     return Made(maker.events, maker.parts, maker.now - T0, maker.lost)
 
 
@@ -141,7 +146,7 @@ JSON = st.recursive(
     lambda inner: st.dictionaries(st.sampled_from(["step", "seconds", *PHASES]), inner, max_size=4),
     max_leaves=8,
 )
-FACTS = st.dictionaries(st.sampled_from(["began", "workers", "step", "seconds", "previous", "state"]), JSON)
+FACTS = st.dictionaries(st.sampled_from(["began", "workers", "step", "seconds", "previous", "state", "is_over"]), JSON)
 
 
 @settings(deadline=None, max_examples=200)
