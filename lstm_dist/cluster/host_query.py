@@ -6,6 +6,7 @@ attempt at a job, it first ends what earlier attempts have left running there.
 
 import contextlib
 import json
+import platform
 import shlex
 import socket
 import subprocess
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from lstm_dist.attempt import Attempt
-from lstm_dist.cluster import provenance
 from lstm_dist.cluster.hosts import Host, is_here
 from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.cluster.process_tree import end_earlier_attempts
+from lstm_dist.cluster.provenance import package_versions
+from lstm_dist.cluster.source_code import code_digest
 from lstm_dist.errors import ExitStatus, UserError
 
 UNREACHABLE = "it cannot be reached over ssh"  # beginning of the problem of a host that is down or cut off
@@ -149,10 +151,9 @@ def require_usable_here(query: HostQuery) -> None:
 
 def describe(program: Path) -> Dict[str, Any]:
     """Return what must be the same on every host (versions, code digest), and the network interfaces."""
-    process = provenance.describe_process()
     return {
-        "versions": {**process["versions"], "python": process["python"]},
-        "code": provenance.code_digest(program),
+        "versions": {**package_versions(), "python": platform.python_version()},
+        "code": code_digest(program),
         "interfaces": [name for _, name in socket.if_nameindex()],
     }
 

@@ -37,6 +37,8 @@ class HorovodWorld(World):
     def __init__(self, hvd: ModuleType, mpi: Optional[ModuleType]) -> None:
         self._hvd = hvd
         self._mpi = mpi
+        if mpi:  # "Open MPI v4.1.8, package: ..., ident: ...", or several lines
+            self.mpi = re.split(r"[\n\0]|, package", mpi.Get_library_version())[0].strip()
         super().__init__(hvd.rank(), hvd.size())
         self.local_rank: int = hvd.local_rank()
         self.is_one_host: bool = hvd.local_size() == self.size

@@ -5,7 +5,7 @@ Subclasses implement the communication: Horovod for several workers (horovod_gro
 """
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Optional, Sequence
 
 import numpy as np
 
@@ -23,12 +23,14 @@ class World(Group):
         is_one_host: whether all workers are on this host.
         has_nccl: whether GPU gradients are reduced by NCCL instead of through host memory.
         controller: what connects the workers: gloo or mpi; "none" for a single worker.
+        mpi: name and version of the MPI library that connects them; None if none does.
     """
 
     local_rank: int
     is_one_host: bool
     has_nccl: bool
     controller: str
+    mpi: Optional[str] = None
 
     @abstractmethod
     def average_(self, array: "NDArray", name: str, scale: float = 1.0, wire_dtype: str = "float32") -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
 from lstm_dist.cluster.launch_env import die_with_parent
-from lstm_dist.cluster.provenance import code_digest, describe_process
+from lstm_dist.cluster.source_code import code_digest, git_facts
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.launchers import TRAIN
 from lstm_dist.files import is_locked
@@ -47,7 +47,7 @@ class ProgramVersion(NamedTuple):
     @classmethod
     def current(cls) -> "ProgramVersion":
         """Return the version of the running program."""
-        return cls(str(describe_process()["git_commit"]), code_digest(TRAIN))
+        return cls(str(git_facts()["git_commit"]), code_digest(TRAIN))
 
     def common_fields(self, name: str, outcome: JobOutcome, run_card: Path) -> Dict[str, Any]:
         """Return the row fields common to all jobs; `run_card` is the file in which the job described its run."""

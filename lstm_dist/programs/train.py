@@ -63,7 +63,7 @@ def read_request(argv: Optional[List[str]], world: World) -> Request:
 def prepare(request: Request, world: World, startup: Startup, process: Mapping[str, Any]) -> Job:
     """Set up the job, and check that all ranks have the same one."""
     job = world.run_on_all(lambda: set_up(request.settings, world, startup), "set_up")
-    require_agreement(job, world, {**process["versions"], "python": process["python"]})
+    require_agreement(job, world, {**process["versions"], "python": process["python"], "code": process["code"]})
     previous = request.previous
     if previous is not None:
         world.run_on_all(lambda: require_same_run(previous.facts["config"], job.resolved(world.size)), "same_run")

@@ -15,13 +15,14 @@ from lstm_dist.run.checkpoint_dir import FOLDER as CHECKPOINTS
 from lstm_dist.run.console import open_console, write_in_time, written
 from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.plot import draw_perplexity
+from lstm_dist.run.run_card import CARD, write_card
 from lstm_dist.run.status import ERRORS, STATUS
 from lstm_dist.run.stop_request import FILE as STOP
 from lstm_dist.run.tensorboard import Events, require_writer
 
 # Files of a run directory outside its subfolders; --overwrite deletes these and the known files in the subfolders only.
 TIMES = "times.jsonl"
-RUN_FILES = ("config.json", "run.json", STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
+RUN_FILES = ("config.json", CARD, STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
 EVENTS = "events"  # folder of TensorBoard event files, if enabled
 SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # in TensorBoard
 FOLDERS = (CHECKPOINTS, ERRORS)
@@ -99,7 +100,8 @@ class RootLog(RunLog):
             for name in FOLDERS:
                 (run_dir / name).mkdir(exist_ok=True, mode=0o700)
             for path in existing:
-                path.unlink()
+                if path.name != CARD:  # it lists the starts of a run that begins again, and `start` replaces it
+                    path.unlink()
             _remove_partials(run_dir)
             if resumed_epochs is not None:
                 self._history = _discard_later_epochs(run_dir, resumed_epochs)
@@ -119,11 +121,12 @@ class RootLog(RunLog):
     def start(  # noqa: D102
         self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int, initial_chars: int = 0
     ) -> None:
-        for name, facts in (("config.json", config), ("run.json", card)):
-            text = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-            with written(self.run_dir / name):
-                # A non-UTF-8 path contains lone surrogates, which are written as JSON escapes.
-                (self.run_dir / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+        with written(self.run_dir / "config.json"):
+            # A non-UTF-8 path contains lone surrogates, which are written as JSON escapes.
+            (self.run_dir / "config.json").write_text(text, encoding="utf-8", errors="backslashreplace")
+        with written(self.run_dir / CARD):
+            write_card(self.run_dir, card)
         self._epochs = epochs
         if self._is_terminal:
             self._bar = tqdm(

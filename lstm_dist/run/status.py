@@ -16,6 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 from lstm_dist.attempt import ATTEMPT
 from lstm_dist.errors import ExitStatus
 from lstm_dist.files import is_superseded, replace_text
+from lstm_dist.run.run_card import read_card
 
 STATUS = "status.json"
 ERRORS = "errors"
@@ -133,11 +134,8 @@ def describe_failure(run_dir: Path, lost: str = "", attempt: Optional[str] = Non
 
 def silent_ranks(run_dir: Path, attempt: Optional[str] = None) -> Dict[int, str]:
     """Return the hosts of the ranks without an error record, by rank; empty if the ranks are not known."""
-    try:
-        ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
-    except (OSError, ValueError, KeyError):
-        return {}
     spoke = {cause.rank for cause in failures(run_dir, attempt)}
+    ranks = read_card(run_dir).get("ranks", [])
     return {rank: str(facts["host"]) for rank, facts in enumerate(ranks) if rank not in spoke}
 
 

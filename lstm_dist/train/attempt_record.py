@@ -1,21 +1,20 @@
 """What an attempt at a run records about its course: its events in the timeline, and the current status and goodput."""
 
 import contextlib
-import json
 import time
 from pathlib import Path
 from typing import Any, Dict, Optional
 
 from lstm_dist.cluster import launch_env
 from lstm_dist.comm.world import World
-from lstm_dist.files import is_superseded, replace_text
+from lstm_dist.files import is_superseded
 from lstm_dist.run import timeline
 from lstm_dist.run.goodput import FAILED, Goodput, History
 from lstm_dist.run.phase_clock import CHECKPOINTS, ENDING, SAMPLES, STARTING, STEPS, VALIDATION, PhaseClock
+from lstm_dist.run.run_card import read_card, write_card
 from lstm_dist.run.status import read_status, write_status
 from lstm_dist.run.timeline import COMMIT, END, START
 
-CARD = "run.json"
 _PHASES = {  # by the phases of the watchdog
     "start": STARTING,
     "step": STEPS,
@@ -131,8 +130,7 @@ class AttemptRecord:
 
     def _add_to_card(self) -> None:
         """Write the goodput to run.json; write errors are ignored, as those of status.json."""
-        path = self._run_dir / CARD
-        with contextlib.suppress(OSError, ValueError):
-            card = {**json.loads(path.read_bytes()), "goodput": self._goodput().record()}
-            if not is_superseded(self._run_dir):
-                replace_text(path, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+        card = read_card(self._run_dir)
+        with contextlib.suppress(OSError):
+            if card and not is_superseded(self._run_dir):
+                write_card(self._run_dir, {**card, "goodput": self._goodput().record()})

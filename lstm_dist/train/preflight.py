@@ -2,14 +2,13 @@
 
 import os
 import socket
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, Mapping, Tuple
 
 import mxnet as mx
 
-from lstm_dist.cluster import cpu_affinity, devices, openblas, provenance
+from lstm_dist.cluster import cpu_affinity, devices, openblas
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus
@@ -17,8 +16,13 @@ from lstm_dist.run.run_dir import create_probe, is_visible, remove_probe
 from lstm_dist.train.setup import Job
 
 
-def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> None:
+def require_agreement(job: Job, world: World, software: Mapping[str, str]) -> None:
     """Check that every rank has the same configuration, text and program.
+
+    Args:
+        job: what is trained.
+        world: all workers.
+        software: the versions of packages and the digest of the code, by name.
 
     Raises:
         CollectiveError: naming the ranks and the differences.
@@ -26,14 +30,13 @@ def require_agreement(job: Job, world: World, versions: Mapping[str, str]) -> No
     same = {
         "corpus": job.text.digest,
         "vocabulary": job.text.vocabulary.characters,
-        "code": provenance.code_digest(Path(sys.argv[0])),
         "device": job.model.ctx.device_type,
         "NCCL": str(world.has_nccl),
     }
     if job.model.ctx.device_type == "cpu":  # the thread count changes summation order, and thus weights
         same["OMP_NUM_THREADS"] = str(cpu_affinity.openmp_threads())
         same[openblas.VARIABLE] = openblas.rounding_kernel()  # every rank clips and updates its own copy of the weights
-    world.require_equal({**job.settings.facts(), **same, **versions}, "start")
+    world.require_equal({**job.settings.facts(), **same, **software}, "start")
 
 
 def inspect_run(job: Job, run_dir: Path, world: World) -> List[str]:

@@ -67,6 +67,32 @@ class PreviousRun(NamedTuple):
             world.broadcast_(part, name)
         return LSTMState(*(part[job.batches.rows] for part in state))
 
+    def lines(self, rounding: Mapping[str, Any], software: Mapping[str, Any], epochs: int) -> List[str]:
+        """Return what the log says of the resume; see `describe` and `describe_software`."""
+        other = self.describe_software(software)
+        return [*self.warnings, *([other] if other else []), self.describe(rounding, epochs)]
+
+    def describe_software(self, here: Mapping[str, Any]) -> str:
+        """Return a line that says which software differs from that of the checkpoint; empty if none does.
+
+        Args:
+            here: the current `code`, a digest, and `versions` of packages; checkpoints of earlier versions of this
+                program lack the digest.
+        """
+        then, versions = self.facts.get("code"), self.facts.get("versions", {})
+        names = sorted({*versions, *here["versions"]})
+        changed = [] if then == here["code"] else [f"code {(then or 'unknown')[:12]} -> {here['code'][:12]}"]
+        for name in names:
+            before, now = versions.get(name, "none"), here["versions"].get(name, "none")
+            if before != now:
+                changed.append(f"{name} {before} -> {now}")
+        if not changed:
+            return ""
+        return (
+            f"note: other software than that of the checkpoint continues this run ({', '.join(changed)}), so the "
+            "result may differ from that of an uninterrupted run; `starts` in run.json has all starts"
+        )
+
     def describe(self, here: Mapping[str, Any], epochs: int) -> str:
         """Describe where the run resumes, and whether its result will be bitwise that of an uninterrupted run.
 

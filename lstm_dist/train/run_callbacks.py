@@ -129,7 +129,8 @@ class RunCallbacks(GuardedCallbacks):
             self._best = loss
             valid = {"loss": loss, "perplexity": perplexity(loss), "epoch": epoch}
             job, parameters = self._session.job, self._model.get_parameters()
-            data = pack(parameters, job.text.vocabulary, valid=valid, config={"prefix": job.prefixes})
+            facts = {"config": {"prefix": job.prefixes}, "code": self._facts["code"]}
+            data = pack(parameters, job.text.vocabulary, valid=valid, **facts)
             self._checkpoints.commit_best(data)
 
     def commit(self, progress: Progress, state: LSTMState) -> None:

@@ -9,7 +9,7 @@ from typing import IO, Any, Dict, Iterator, Mapping, NamedTuple, NoReturn, Optio
 import mxnet as mx
 
 from lstm_dist.attempt import ATTEMPT
-from lstm_dist.cluster import devices, energy, provenance
+from lstm_dist.cluster import devices, energy
 from lstm_dist.cluster.cpu_affinity import Affinity, describe_pinning
 from lstm_dist.comm.horovod_group import is_peer_failure
 from lstm_dist.comm.process_group import CollectiveError
@@ -21,6 +21,7 @@ from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.goodput import FAILED, FINISHED, STOPPED
 from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.run.resume_command import resume_command
+from lstm_dist.run.run_card import read_card, remove_card, with_starts
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure
@@ -31,6 +32,7 @@ from lstm_dist.train.metrics import has_diverged
 from lstm_dist.train.preflight import inspect_run
 from lstm_dist.train.resume import PreviousRun
 from lstm_dist.train.setup import Job, make_schedule
+from lstm_dist.train.start_record import Start
 from lstm_dist.train.trainer import TrainingResult
 
 
@@ -102,8 +104,9 @@ def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Op
     may_exist = job.settings.overwrite or job.settings.auto_resume
     epochs = previous.progress.epoch if previous else None
     log = RootLog(run_dir, may_exist, epochs, lock, job.settings.tensorboard)
-    if previous is None and not job.settings.auto_resume:  # else it is that of an attempt without a checkpoint
+    if previous is None and not job.settings.auto_resume:  # else they are those of an attempt without a checkpoint
         timeline.remove(run_dir)
+        remove_card(run_dir)
     return log
 
 
@@ -120,39 +123,25 @@ def log_start(session: Session, process: Mapping[str, Any], affinity: Affinity) 
     """
     job, previous, world, log = session.job, session.previous, session.world, session.log
     settings, resolved = job.settings, job.resolved(world.size)
-    mine = provenance.describe_rank(str(job.model.ctx), devices.identity(job.model.ctx))
-    mine.update(cores=sorted(affinity.share or affinity.allowed), pinning=affinity.describe())
-    mine.update(energy=session.meter.describe())
-    ranks = world.allgather_object(mine, "ranks")
-    facts = {"workers": world.size, "controller": world.controller, "corpus": job.text.describe(), "ranks": ranks}
+    start = Start.gather(job, world, process, affinity, session.meter)
     chars_per_step = make_schedule(job, world.size).chars_per_step
     chars_per_epoch = job.batches.steps_per_epoch * chars_per_step
-    card = {**process, **facts, "warnings": list(session.warnings)}
+    card = with_starts(start.card(job, world, session.first_step, session.warnings), read_card(session.run_dir))
     log.start(resolved, card, settings.epochs, chars_per_epoch, session.first_step * chars_per_step)
     if os.geteuid() == 0:
         log.say("warning: running as root: all files will belong to root; use an account of your own")
     log.say(f"corpus: {job.text.describe()}")
-    log.say(job.describe(world, sorted({rank["device"] for rank in ranks})))
+    log.say(job.describe(world, sorted({rank["device"] for rank in start.ranks})))
     log.say(job.exchange.describe(settings.wire_dtype))
     if world.size > 1:
-        log.say(describe_pinning([rank["pinning"] for rank in ranks]))
-    processors = list(dict.fromkeys(rank["processor"] for rank in ranks))
-    if len(processors) > 1:
-        log.say(
-            f"note: the workers have different processors ({'; '.join(processors)}), see run.json: a rerun on other "
-            "ones has the same trajectory up to floating-point rounding"
-        )
+        log.say(describe_pinning([rank["pinning"] for rank in start.ranks]))
+    for line in start.notes():
+        log.say(line)
     if settings.prefix is None and job.prefixes != list(D2L_PREFIXES):
         log.say("the corpus lacks characters of the D2L chapter's prefixes: samples begin as its first lines do")
-    here = {
-        "workers": world.size,
-        "controller": world.controller,
-        "threads": ranks[0]["threads"],
-        "kernels": job.model.arithmetic,
-    }
-    for line in [*previous.warnings, previous.describe(here, settings.epochs)] if previous else []:
+    for line in previous.lines(start.rounding, start.software, settings.epochs) if previous else []:
         log.say(line)
-    return {"config": resolved, "seed": settings.seed, "versions": process["versions"], **here}
+    return {"config": resolved, "seed": settings.seed, **start.software, **start.rounding}
 
 
 @contextmanager

@@ -123,18 +123,28 @@ def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
     }
 
 
-def test_run_json_describes_the_run_without_environment_variables(trained: Trained, song_file: Path):
+def test_run_json_describes_the_run_without_the_whole_environment(trained: Trained, song_file: Path):
     text = (trained.run_dir / "run.json").read_text(encoding="utf-8")
     card = json.loads(text)
     assert set(card) == {
-        "started", "command", "directory", "git_commit", "python", "versions",
-        "workers", "controller", "corpus", "ranks", "warnings", "goodput",
+        "started", "attempt", "step", "command", "directory", "code", "git_commit", "git_uncommitted", "python",
+        "versions", "slurm", "workers", "controller", "mpi", "environment", "corpus", "ranks", "hosts", "warnings",
+        "starts", "goodput",
     }  # fmt: skip
     assert card["warnings"] == []
     assert (card["workers"], card["controller"]) == (1, "none")
     assert [set(rank) for rank in card["ranks"]] == [
-        {"host", "device", "threads", "cores", "pinning", "processor", "openblas", "gpu"}
-    ]
+        {
+            "host", "device", "threads", "cores", "numa_nodes", "pinning", "interfaces", "processor", "openblas", "gpu",
+            "energy",
+        }
+    ]  # fmt: skip
+    (machine,) = card["hosts"].values()
+    assert set(machine) == {"kernel", "processor", "governor", "numa_nodes", "gpu_driver"}
+    assert card["environment"]["OMP_NUM_THREADS"] == "1"
+    (start,) = card["starts"]
+    assert (start["code"], start["step"]) == (card["code"], 0)
+    assert load_checkpoint(newest(trained.run_dir), "").facts["code"] == card["code"]
     assert f"--corpus={song_file}" in card["command"]
     assert card["corpus"].startswith("first 600 of 3,65")
     for name, value in os.environ.items():

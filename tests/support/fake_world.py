@@ -20,6 +20,7 @@ class FakeWorld(Group):
     """
 
     controller = "gloo"
+    mpi = None
 
     def __init__(
         self,

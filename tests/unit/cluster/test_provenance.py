@@ -1,9 +1,8 @@
-"""The contents of the run card, without environment variables, and the digest of the code."""
+"""The facts of a process and of a rank for the run card, without environment variables."""
 
 import json
 import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +14,8 @@ def test_run_card_describes_the_run_without_the_environment(monkeypatch: pytest.
     monkeypatch.setattr("sys.argv", ["jobs/train.py", "--prefix", "分 开"])
     card = {**provenance.describe_process(), **provenance.describe_rank("cpu(0)")}
     assert set(card) == {
-        "started", "command", "directory", "git_commit", "python", "versions", "host", "device", "threads", "cores",
-        "processor", "openblas", "gpu",
+        "started", "attempt", "command", "directory", "code", "git_commit", "git_uncommitted", "python", "versions",
+        "slurm", "host", "device", "threads", "cores", "numa_nodes", "processor", "openblas", "gpu",
     }  # fmt: skip
     assert "ossifrage" not in json.dumps(card)
     assert card["command"].endswith(" jobs/train.py --prefix '分 开'")
@@ -26,27 +25,12 @@ def test_run_card_describes_the_run_without_the_environment(monkeypatch: pytest.
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", card["started"])
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
     assert provenance.describe_rank("cpu(0)")["threads"] == 4
+    assert provenance.describe_rank("cpu(0)", cores=frozenset({3, 1}))["cores"] == [1, 3]
 
 
-@pytest.mark.parametrize(
-    ("changed", "differs"),
-    [
-        ("lstm_dist/model/lstm.py", True),
-        ("lstm_dist/rng.py", True),
-        ("lstm_dist/programs/train.py", True),
-        ("jobs/train.py", True),
-        ("lstm_dist/programs/report.py", False),
-        ("lstm_dist/scaling/tables/cells.py", False),
-        ("lstm_dist/bench/plot.py", False),
-    ],
-)
-def test_digest_covers_the_code_that_determines_a_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, differs: bool
-):
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "lstm_dist/cluster/provenance.py"))
-    path = tmp_path / changed
-    path.parent.mkdir(parents=True)
-    path.write_text("a = 1")
-    before = provenance.code_digest(tmp_path / "jobs/train.py")
-    path.write_text("a = 2")
-    assert (provenance.code_digest(tmp_path / "jobs/train.py") != before) == differs
+def test_only_the_first_rank_asks_git(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(provenance, "git_facts", lambda: {"git_commit": "a", "git_uncommitted": None})
+    for rank in "01":
+        monkeypatch.setenv("OMPI_COMM_WORLD_RANK", rank)
+        monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+        assert ("git_commit" in provenance.describe_process()) == (rank == "0")

@@ -20,7 +20,7 @@ from tests.support.fake_world import FakeWorld, SilentStartup
 def test_thread_counts_are_compared_only_on_cpus(ctx: mx.Context, compared: bool):
     world = FakeWorld()
     text = SimpleNamespace(digest="digest", vocabulary=Vocabulary("天地人和"))
-    require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), None, []), world, {})
+    require_agreement(Job(parse_config([]), text, None, SimpleNamespace(ctx=ctx), None, []), world, {"code": "digest"})
     _, told = world.gathered["start"]
     assert ("OMP_NUM_THREADS" in told) == ("OPENBLAS_CORETYPE" in told) == compared
     assert {"corpus", "vocabulary", "code", "seed"} <= set(told)

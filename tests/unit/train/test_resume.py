@@ -33,3 +33,24 @@ def test_kernels_of_the_cpu_do_not_matter_on_a_gpu():
     here = {key: value for key, value in HERE.items() if key != "kernels"}
     line = PreviousRun(Progress(step=7, epoch=2), HERE, [], None).describe(here, epochs=9)
     assert line == "resumed after step 7, in epoch 3"
+
+
+SOFTWARE = {"code": "0123456789abcdef", "versions": {"mxnet": "1.9.1", "numpy": "1.23.5"}}
+
+
+@pytest.mark.parametrize(
+    ("before", "changes"),
+    [
+        (SOFTWARE, ""),
+        ({**SOFTWARE, "code": "fedcba9876543210"}, "code fedcba987654 -> 0123456789ab"),
+        ({"versions": SOFTWARE["versions"]}, "code unknown -> 0123456789ab"),
+        ({}, "code unknown -> 0123456789ab, mxnet none -> 1.9.1, numpy none -> 1.23.5"),
+        ({**SOFTWARE, "versions": {"mxnet": "1.9.0", "numpy": "1.23.5"}}, "mxnet 1.9.0 -> 1.9.1"),
+    ],
+)
+def test_other_software_is_named_in_one_line(before, changes):
+    previous = PreviousRun(Progress(step=7, epoch=2), {**HERE, **before}, ["a warning"], None)
+    first, *said, last = previous.lines(HERE, SOFTWARE, epochs=9)
+    assert (first, last) == ("a warning", "resumed after step 7, in epoch 3")
+    assert len(said) == bool(changes)
+    assert all(f"({changes})" in line and "\n" not in line for line in said)

@@ -36,7 +36,7 @@ def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, 
     job = Job(parse_config([]), SimpleNamespace(vocabulary=Vocabulary("天地人和")), None, model, None, [])
     world = FakeWorld(answers={"step 7": [["a", {}], ["b", others]]})
     session = Session(job, None, world, tmp_path, RunLog(), AttemptRecord(tmp_path / "absent", world, 7), Meter())
-    callbacks = RunCallbacks(session, {}, StopRequest(), Watchdog())
+    callbacks = RunCallbacks(session, {"code": "digest"}, StopRequest(), Watchdog())
     with pytest.raises(CollectiveError, match=words):
         callbacks.commit(Progress(step=7), model.zero_state(2))
     assert list(tmp_path.iterdir()) == []
