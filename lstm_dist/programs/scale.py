@@ -27,6 +27,7 @@ from lstm_dist.scaling import records
 from lstm_dist.scaling.allreduce_runs import AllreduceJob, AllreduceRuns
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.experiment_text import experiment_text, text_length
+from lstm_dist.scaling.job_energy import with_accounted_energy
 from lstm_dist.scaling.plan import ScalingOptions, parse
 from lstm_dist.scaling.point import plan_points
 from lstm_dist.scaling.slurm_array import SlurmArray
@@ -115,6 +116,8 @@ def measure(
         for name, error in array.collect(list(jobs), kind):
             if error:
                 folder.write_row(kind, runs.row(name, JobOutcome(1, error, 0.0)))
+            else:
+                folder.write_row(kind, with_accounted_energy(folder.rows(kind)[name], array.jobs[name]))
             yield folder.rows(kind)[name]
         return
     variables = {"HOROVOD_TIMELINE": str(timeline.resolve())} if timeline else {}

@@ -79,13 +79,30 @@ class StepProfile(Record):
     update: NonNegativeFloat
 
 
+class Energy(Record):
+    """The energy that a training job used.
+
+    Attributes:
+        joules: of `chars` characters; None if it is unknown.
+        source: where it comes from, or why it is unknown.
+        chars: characters of the counted epochs, or of the whole job if only its energy is known.
+        job_chars: characters of the whole job.
+    """
+
+    joules: Optional[NonNegativeFloat] = None
+    source: str = ""
+    chars: PositiveInt
+    job_chars: PositiveInt
+
+
 class JobRow(Record):
-    """Fields common to both kinds of rows; `status` and `message` describe a failure."""
+    """Fields common to both kinds of rows; `status` and `message` describe a failure, `seconds` are of the launcher."""
 
     workers: PositiveInt
     state: State
     status: int = 0
     message: str = ""
+    seconds: NonNegativeFloat = 0.0
     machine: str
     commit: str
     code: str
@@ -104,6 +121,7 @@ class TrainRow(JobRow):
         times: profiled steps.
         target, reached, chars, train_seconds: of a job of mode perplexity: the target perplexity, whether it was
             reached, and the characters and seconds of training until then.
+        energy: None in folders from before it was recorded.
     """
 
     id: str
@@ -120,6 +138,7 @@ class TrainRow(JobRow):
     reached: bool = False
     chars: Optional[PositiveInt] = None
     train_seconds: Optional[PositiveFloat] = None
+    energy: Optional[Energy] = None
 
     @property
     def chars_per_sec(self) -> float:

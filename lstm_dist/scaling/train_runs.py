@@ -9,6 +9,7 @@ from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, create_folder, execute, read_json_lines
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.experiment_text import text_length
+from lstm_dist.scaling.job_energy import job_energy
 from lstm_dist.scaling.point import Point
 from lstm_dist.scaling.records import Experiment
 
@@ -89,8 +90,11 @@ class TrainRuns:
             last, target = metrics[-1], self._target.perplexity
             chars = last["step"] * point.streams * self._experiment.seq_len
             row.update(target=target, reached=last["perplexity"] <= target, chars=chars, train_seconds=last["seconds"])
+            row["energy"] = job_energy(run_dir / "run.json", metrics, chars, chars)
         else:
             steps, epochs = self._experiment.steps, metrics[warm_up:]
+            chars = steps * point.streams * self._experiment.seq_len  # of an epoch
+            row["energy"] = job_energy(run_dir / "run.json", epochs, len(epochs) * chars, len(metrics) * chars)
             row["epochs"] = [{"chars_per_sec": epoch["chars_per_sec"], "steps": steps} for epoch in epochs]
             profiles = read_json_lines(run_dir / "times.jsonl")
             row["times"] = [profile for profile in profiles if profile["epoch"] > warm_up]

@@ -55,3 +55,8 @@ def capitalized(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """Format as "1 worker" or "2 workers"."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def decimals(value: float, significant: int = 3) -> int:
+    """Return how many decimal places show this many significant digits of a value."""
+    return max(0, significant - 1 - math.floor(math.log10(abs(value)))) if value and math.isfinite(value) else 0

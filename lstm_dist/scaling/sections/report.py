@@ -5,6 +5,7 @@ from pathlib import Path
 
 from lstm_dist.experiments.report.document import Report
 from lstm_dist.scaling.analysis import Findings
+from lstm_dist.scaling.sections.cost import cost
 from lstm_dist.scaling.sections.facts import facts
 from lstm_dist.scaling.sections.network import network
 from lstm_dist.scaling.sections.perplexity import perplexity
@@ -18,6 +19,6 @@ def report(findings: Findings, folder: Path) -> Report:
     """Build the report; `folder` is the experiment's, for the commands that would complete it."""
     out = f"--out {shlex.quote(str(folder))}"
     sections = [throughput(findings, out), step_times(findings, out), network(findings, out)]
-    sections += [predictions(findings), perplexity(findings, out)]
+    sections += [predictions(findings), perplexity(findings, out), cost(findings)]
     warnings = [f"{text}: these results may not be comparable" for text in findings.rows.inconsistencies]
     return Report("Scaling report", summary(findings), warnings, facts(findings), sections)

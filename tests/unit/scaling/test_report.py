@@ -98,6 +98,7 @@ CAPTIONS = {
     "times.csv": "The five parts",
     "network.csv": "All measured allreduces",
     "perplexity.csv": "Statistical and hardware efficiency",
+    "cost.csv": "Cost: of all jobs",
 }
 
 
@@ -291,7 +292,8 @@ def test_the_program_prints_the_summary_and_the_files(tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "2 workers are 1.87 times as fast as one" in said
     assert said.endswith(
-        f"written: {tmp_path}/report.html, {tmp_path}/report.md, {tmp_path}/scaling.csv, {tmp_path}/times.csv\n"
+        f"written: {tmp_path}/report.html, {tmp_path}/report.md, {tmp_path}/scaling.csv, {tmp_path}/times.csv, "
+        f"{tmp_path}/cost.csv\n"
     )
 
 
