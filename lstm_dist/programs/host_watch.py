@@ -64,12 +64,13 @@ class HostWatch:
             if time.monotonic() > asked + (self._changes.look_every if self._job.has_begun else _ASK_EVERY):
                 self._ask_used()
                 asked = time.monotonic()
+            if self._job.is_paused:  # it may still fail before it stops
+                continue
             if time.monotonic() > looked + self._changes.look_every and self._job.has_begun:
                 self._seek_better()
                 looked = time.monotonic()
             if self.better and not self._over.is_set() and not self._job.is_stopping:
                 self._job.pause()
-                return
 
     def _ask_after_failure(self) -> None:
         self.answers = self._pool.ask(self._pool.wanted)

@@ -79,6 +79,7 @@ class LauncherJob:
         worker = command[command.index(sys.executable) :]
         self._start_watch = StartWatch(worker, stop_timeout, is_local, time.monotonic())
         self._stop_requested_at: Optional[float] = None
+        self._has_made_file = False  # for this request
         self._stop_until = math.inf  # when a requested stop becomes an end of the workers
         self._held_output: List[str] = []
         self._silent_until = time.monotonic() + _SILENT
@@ -129,7 +130,8 @@ class LauncherJob:
             self._terminate(now)
         elif status["host"] != socket.gethostname():
             with contextlib.suppress(OSError):
-                (self.run_dir / FILE).touch()
+                (self.run_dir / FILE).touch(exist_ok=False)
+                self._has_made_file = True
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(status["pid"], number)
@@ -204,9 +206,10 @@ class LauncherJob:
         self._kill_at = min(self._kill_at, now + _ABORT)
 
     def remove_request(self) -> None:
-        """Remove the request to continue on other workers, which has failed if it is still there."""
+        """Remove the file of a request that no worker has accepted, because it would stop the next start at once."""
+        mine = {PLANNED: self.is_paused, "": self._has_made_file}
         with contextlib.suppress(OSError):
-            if self.is_paused and (self.run_dir / FILE).read_text(encoding="utf-8") == PLANNED:
+            if mine.get((self.run_dir / FILE).read_text(encoding="utf-8", errors="replace")):
                 (self.run_dir / FILE).unlink()
 
     def _report_slow_start(self, now: float) -> None:
@@ -232,17 +235,18 @@ class LauncherJob:
         message would be overlooked: they are held back.
         """
         is_traceback, is_open = False, True
-        for line in source:
-            self._silent_until = math.inf
-            is_traceback = is_traceback or line.startswith("Traceback (most recent call last):")
-            is_repetition = self.is_stopping and _STOPPED_START.match(line)
-            if is_repetition or (not self.is_direct and (is_traceback or _LAUNCHER_LINE.match(line))):
-                self._held_output.append(line)
-            elif is_open:
-                try:
-                    target.write(_RANK_0_PREFIX.sub("", line))
-                    target.flush()
-                except OSError:  # the reader of our output has ended
-                    is_open = False
-                    if not self.is_stopping:
-                        self.stop()
+        with source:
+            for line in source:
+                self._silent_until = math.inf
+                is_traceback = is_traceback or line.startswith("Traceback (most recent call last):")
+                is_repetition = self.is_stopping and _STOPPED_START.match(line)
+                if is_repetition or (not self.is_direct and (is_traceback or _LAUNCHER_LINE.match(line))):
+                    self._held_output.append(line)
+                elif is_open:
+                    try:
+                        target.write(_RANK_0_PREFIX.sub("", line))
+                        target.flush()
+                    except OSError:  # the reader of our output has ended
+                        is_open = False
+                        if not self.is_stopping:
+                            self.stop()

@@ -72,6 +72,16 @@ class StopRequest:
             signal.signal(number, signal.SIG_IGN if isinstance(error, SystemExit) else handler)
 
 
+def remove_planned(folder: Path) -> None:
+    """Remove the request of a program that was killed after it, before it could start the job again.
+
+    Call it before this attempt is known to run, as such programs ask only jobs that do.
+    """
+    with contextlib.suppress(OSError):
+        if (folder / FILE).read_text(encoding="utf-8", errors="replace") == PLANNED:
+            (folder / FILE).unlink()
+
+
 def _content(file: Path) -> str:
     """Return the content of a stop file in parentheses; empty if there is none."""
     with contextlib.suppress(OSError):

@@ -25,7 +25,7 @@ from lstm_dist.run.run_card import read_card, remove_card, with_starts
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure
-from lstm_dist.run.stop_request import PLANNED, StopRequest
+from lstm_dist.run.stop_request import PLANNED, StopRequest, remove_planned
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.metrics import has_diverged
@@ -107,6 +107,7 @@ def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Op
     if previous is None and not job.settings.auto_resume:  # else they are those of an attempt without a checkpoint
         timeline.remove(run_dir)
         remove_card(run_dir)
+    remove_planned(run_dir)
     return log
 
 

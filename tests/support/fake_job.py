@@ -30,6 +30,7 @@ class FakeJob:
         self.run_dir, self.attempt = run_dir, Attempt("job", number)
         self.has_begun = self.has_failed = self.is_stopping = self.is_paused = False
         self.abandoned: List[str] = []
+        self.pauses = 0
         self.asked = threading.Event()
         self.state: Dict[str, Any] = {}
 
@@ -38,6 +39,7 @@ class FakeJob:
 
     def pause(self) -> None:
         self.is_paused = True
+        self.pauses += 1
         self.asked.set()
 
     def remove_request(self) -> None:

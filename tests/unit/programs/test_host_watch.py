@@ -67,6 +67,20 @@ def test_host_that_answers_again_pauses_the_job(scene: Scene):
     assert scene.watch.better == HOSTS
 
 
+def test_job_that_is_paused_is_still_watched(scene: Scene):
+    """A long validation may precede the stop; the workers may fail in it, or the only one be cut off."""
+    scene.begin(ONE, TWO)
+    scene.job.has_begun = True
+    assert scene.job.asked.wait(SOON)
+    scene.job.asked.clear()
+    scene.net.down["n2"] = "it cannot be reached over ssh (dead)"
+    scene.job.has_failed = True
+    assert scene.job.asked.wait(SOON)
+    scene.close()
+    assert scene.job.abandoned == ["a host does not answer"]
+    assert scene.job.pauses == 1
+
+
 def test_job_is_not_paused_before_it_trains_nor_too_soon_after_a_change(scene: Scene):
     scene.begin(ONE, TWO, grow_in=0.6)
     assert not scene.job.asked.wait(0.3)

@@ -10,7 +10,7 @@ import pytest
 
 from lstm_dist.cluster.start_signals import SIGNALS
 from lstm_dist.run import stop_request
-from lstm_dist.run.stop_request import StopRequest
+from lstm_dist.run.stop_request import FILE, PLANNED, StopRequest, remove_planned
 
 
 class PressedWhileFreed:
@@ -79,3 +79,13 @@ def test_deadline_requests_a_stop(tmp_path: Path):
     time.sleep(0.06)
     assert stop.is_requested()
     assert stop.reason == "--time-limit"
+
+
+@pytest.mark.parametrize(("content", "is_removed"), [(PLANNED, True), ("", False), ("at lunch", False)])
+def test_request_of_a_killed_supervisor_is_removed_and_that_of_a_user_is_not(
+    tmp_path: Path, content: str, is_removed: bool
+):
+    remove_planned(tmp_path)
+    (tmp_path / FILE).write_text(content)
+    remove_planned(tmp_path)
+    assert (tmp_path / FILE).exists() != is_removed
