@@ -17,11 +17,12 @@ from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.plot import draw_perplexity
 from lstm_dist.run.run_card import CARD, write_card
 from lstm_dist.run.status import ERRORS, STATUS
+from lstm_dist.run.step_times import FILE as TIMES
+from lstm_dist.run.step_times import StepShares
 from lstm_dist.run.stop_request import FILE as STOP
 from lstm_dist.run.tensorboard import Events, require_writer
 
 # Files of a run directory outside its subfolders; --overwrite deletes these and the known files in the subfolders only.
-TIMES = "times.jsonl"
 RUN_FILES = ("config.json", CARD, STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
 EVENTS = "events"  # folder of TensorBoard event files, if enabled
 SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # in TensorBoard
@@ -49,10 +50,10 @@ class RunLog:
         """Move the progress bar."""
 
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:
-        """Write an epoch's JSON line and, if `show`, its console line."""
+        """Write an epoch's JSON line and, if `show`, its console line, also about the steps profiled since the last."""
 
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:
-        """Write the times of an epoch's profiled steps, one line per step and worker."""
+        """Write the times of an epoch's profiled steps, one line per step and worker; call it before `epoch`."""
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
         """Show and write a sample."""
@@ -94,6 +95,7 @@ class RootLog(RunLog):
             require_writer()  # before any file is deleted
         self.run_dir = run_dir
         self._history: List[EpochMetrics] = []
+        self._shares = StepShares()  # of the steps since the last console line
         existing = [] if resumed_epochs is not None else _existing_files(run_dir, overwrite)
         self._lock = lock or claim(run_dir)
         try:
@@ -171,19 +173,21 @@ class RootLog(RunLog):
                 self._events.epoch(metrics.epoch, numbers)
         if show:
             left = metrics.seconds / metrics.epoch * (self._epochs - metrics.epoch)
-            valid = metrics.valid_perplexity
+            valid, shares = metrics.valid_perplexity, self._shares.describe()
+            self._shares = StepShares()
             self.say(
                 f"epoch {metrics.epoch:>{len(str(self._epochs))}}/{self._epochs}"
                 f" | perplexity {metrics.perplexity:7.2f} | {metrics.bits_per_char:6.3f} bits/char"
                 f"{'' if valid is None else f' | validation {valid:7.2f}'}"
                 f" | grad norm {metrics.grad_norm:6.2f} | {metrics.chars_per_sec:9,.0f} chars/s"
-                f" | {tqdm.format_interval(left)} left"
+                f" | {tqdm.format_interval(left)} left{' | ' if shares else ''}{shares}"
             )
 
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:  # noqa: D102
         path = self.run_dir / TIMES
         with written(path), path.open("a", encoding="utf-8") as file:
             file.writelines(_json_line({"epoch": epoch, **row}) for row in rows)
+        self._shares.add(rows)
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:  # noqa: D102
         self._write(self._samples, _json_line({"epoch": epoch, "prefix": prefix, "text": text}))

@@ -22,14 +22,14 @@ from lstm_dist.experiments.report.figure import (
     to_picture,
 )
 from lstm_dist.experiments.report.formatters import capitalized, counted, milliseconds, number, percent, signed, size
+from lstm_dist.run.step_times import LABELS, PARTS
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.forecast import Forecast
 from lstm_dist.scaling.link_fits import AllreduceMeasurement, LinkFit
-from lstm_dist.scaling.step_breakdown import LABELS, StepBreakdown
+from lstm_dist.scaling.step_breakdown import StepBreakdown
 from lstm_dist.scaling.summary import SCALING
 from lstm_dist.scaling.throughput import FittedLaws, JobGroup
 from lstm_dist.scaling.time_to_perplexity import TargetRuns
-from lstm_dist.train.step_timer import PARTS
 
 PREDICTED = "prediction, not measured"
 _HUE = {"weak": HUES[0], "strong": HUES[1]}

@@ -62,7 +62,7 @@ class EpochThroughput(Record):
 
 
 class StepProfile(Record):
-    """Seconds that one worker spent in the parts of one step; train.step_timer.StepTimes defines the parts.
+    """Seconds that one worker spent in the parts of one step; run.step_times.StepTimes defines the parts.
 
     Attributes:
         bytes: bytes that it sent; None in folders from before this was recorded.

@@ -5,11 +5,9 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from lstm_dist.run.step_times import PARTS, SlowestWorker, last_worker, slowest_worker
 from lstm_dist.scaling.records import StepProfile, TrainRow
 from lstm_dist.scaling.throughput import JobGroup
-from lstm_dist.train.step_timer import PARTS
-
-LABELS = {**{part: part for part in PARTS}, "wire": "communication"}  # in reports
 
 
 class PartTimes(NamedTuple):
@@ -19,18 +17,6 @@ class PartTimes(NamedTuple):
     minimum: float
     median: float
     maximum: float
-
-
-class SlowestRank(NamedTuple):
-    """The worker that most often finished its backward pass last.
-
-    Attributes:
-        share: fraction of the profiled steps in which it was last; 1 / N if all ranks are equal.
-    """
-
-    rank: int
-    host: str
-    share: float
 
 
 class StepBreakdown(NamedTuple):
@@ -44,7 +30,7 @@ class StepBreakdown(NamedTuple):
 
     group: JobGroup
     parts: Dict[str, PartTimes]
-    slowest: Optional[SlowestRank]
+    slowest: Optional[SlowestWorker]
     slowest_compute: float
 
     @property
@@ -83,11 +69,7 @@ def _by_step(rows: List[TrainRow]) -> List[List[StepProfile]]:
     return list(found.values())
 
 
-def _slowest(by_step: List[List[StepProfile]]) -> Optional[SlowestRank]:
-    """Return the worker that is most often last; the last worker to arrive waits least."""
-    slowest = [min(profiles, key=lambda profile: profile.wait) for profiles in by_step if len(profiles) > 1]
-    last = Counter((profile.rank, profile.host) for profile in slowest)
-    if not last:
-        return None
-    (rank, host), count = last.most_common(1)[0]
-    return SlowestRank(rank, host, count / sum(last.values()))
+def _slowest(by_step: List[List[StepProfile]]) -> Optional[SlowestWorker]:
+    """Return the worker that is most often last; None with a single worker."""
+    waits = [{(profile.rank, profile.host): profile.wait for profile in profiles} for profiles in by_step]
+    return slowest_worker(Counter(last_worker(step) for step in waits if len(step) > 1))

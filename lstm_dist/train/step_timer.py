@@ -6,37 +6,14 @@ slows a step down, which is why only a sample of the steps is profiled.
 
 import socket
 import time
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple
+from typing import TYPE_CHECKING, Any, Dict, List
+
+from lstm_dist.run.step_times import StepTimes
 
 if TYPE_CHECKING:
     from mxnet.nd import NDArray
 
     from lstm_dist.comm.world import World
-
-
-class StepTimes(NamedTuple):
-    """Seconds that one worker spent in the parts of one step.
-
-    Attributes:
-        step: counted from 1.
-        bytes: that this worker sent, or would have sent to others: the exchanged vector in the type of communication.
-        data: cutting the window. Consecutive windows of a prepared corpus are read up to 16 at a time, by the first.
-        compute: forward and backward.
-        wait: waiting for the slowest worker.
-        wire: communication, that is averaging the gradients.
-        update: clipping and the SGD update.
-    """
-
-    step: int
-    bytes: int
-    data: float
-    compute: float
-    wait: float
-    wire: float
-    update: float
-
-
-PARTS = StepTimes._fields[2:]
 
 
 class StepTimer:
@@ -56,6 +33,7 @@ class RunningStepTimer(StepTimer):
     """Timer that waits for every part, and for all workers before communication."""
 
     def __init__(self) -> None:
+        self._started = time.time()
         self._laps, self._sent = [time.perf_counter()], 0
 
     def lap(self, *results: "NDArray") -> None:
@@ -73,7 +51,8 @@ class RunningStepTimer(StepTimer):
 
     def read(self, step: int) -> StepTimes:
         """Return the times of the finished step, whose number is `step`."""
-        return StepTimes(step, self._sent, *(after - before for before, after in zip(self._laps, self._laps[1:])))
+        parts = (after - before for before, after in zip(self._laps, self._laps[1:]))
+        return StepTimes(step, self._sent, self._started, *parts)
 
 
 def collect(times: List[StepTimes], world: "World") -> List[Dict[str, Any]]:

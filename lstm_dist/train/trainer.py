@@ -15,11 +15,12 @@ from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LanguageModel, LSTMState
 from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.run_log import RunLog
+from lstm_dist.run.step_times import StepTimes
 from lstm_dist.train.callbacks import BEGINNING, Callbacks, Progress, ReplayCallbacks
 from lstm_dist.train.evaluator import Evaluator
 from lstm_dist.train.metrics import bits_per_char, perplexity
 from lstm_dist.train.step import Schedule, StepResult, train_step
-from lstm_dist.train.step_timer import NOT_PROFILED, RunningStepTimer, StepTimer, StepTimes, collect
+from lstm_dist.train.step_timer import NOT_PROFILED, RunningStepTimer, StepTimer, collect
 
 Batches = Union[ConsecutiveBatches, RandomBatches]
 
@@ -162,10 +163,10 @@ class Trainer:
         metrics = self._measure_epoch()
         self._is_over = metrics.epoch == self._schedule.epochs or metrics.perplexity <= self._schedule.until_perplexity
         is_shown = metrics.epoch % self._schedule.log_every == 0 or self._is_over
-        self._log.epoch(metrics, is_shown)
         if self._schedule.time_every:
             self._log.times(metrics.epoch, collect(self._times, self._world))
             self._times = []
+        self._log.epoch(metrics, is_shown)
         if is_shown:
             self._callbacks.beat("samples", metrics.step)
             self._callbacks.write_samples(metrics.epoch)

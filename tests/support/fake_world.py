@@ -7,7 +7,7 @@ import numpy as np
 from lstm_dist.comm.process_group import Group
 from lstm_dist.run.epoch_metrics import EpochMetrics
 from lstm_dist.run.run_log import RunLog
-from lstm_dist.train.step_timer import StepTimes
+from lstm_dist.run.step_times import StepTimes
 
 
 class FakeWorld(Group):

@@ -6,6 +6,7 @@ from typing import List, Sequence
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.report.document import Cell, Report, Row, Section, Table, estimate_cells
 from lstm_dist.experiments.report.formatters import counted, listed, milliseconds, number, signed
+from lstm_dist.run.step_times import LABELS, PARTS
 from lstm_dist.scaling.comparison.differences import Difference, differences
 from lstm_dist.scaling.comparison.figures import ratio_figure
 from lstm_dist.scaling.comparison.points import (
@@ -19,9 +20,7 @@ from lstm_dist.scaling.comparison.points import (
 )
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
-from lstm_dist.scaling.step_breakdown import LABELS
 from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark
-from lstm_dist.train.step_timer import PARTS
 
 STEM = "comparison"  # of the report's files
 _MODEL = ("hidden_size", "layers", "vocab_size", "seq_len")

@@ -5,11 +5,11 @@ from typing import Sequence
 
 from lstm_dist.experiments.report.document import Cell, Row, Table
 from lstm_dist.experiments.report.formatters import milliseconds, number
+from lstm_dist.run.step_times import LABELS, PARTS
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.bottlenecks import LossShares
-from lstm_dist.scaling.step_breakdown import LABELS, StepBreakdown
+from lstm_dist.scaling.step_breakdown import StepBreakdown
 from lstm_dist.scaling.tables.cells import count_cell, mark
-from lstm_dist.train.step_timer import PARTS
 
 
 def shares_table(modes: Sequence[ModeFindings]) -> Table:

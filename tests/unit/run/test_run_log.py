@@ -296,6 +296,29 @@ def test_redirected_output_has_no_progress_bar(tmp_path: Path, capfd: pytest.Cap
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == shown
 
 
+def test_line_names_the_slowest_worker_of_the_steps_since_the_line_before(tmp_path: Path, capfd: pytest.CaptureFixture):
+    def rows(step: int, waits: List[float]) -> List[Dict[str, Any]]:
+        rest = {"data": 0.1, "compute": 0.5, "wire": 0.1, "update": 0.1}
+        return [{"rank": rank, "host": "a", "step": step, "wait": wait, **rest} for rank, wait in enumerate(waits)]
+
+    with root_log(tmp_path) as log:
+        log.times(2, rows(25, [0.0, 0.4]))
+        log.epoch(metrics(2), show=False)
+        log.times(3, [*rows(50, [0.0, 0.4]), *rows(75, [0.4, 0.0])])
+        log.epoch(metrics(3), show=True)
+        log.times(4, rows(100, [0.4, 0.0]))
+        log.epoch(metrics(4), show=True)
+        log.times(5, [])
+        log.epoch(metrics(5), show=True)
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(" left")[1] for line in lines[:3]] == [
+        " | slowest: worker 0 (67 % of 3 sampled steps); wait 20 %, communication 10 %",
+        " | slowest: worker 1 (100 % of 1 sampled step); wait 20 %, communication 10 %",
+        "",
+    ]
+    assert [line["step"] for line in records(tmp_path / "times.jsonl")] == [25, 25, 50, 50, 75, 75, 100, 100]
+
+
 def test_control_characters_of_a_sample_are_escaped(tmp_path: Path, capfd: pytest.CaptureFixture):
     text = "分\x1b[2J\a\r\n\t\0\x7f\x9b\u202e\u2028\u3000开\\"
     with root_log(tmp_path) as log:

@@ -13,10 +13,10 @@ from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.parameters import initial_parameters
+from lstm_dist.run.step_times import PARTS
 from lstm_dist.train.callbacks import Callbacks, Progress
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import NotFiniteError, train_step
-from lstm_dist.train.step_timer import PARTS
 from lstm_dist.train.trainer import Trainer
 from tests.support.fake_world import FakeWorld, Record
 from tests.support.small_training import TOKENS, B, H, T, V, schedule
@@ -400,12 +400,25 @@ def test_energy_of_an_epoch_is_that_of_its_steps_on_all_workers(size):
 def test_profiling_does_not_change_the_weights():
     plain, timed = Watched(), Watched()
     run(plain)
+    before = time.time()
     log = run(timed, time_every=3)
     np.testing.assert_array_equal(plain.parameters.flat.asnumpy(), timed.parameters.flat.asnumpy())
     assert [(epoch, row["step"], row["rank"]) for epoch, row in log.parts] == [(1, 3, 0), (2, 6, 0)]
     for _, row in log.parts:
-        assert list(row) == ["rank", "host", "step", "bytes", *PARTS]
+        assert list(row) == ["rank", "host", "step", "bytes", "started", *PARTS]
         assert all(0 <= row[part] < 10 for part in PARTS)
+        assert before <= row["started"] <= row["started"] + sum(row[part] for part in PARTS) <= time.time()
+        before = row["started"]
+
+
+def test_times_of_an_epoch_come_before_its_line():
+    class Ordered(Record):
+        def epoch(self, metrics, show):
+            super().epoch(metrics, show)
+            assert {epoch for epoch, _ in self.parts} == set(range(1, metrics.epoch + 1)), "the line tells of them"
+
+    log = run(Watched(), Ordered(), epochs=3, time_every=2)
+    assert len(log.losses) == 3
 
 
 @pytest.mark.parametrize(("wire_dtype", "width"), [("float32", 4), ("float16", 2)])
