@@ -54,7 +54,7 @@ def read(run_dir: Path) -> RunHistory:
     last, status = history.attempts[-1], read_status(run_dir)
     state = last.state
     if not state:
-        state = RUNNING if is_claimed(run_dir) else KILLED
+        state = last.state = RUNNING if is_claimed(run_dir) else KILLED
         is_known = isinstance(status, dict) and status.get("began") == last.began
         if is_known:
             last.advance(last.began, status)
@@ -123,7 +123,7 @@ def _attempts_section(attempts: List[AttemptCourse]) -> Section:
     table = Table("Attempts", columns, rows, "attempts.csv", collapsed=len(rows) > _LONG)
     ends = [(place, attempt) for place, attempt in enumerate(attempts, 1) if attempt.reason]
     notes = [
-        f"Attempt {place} {_end(attempt)}: {_first_sentence(attempt.reason)}." for place, attempt in ends[-_REASONS:]
+        f"Attempt {place} {end_of(attempt)}: {_first_sentence(attempt.reason)}." for place, attempt in ends[-_REASONS:]
     ]
     if len(ends) > _REASONS:
         notes.insert(0, f"The reasons of the last {_REASONS} of {len(ends)} ends:")
@@ -144,7 +144,7 @@ def _attempt_row(place: int, attempt: AttemptCourse, first: float) -> Row:
         Cell(number(attempt.seconds[STARTING], 1), {"starting": attempt.seconds[STARTING]}),
         Cell(number(attempt.lost_steps), {"lost_steps": attempt.lost_steps}),
         Cell(number(attempt.lost_seconds, 1), {"lost_seconds": attempt.lost_seconds}),
-        Cell(_end(attempt), {"end": _end(attempt), "pause_before": attempt.pause, "reason": attempt.reason}),
+        Cell(end_of(attempt), {"end": end_of(attempt), "pause_before": attempt.pause, "reason": attempt.reason}),
     ]
     return Row(cells)
 
@@ -170,7 +170,7 @@ def _describe(event: Event) -> str:
     return str(event.facts.get("line", facts))
 
 
-def _end(attempt: AttemptCourse) -> str:
+def end_of(attempt: AttemptCourse) -> str:
     """Return how an attempt ended; that of one whose end was not recorded is known from its successor only."""
     return attempt.state or KILLED
 

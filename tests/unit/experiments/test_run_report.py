@@ -134,6 +134,7 @@ def test_steps_of_a_running_run_count_and_those_of_a_killed_one_do_not(tmp_path:
         205,
         50,
     )
+    assert run_report.end_of(found.history.attempts[-1]) == "running"
     found = run_report.read(tmp_path)
     assert (found.state, found.history.goodput().parts["steps"], found.history.goodput().steps_lost) == (
         "killed",
