@@ -1,13 +1,15 @@
 """Report a scaling experiment, the difference of two, or what the time of a run went to, as pages and CSV files.
 
-python jobs/report.py DIR            DIR is the --out of jobs/scale.py, which may still be running
-python jobs/report.py A B            both are --out folders of jobs/scale.py; B is compared with A
-python jobs/report.py RUN_DIR        RUN_DIR is the --run-dir of a training run, which may still be running
+python jobs/report.py DIR                DIR is the --out of jobs/scale.py, which may still be running
+python jobs/report.py A B                both are --out folders of jobs/scale.py; B is compared with A
+python jobs/report.py RUN_DIR            RUN_DIR is the --run-dir of a training run, which may still be running
+python jobs/report.py RUN_DIR --trace    the steps of a run with --time-every, for a trace viewer
 
 It writes DIR/report.html (a single file that needs no network), DIR/report.md with the same content, and CSV files of
 the tables: of an experiment scaling.csv, times.csv, network.csv and perplexity.csv, as far as they have been measured;
 of a run goodput.csv and attempts.csv. A comparison is written to B/comparison.html, B/comparison.md,
-B/comparison.csv and B/comparison-steps.csv.
+B/comparison.csv and B/comparison-steps.csv. With --trace, only RUN_DIR/trace.json is written, in the Trace Event
+Format, which the Perfetto viewer (ui.perfetto.dev) opens.
 """
 
 import argparse
@@ -16,7 +18,7 @@ from typing import List, Optional
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.errors import UserError
-from lstm_dist.experiments import run_report
+from lstm_dist.experiments import run_report, run_trace
 from lstm_dist.experiments.report import render
 from lstm_dist.experiments.report.document import Report
 from lstm_dist.scaling import records
@@ -33,9 +35,13 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help=folders)
     mixed = "accept results of different machines or programs, with a warning in the report"
     parser.add_argument("--allow-mixed", action="store_true", help=mixed)
+    trace = "write the sampled steps, attempts and checkpoints of a run into trace.json instead, for a trace viewer"
+    parser.add_argument("--trace", action="store_true", help=trace)
     given = parser.parse(argv)
     if len(given.folders) > 2:
         raise UserError(f"DIR: give one folder, or two to compare them; {len(given.folders)} were given")
+    if given.trace and len(given.folders) > 1:
+        raise UserError("--trace: give the directory of one run")
     return given
 
 
@@ -62,8 +68,11 @@ def make_comparison(folders: List[Path], allow_mixed: bool) -> Report:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
-    """Write the report, and print its summary."""
+    """Write the report and print its summary, or write the trace."""
     given = parse(argv)
+    if given.trace:
+        print(run_trace.write(given.folders[0]))
+        return
     if len(given.folders) == 2:
         report, stem = make_comparison(given.folders, given.allow_mixed), comparison.STEM
     else:

@@ -128,7 +128,7 @@ class AttemptCourse:
 
     def advance(self, time: float, facts: Dict[str, Any]) -> None:
         """Take in a record: the step that was done last, and the seconds by phase so far."""
-        step, seconds = max(self.step, _integer(facts, "step")), _seconds(facts)
+        step, seconds = max(self.step, _integer(facts, "step")), phase_seconds(facts)
         done = max(0.0, seconds[STEPS] - self.seconds[STEPS])
         self.segments.append(Segment(self.step, step, done))
         self.seconds = {name: max(self.seconds[name], seconds[name]) for name in PHASES}
@@ -253,6 +253,7 @@ def _integer(facts: Dict[str, Any], name: str) -> int:
     return int(_number(facts, name))
 
 
-def _seconds(facts: Dict[str, Any]) -> Dict[str, float]:
+def phase_seconds(facts: Dict[str, Any]) -> Dict[str, float]:
+    """Return the seconds by phase that a record has; 0 for those that it lacks."""
     given = facts.get("seconds")
     return {name: _number(given, name) if isinstance(given, dict) else 0.0 for name in PHASES}
