@@ -25,13 +25,15 @@ def require_positive(values: ArrayLike) -> np.ndarray:
     return array
 
 
-def fit_costs(columns: Mapping[str, Sequence[float]], measured: Sequence[float], base: float = 0.0) -> Dict[str, float]:
+def fit_costs(
+    columns: Mapping[str, Sequence[float]], measured: Sequence[float], base: ArrayLike = 0.0
+) -> Dict[str, float]:
     """Find costs c >= 0 that minimise the sum of ((base + sum_k c_k column_k) / measured - 1)^2 (Lawson, Hanson 1974).
 
     Args:
         columns: how often each cost occurs in each measurement, by cost name.
         measured: measured values, above 0.
-        base: known part of every measurement.
+        base: known part of every measurement, or of each.
 
     Returns:
         The costs by name, in the unit of `measured`.
@@ -51,5 +53,5 @@ def fit_costs(columns: Mapping[str, Sequence[float]], measured: Sequence[float],
         raise ValueError(
             f"{len(sizes)} measurements do not determine {', '.join(columns)}: measure more numbers of workers or sizes"
         )
-    costs, _ = nnls(scaled, 1.0 - base / sizes)
+    costs, _ = nnls(scaled, 1.0 - np.asarray(base) / sizes)
     return dict(zip(columns, (costs / lengths).tolist()))

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Sequence, Set
@@ -110,13 +110,15 @@ def describe_placement(run_card: Path) -> Dict[str, Any]:
     """Describe where a job ran, from its run card; fields are empty if the job failed before it wrote one.
 
     Returns:
-        `machine` as text, the number of `hosts` and of `cores` of the workers, their `devices`, and whether they are
-        `oversubscribed`: more threads than cores on a host, or several workers on a GPU.
+        `machine` as text, the number of `hosts`, the workers on the host with the most (`workers_per_host`), the number
+        of `cores` of the workers, their `devices`, and whether they are `oversubscribed`: more threads than cores on a
+        host, or several workers on a GPU.
     """
     try:
         card = json.loads(run_card.read_bytes())
     except (OSError, ValueError):
-        return {"machine": "", "hosts": 0, "cores": 0, "devices": [], "oversubscribed": False}
+        nothing = {"hosts": 0, "workers_per_host": 0, "cores": 0, "devices": []}
+        return {"machine": "", **nothing, "oversubscribed": False}
     cores: Dict[str, Set[int]] = defaultdict(set)
     threads: Dict[str, int] = defaultdict(int)
     for rank in card["ranks"]:
@@ -128,6 +130,7 @@ def describe_placement(run_card: Path) -> Dict[str, Any]:
     return {
         "machine": ", ".join([*chips, f"Python {card['python']}", *versions]),
         "hosts": len(cores),
+        "workers_per_host": max(Counter(rank["host"] for rank in card["ranks"]).values()),
         "cores": sum(map(len, cores.values())),
         "devices": sorted({rank["device"] for rank in card["ranks"]}),
         "oversubscribed": len(set(gpus)) < len(gpus) or (not gpus and any(threads[h] > len(cores[h]) for h in cores)),

@@ -9,16 +9,17 @@ allreduce of n bytes over N workers sends (P is the largest power of two up to N
     ring                  2 (N - 1)    2 (N - 1) / N n
 
 (Thakur, Rabenseifner, Gropp 2005; the ring: Patarasuk, Yuan 2009). All costs are linear in alpha and beta. All pairs
-of workers are assumed equally distant, so measurements within one host do not predict a network. Between SHORT and
-LONG, libraries switch algorithm and protocol several times; these sizes are left out of the fit, and predicted as long.
-Short-message costs are means over the workers, as the N - P extra workers receive the result last.
+of workers are assumed equally distant; host_links.py has the case of several workers on each of several hosts. Between
+SHORT and LONG, libraries switch algorithm and protocol several times; these sizes are left out of the fit, and
+predicted as long. Short-message costs are means over the workers, as the N - P extra workers receive the result last.
 """
 
-from typing import Literal, NamedTuple, Sequence, Tuple
+from typing import List, Literal, NamedTuple, Sequence, Tuple
 
 from lstm_dist.experiments.fitting import fit_costs
 
 SHORT, LONG = 4096, 2**18  # bytes; below SHORT and from LONG on, Open MPI 4.1 uses the same algorithm on every network
+SEPARABLE = 1.5  # the cost of a call is only fitted to numbers of messages that differ by at least this factor
 
 # "mpi": Open MPI 4.1, with recursive doubling for short messages and Rabenseifner's algorithm for long ones.
 # "ring": Gloo at every size, and mostly NCCL.
@@ -32,11 +33,16 @@ class Sample(NamedTuple):
         workers: at least 2.
         bytes: size of each worker's buffer.
         seconds: from the arrival of the last worker until a worker has the result, averaged over the workers.
+        per_host: workers on each host but the last, which may have fewer.
     """
 
     workers: int
     bytes: float
     seconds: float
+    per_host: int = 1
+
+
+Traffic = Tuple[float, float]  # messages on the critical path, and their total bytes
 
 
 class Link(NamedTuple):
@@ -67,12 +73,15 @@ class Link(NamedTuple):
         """Predict the time of an allreduce of `size` bytes; 0 for one worker, which has nothing to send."""
         if workers == 1:
             return 0.0
-        messages, sent = traffic(workers, size, self.algorithm)
-        alpha = self.alpha_short if size < SHORT else self.alpha
-        return self.overhead + messages * alpha + sent * self.beta
+        return self.overhead + self.transfer(size, traffic(workers, size, self.algorithm))
+
+    def transfer(self, size: float, sent: Traffic) -> float:
+        """Return the time of these messages, which belong to an allreduce of `size` bytes."""
+        messages, total = sent
+        return messages * (self.alpha_short if size < SHORT else self.alpha) + total * self.beta
 
 
-def traffic(workers: int, size: float, algorithm: Algorithm) -> Tuple[float, float]:
+def traffic(workers: int, size: float, algorithm: Algorithm) -> Traffic:
     """Return the messages, and their total bytes, on the critical path of an allreduce of `size` bytes."""
     if algorithm == "ring":
         return 2 * (workers - 1), 2 * (workers - 1) / workers * size
@@ -87,10 +96,7 @@ def traffic(workers: int, size: float, algorithm: Algorithm) -> Tuple[float, flo
 
 
 def fit_link(samples: Sequence[Sample], algorithm: Algorithm = "mpi", negotiated: bool = True) -> Link:
-    """Fit the constants by least squares of the relative errors.
-
-    A single N cannot separate the cost of a call from that of its messages. All of it is then attributed to messages,
-    and overhead is 0, so that predictions for more workers err on the slow side.
+    """Fit the constants by least squares of the relative errors, for workers that are all equally distant.
 
     Args:
         samples: several sizes both below SHORT and from LONG on, preferably for several N.
@@ -100,20 +106,44 @@ def fit_link(samples: Sequence[Sample], algorithm: Algorithm = "mpi", negotiated
     Raises:
         ValueError: if a sample is invalid, or if the samples do not determine the constants.
     """
+    used = fitted_samples(samples)
+    sent = [traffic(sample.workers, sample.bytes, algorithm) for sample in used]
+    link = fit_constants(used, sent, [0.0] * len(used), algorithm, negotiated)
+    return link._replace(residuals=tuple(s.seconds / link.seconds(s.workers, s.bytes) - 1 for s in used))
+
+
+def fitted_samples(samples: Sequence[Sample]) -> List[Sample]:
+    """Return the samples that a fit uses.
+
+    Raises:
+        ValueError: if a sample has one worker.
+    """
     alone = [sample for sample in samples if sample.workers < 2]
     if alone:
         raise ValueError(f"{alone[0]}: one worker does not communicate; leave it out")
-    used = [sample for sample in samples if not SHORT <= sample.bytes < LONG]
-    sent = [traffic(sample.workers, sample.bytes, algorithm) for sample in used]
-    short = [sample.bytes < SHORT for sample in used]
+    return [sample for sample in samples if not SHORT <= sample.bytes < LONG]
+
+
+def fit_constants(
+    samples: Sequence[Sample], sent: Sequence[Traffic], known: Sequence[float], algorithm: Algorithm, negotiated: bool
+) -> Link:
+    """Fit the constants of a link over which each sample sends this traffic, and otherwise takes the known seconds.
+
+    Similar numbers of messages, as of a single N, cannot separate the cost of a call from that of its messages. All of
+    it is then attributed to messages, and overhead is 0, so that predictions for more workers err on the slow side.
+
+    Raises:
+        ValueError: if a sample is invalid, or if the samples do not determine the constants.
+    """
+    short = [sample.bytes < SHORT for sample in samples]
     columns = {
-        "overhead": [1.0] * len(used),
+        "overhead": [1.0] * len(samples),
         "alpha_short": [messages if is_short else 0.0 for is_short, (messages, _) in zip(short, sent)],
         "alpha": [0.0 if is_short else messages for is_short, (messages, _) in zip(short, sent)],
         "beta": [size for _, size in sent],
     }
-    if not negotiated or len({sample.workers for sample in used}) == 1:
+    counts = [messages for messages in columns["alpha"] if messages]
+    if not negotiated or not counts or max(counts) < SEPARABLE * min(counts):
         del columns["overhead"]
-    costs = fit_costs(columns, [sample.seconds for sample in used])
-    link = Link(costs.get("overhead", 0.0), costs["alpha_short"], costs["alpha"], costs["beta"], algorithm)
-    return link._replace(residuals=tuple(s.seconds / link.seconds(s.workers, s.bytes) - 1 for s in used))
+    costs = fit_costs(columns, [sample.seconds for sample in samples], known)
+    return Link(costs.get("overhead", 0.0), costs["alpha_short"], costs["alpha"], costs["beta"], algorithm)

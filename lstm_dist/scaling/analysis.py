@@ -61,7 +61,7 @@ class Findings(NamedTuple):
 def analyse(rows: Rows) -> Findings:
     """Compute all findings."""
     link_fits = fit_links(rows)
-    fit = training_fit(link_fits, rows.experiment.launcher)
+    fit = training_fit(link_fits, rows)
     modes = [_mode_findings(rows, name, fit) for name in MODES if rows.finished([name])]
     return Findings(rows, modes, link_fits, fit, target_runs(rows))
 

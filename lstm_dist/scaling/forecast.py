@@ -7,7 +7,7 @@ All workers wait for the slowest one, then communicate [Valiant 1990, bulk-synch
 
 from typing import List, Mapping, NamedTuple, Optional
 
-from lstm_dist.scaling.allreduce_model import Link, traffic
+from lstm_dist.scaling.host_links import HostLinks
 from lstm_dist.scaling.link_fits import LinkFit
 from lstm_dist.scaling.prediction import WORKERS, Prediction, fit_compute, predict_strong, predict_weak
 from lstm_dist.scaling.step_breakdown import StepBreakdown
@@ -44,9 +44,10 @@ class ForecastPoint(NamedTuple):
 class Forecast(NamedTuple):
     """Steps of more workers than were measured.
 
-    The lower edge assumes that the cost of a call besides its bytes is independent of N, the upper edge that it is a
-    cost per message, and so grows with N. Under weak scaling, the lower edge also assumes the compute time of the
-    baseline's workers (of a single one: on an otherwise idle machine); the others use that of the measured N.
+    The lower edge assumes that the cost of a call besides its bytes is independent of N (but not of whether the workers
+    are on one host), the upper edge that it is a cost per message, and so grows with N. Under weak scaling, the lower
+    edge also assumes the compute time of the baseline's workers (of a single one: on an otherwise idle machine); the
+    others use that of the measured N.
 
     Attributes:
         max_measured: largest measured N that was not oversubscribed.
@@ -103,7 +104,7 @@ def forecast_steps(
     if last.mode == "strong" and len(set(map(_share, usable))) == 1:  # as with 30 and 31 workers for 32 streams
         return None
     sizes = {n: max(last.bytes, sent[n]) if last.mode == "weak" and n > last.workers else last.bytes for n in WORKERS}
-    low_link, high_link = bounding_links(fit.link, max(fit.workers), last.bytes)
+    low_link, high_link = fit.link.bounds(max(fit.workers), last.bytes)
     low = _predict(usable[:1] if last.mode == "weak" else usable, low_link, sizes)
     middle, high = (_predict(usable, link, sizes) for link in (fit.link, high_link))
     points = [
@@ -120,18 +121,10 @@ def _share(breakdown: StepBreakdown) -> int:
     return -(-breakdown.group.streams // breakdown.group.workers)
 
 
-def _predict(breakdowns: List[StepBreakdown], link: Link, sizes: Mapping[int, int]) -> List[Prediction]:
+def _predict(breakdowns: List[StepBreakdown], link: HostLinks, sizes: Mapping[int, int]) -> List[Prediction]:
     """Predict from the last group's compute (weak), or a linear fit of compute over streams per worker (strong)."""
     own = [own_seconds(breakdown) for breakdown in breakdowns]
     if breakdowns[0].group.mode == "weak":
         return predict_weak(own[-1], sizes, link)
     compute = fit_compute([_share(breakdown) for breakdown in breakdowns], own)
     return predict_strong(breakdowns[0].group.streams, compute, sizes, link)
-
-
-def bounding_links(link: Link, workers: int, size: int) -> "tuple[Link, Link]":
-    """Return two links that cost the same at `workers` workers: latency all per call, and all per message."""
-    messages, _ = traffic(workers, size, link.algorithm)
-    none = link.without_latency
-    fixed = link.seconds(workers, size) - none.seconds(workers, size)
-    return none._replace(overhead=fixed), none._replace(alpha_short=fixed / messages, alpha=fixed / messages)

@@ -6,7 +6,9 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from lstm_dist.scaling.allreduce_model import LONG, SHORT, Algorithm, Link, Sample, fit_link
+from lstm_dist.scaling.allreduce_model import LONG, SHORT, Algorithm, Sample
+from lstm_dist.scaling.host_links import HostLinks, fit_host_links
+from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import AllreduceRow, AllreduceTimes, Rows
 
 PATH_NAMES = {"horovod-mpi": "Horovod over MPI", "horovod-gloo": "Horovod over Gloo", "mpi": "plain MPI"}
@@ -24,6 +26,7 @@ class AllreduceMeasurement(NamedTuple):
 
     path: str
     workers: int
+    hosts: int
     bytes: int
     repetitions: int
     low: float
@@ -35,18 +38,20 @@ class AllreduceMeasurement(NamedTuple):
 
 
 class LinkFit(NamedTuple):
-    """The measurements of one communication path, and the link fitted to them.
+    """The measurements of one communication path, and the links fitted to them.
 
     Attributes:
-        link: None if the measurements do not determine it.
+        link: the links within a host and between hosts; None if the measurements do not determine them.
         reason: why there is no link; empty if there is one.
         workers: numbers of workers used in the fit.
+        on_one_host: those of them that were on one host.
     """
 
     path: str
-    link: Optional[Link]
+    link: Optional[HostLinks]
     reason: str
     workers: Tuple[int, ...]
+    on_one_host: Tuple[int, ...]
     measurements: List[AllreduceMeasurement]
 
     @property
@@ -69,25 +74,31 @@ def _fit_path(path: str, rows: List[AllreduceRow]) -> LinkFit:
     fitted = [row for row in rows if row.workers > 1 and not row.oversubscribed]
     link, reason = None, "several workers with a core each were not measured"
     if fitted:
-        samples = [Sample(row.workers, size.bytes, median(size.seconds)) for row in fitted for size in row.sizes]
+        samples = [
+            Sample(row.workers, size.bytes, median(size.seconds), row.per_host) for row in fitted for size in row.sizes
+        ]
         try:
-            link, reason = fit_link(samples, _ALGORITHMS[path], negotiated=path != "mpi"), ""
+            link, reason = fit_host_links(samples, _ALGORITHMS[path], negotiated=path != "mpi"), ""
         except ValueError as error:
             reason = str(error)
     measurements = [_measurement(row, times, link, row in fitted) for row in rows for times in row.sizes]
-    return LinkFit(path, link, reason, tuple(row.workers for row in fitted), measurements)
+    workers = tuple(row.workers for row in fitted)
+    on_one_host = tuple(row.workers for row in fitted if row.workers <= row.per_host)
+    return LinkFit(path, link, reason, workers, on_one_host, measurements)
 
 
 def _measurement(
-    row: AllreduceRow, times: AllreduceTimes, link: Optional[Link], is_fitted: bool
+    row: AllreduceRow, times: AllreduceTimes, link: Optional[HostLinks], is_fitted: bool
 ) -> AllreduceMeasurement:
     low, middle, high = (float(value) for value in np.percentile(times.seconds, [25, 50, 75]))
-    fitted = link.seconds(row.workers, times.bytes) if link and row.workers > 1 else nan
+    placed = link and link._replace(per_host=row.per_host)
+    fitted = placed.seconds(row.workers, times.bytes) if placed and row.workers > 1 else nan
     is_used = is_fitted and not SHORT <= times.bytes < LONG
     residual = middle / fitted - 1 if is_used and fitted > 0 else nan
     return AllreduceMeasurement(
         path=row.path,
         workers=row.workers,
+        hosts=row.hosts,
         bytes=times.bytes,
         repetitions=len(times.seconds),
         low=low,
@@ -99,7 +110,14 @@ def _measurement(
     )
 
 
-def training_fit(fits: List[LinkFit], launcher: str) -> Optional[LinkFit]:
-    """Return the path that the training jobs used: Gloo if their launcher names it; None if it has no link."""
-    path = "horovod-gloo" if "gloo" in launcher.lower() else "horovod-mpi"
-    return next((fit for fit in fits if fit.path == path and fit.link), None)
+def training_fit(fits: List[LinkFit], rows: Rows) -> Optional[LinkFit]:
+    """Return the path that the training jobs used, with their workers per host; None if it has no link.
+
+    The path is Gloo if their launcher names it.
+    """
+    path = "horovod-gloo" if "gloo" in rows.experiment.launcher.lower() else "horovod-mpi"
+    fit = next((fit for fit in fits if fit.path == path), None)
+    if not (fit and fit.link):
+        return None
+    per_host = max((row.per_host for row in rows.finished(MODES) if not row.oversubscribed), default=fit.link.per_host)
+    return fit._replace(link=fit.link._replace(per_host=per_host))

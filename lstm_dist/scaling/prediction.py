@@ -4,7 +4,7 @@ import math
 from typing import List, Mapping, NamedTuple, Sequence
 
 from lstm_dist.experiments.fitting import fit_costs
-from lstm_dist.scaling.allreduce_model import Link
+from lstm_dist.scaling.host_links import HostLinks
 
 WORKERS = tuple(2**k for k in range(11))  # predicted numbers of workers
 
@@ -53,18 +53,18 @@ class Prediction(NamedTuple):
         return self.compute + self.communication
 
 
-def predict_weak(compute: float, sizes: Mapping[int, float], link: Link) -> List[Prediction]:
+def predict_weak(compute: float, sizes: Mapping[int, float], link: HostLinks) -> List[Prediction]:
     """Predict weak scaling, where every worker has the same streams and thus the same compute time at any N.
 
     Args:
         compute: seconds of a worker's own part of the step.
         sizes: bytes of the communicated gradient by number of workers.
-        link: fitted link of the communication path.
+        link: fitted links of the communication path.
     """
     return [Prediction(n, compute, link.seconds(n, sizes[n])) for n in WORKERS]
 
 
-def predict_strong(streams: int, compute: ComputeCost, sizes: Mapping[int, float], link: Link) -> List[Prediction]:
+def predict_strong(streams: int, compute: ComputeCost, sizes: Mapping[int, float], link: HostLinks) -> List[Prediction]:
     """Predict strong scaling: the largest share of the streams sets the time, and N is at most `streams`."""
     shares = [(n, math.ceil(streams / n)) for n in WORKERS if n <= streams]
     return [Prediction(n, compute.seconds(share), link.seconds(n, sizes[n])) for n, share in shares]

@@ -96,7 +96,13 @@ class Energy(Record):
 
 
 class JobRow(Record):
-    """Fields common to both kinds of rows; `status` and `message` describe a failure, `seconds` are of the launcher."""
+    """Fields common to both kinds of rows.
+
+    Attributes:
+        status, message: of a failure.
+        seconds: of the launcher.
+        workers_per_host: workers on the host with the most; 0 in folders from before this was recorded.
+    """
 
     workers: PositiveInt
     state: State
@@ -107,7 +113,13 @@ class JobRow(Record):
     commit: str
     code: str
     hosts: NonNegativeInt
+    workers_per_host: NonNegativeInt = 0
     oversubscribed: bool
+
+    @property
+    def per_host(self) -> int:
+        """Return the workers on the host with the most; if not recorded, as if they were distributed evenly."""
+        return self.workers_per_host or -(-self.workers // max(1, self.hosts))
 
 
 class TrainRow(JobRow):

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from lstm_dist.scaling.allreduce_model import Link
+from lstm_dist.scaling.host_links import HostLinks
 from lstm_dist.scaling.speedup_laws import Law
 
 LAW = Law("USL", 0.05, 0.01)  # of the throughputs below
 
 LINK = Link(1e-4, 5e-6, 2e-5, 1e-9)  # of the allreduces below
+
+HOST_LINKS = HostLinks(LINK._replace(overhead=0.0), Link(5e-4, 5e-5, 2e-4, 8e-9), 2)  # of those on hosts of two workers
 
 SINGLE = 10_000.0  # characters per second of one worker
 
@@ -77,6 +80,20 @@ def network(path: str, workers: int, **facts: Any) -> Dict[str, Any]:
     ]
     state = {"state": "finished", "status": 0, "message": "", "oversubscribed": workers > 4, "sizes": sizes}
     return {"path": path, "workers": workers, **ORIGIN, **state, **facts}
+
+
+def on_hosts(row: Dict[str, Any]) -> Dict[str, Any]:
+    """Place a job on hosts of two workers, with the times of HOST_LINKS if it is one of allreduces."""
+    workers = row["workers"]
+    facts: Dict[str, Any] = {"oversubscribed": False}
+    if "path" in row:
+        links = HOST_LINKS
+        if row["path"] == "mpi":
+            links = links._replace(between=links.between._replace(overhead=0.0))
+        facts["sizes"] = [
+            {"bytes": times["bytes"], "seconds": [links.seconds(workers, times["bytes"])] * 3} for times in row["sizes"]
+        ]
+    return {**row, "hosts": -(-workers // 2), "workers_per_host": min(workers, 2), **facts}
 
 
 def save(folder: Path, *rows: Dict[str, Any]) -> Path:

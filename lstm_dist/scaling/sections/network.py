@@ -6,6 +6,7 @@ from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.formatters import milliseconds, number, size
 from lstm_dist.scaling import figures
 from lstm_dist.scaling.analysis import Findings
+from lstm_dist.scaling.sections.distances import measured_links
 from lstm_dist.scaling.sections.facts import timed_jobs
 from lstm_dist.scaling.sections.suggestion import WORKERS
 from lstm_dist.scaling.tables.links import allreduce_table, links_table
@@ -23,7 +24,8 @@ def network(findings: Findings, out: str) -> Section:
     tables = [links_table(fits)] if fits else []
     pictures = [figures.link_figures(fits, gradients)]
     pictures.append([figures.residuals_figure(fit, gradients) for fit in fits if fit.link])
-    notes = [*_compare_with_mpi(findings), *_cost_of_one_worker(findings)]
+    notes = list(dict.fromkeys(measured_links(fit.link) for fit in fits if fit.link))
+    notes += [*_compare_with_mpi(findings), *_cost_of_one_worker(findings)]
     if any(len(fit.workers) == 1 for fit in fits):
         notes.append(
             "A single number of workers does not separate the cost of a call from that of its messages; all of it is "

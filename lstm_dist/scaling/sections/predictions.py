@@ -4,18 +4,20 @@ from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.formatters import capitalized
 from lstm_dist.scaling import figures
 from lstm_dist.scaling.analysis import Findings
+from lstm_dist.scaling.sections.distances import assumed_links
 from lstm_dist.scaling.tables.forecasts import comparison_table, forecast_table
 
 
 def predictions(findings: Findings) -> Section:
     """Build the section."""
     section = Section("prediction", "Predictions from compute and link", [])
-    if not findings.training_fit or not any(mode.steps for mode in findings.modes):
+    fit = findings.training_fit
+    if not (fit and fit.link) or not any(mode.steps for mode in findings.modes):
         reason = "Nothing is predicted: this needs profiled steps, and a fitted link of the path that the jobs used."
         return section._replace(paragraphs=[reason])
     paragraphs = [
         "A predicted step is the own part of the slowest worker (data, compute, update), followed by the communication "
-        f"according to the link of {findings.training_fit.name}. A measured step that takes longer contains a cost "
+        f"according to the link of {fit.name}. A measured step that takes longer contains a cost "
         "that neither of them includes. A step sends the gradients; of W_x, only the rows of the characters that occur "
         "in the batch."
     ]
@@ -26,7 +28,7 @@ def predictions(findings: Findings) -> Section:
         tables.append(forecast_table([forecast for _, forecast in forecasts]))
         pictures = [[figures.forecast_figure(mode, forecast) for mode, forecast in forecasts]]
         notes.append(
-            f"{capitalized(figures.PREDICTED)}: all further workers are assumed to be as distant as the measured ones. "
+            f"{capitalized(figures.PREDICTED)}: {assumed_links(fit.link)}. "
             "In weak scaling, what they send is counted in batches of the text of the timed jobs, and is that of all "
             "parameters where that text is shorter than a batch; it is never less than what was measured. The "
             "own part is that of the measured workers, although a larger batch takes longer to read and updates more "

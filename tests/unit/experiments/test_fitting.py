@@ -18,6 +18,7 @@ def test_costs_of_very_different_magnitude_are_fitted_exactly():
 
 def test_known_base_cost_is_subtracted():
     assert fit_costs({"byte": [1, 2]}, [5.0, 7.0], base=3.0) == {"byte": pytest.approx(2.0)}
+    assert fit_costs({"byte": [1, 2]}, [5.0, 7.0], base=[4.0, 5.0]) == {"byte": pytest.approx(1.0)}
 
 
 def test_fit_minimizes_relative_errors():

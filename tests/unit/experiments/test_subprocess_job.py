@@ -1,5 +1,6 @@
-"""The folder of a job: it is emptied when no earlier job writes to it any more."""
+"""The folder of a job: it is emptied when no earlier job writes to it any more; and where the job ran."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments import subprocess_job
-from lstm_dist.experiments.subprocess_job import OUTPUT, create_folder, execute
+from lstm_dist.experiments.subprocess_job import OUTPUT, create_folder, describe_placement, execute
 from tests.support.programs import ROOT
 
 # A job that survives its experiment for 1.5 s, as workers do that are asked to stop, and then writes to its folder.
@@ -63,3 +64,15 @@ def test_outcome_of_a_job_has_its_status_and_last_error(tmp_path: Path):
     assert (tmp_path / "job" / OUTPUT).read_text().startswith("well\n")
     create_folder(tmp_path / "job")
     assert execute(["true"], tmp_path / "job", dict(os.environ))[:2] == (0, "")
+
+
+def test_placement_of_a_job_is_that_of_its_ranks(tmp_path: Path):
+    card, hosts = tmp_path / "run.json", ("a", "a", "b")
+    ranks = [
+        {"host": host, "cores": [number], "threads": 1, "gpu": "", "processor": "a chip", "device": "cpu(0)"}
+        for number, host in enumerate(hosts)
+    ]
+    card.write_text(json.dumps({"ranks": ranks, "versions": {}, "python": "3.11"}))
+    found = describe_placement(card)
+    assert (found["hosts"], found["workers_per_host"], found["cores"], found["oversubscribed"]) == (2, 2, 3, False)
+    assert describe_placement(tmp_path / "none")["workers_per_host"] == 0

@@ -15,6 +15,7 @@ from lstm_dist.programs import report
 from tests.support.scaling_results import (
     EXPERIMENT,
     GRADIENTS,
+    HOST_LINKS,
     HOSTILE,
     LAW,
     LINK,
@@ -22,6 +23,7 @@ from tests.support.scaling_results import (
     SINGLE,
     everything,
     network,
+    on_hosts,
     point,
     save,
     scaling_point,
@@ -157,7 +159,10 @@ def test_times_csv_has_the_times_of_the_parts_and_the_slowest_rank(whole: Report
 
 def test_link_and_predictions_follow_the_known_constants(whole: Report):
     for row, call in zip(table(whole.page, "The link"), ("0.1000", "0.0000")):
-        assert [field.text for field in row[1:7]] == ["2, 4 workers", call, "0.0050", "0.0200", "1.000", "1,000"]
+        expected = ["within a host", "2, 4 workers", call, "0.0050", "0.0200", "1.000", "1,000"]
+        assert [field.text for field in row[1:8]] == expected
+    assert "All workers were on one host, so the link between hosts is unknown" in whole.markdown
+    assert "the link between hosts is unknown; all further workers are assumed to be as distant" in whole.markdown
     fitted = whole.row("network.csv", path="horovod-mpi", workers=4, bytes=2048)
     assert float(fitted["fitted_ms"]) == pytest.approx(1000 * LINK.seconds(4, 2048))
     assert float(fitted["residual_percent"]) == pytest.approx(0, abs=1e-6)
@@ -175,6 +180,39 @@ def test_link_and_predictions_follow_the_known_constants(whole: Report):
     assert low < float(weak[-1][3].values[0]) < high
     strong = [row[1].text for row in table(whole.page, "Predicted, not measured") if row[0].text == "strong"]
     assert strong == ["8", "16", "32"]  # no more workers than streams
+
+
+def test_links_within_a_host_and_between_hosts_are_told_apart(tmp_path: Path):
+    points = [on_hosts(scaling_point("weak", workers, 1)) for workers in (1, 2, 4)]
+    links = [on_hosts(network(path, workers)) for path in ("horovod-mpi", "mpi") for workers in (2, 3, 4, 8)]
+    found = made(save(tmp_path, *points, *links))
+    shown = [[field.text for field in row[:8]] for row in table(found.page, "The link")]
+    within = ["within a host", "2 workers", "0.0000", "0.0050", "0.0200", "1.000", "1,000"]
+    between = ["between hosts", "3, 4, 8 workers", "0.5000", "0.0500", "0.2000", "8.000", "125"]
+    assert shown[:2] == [["Horovod over MPI", *within], ["Horovod over MPI", *between]]
+    assert shown[2:] == [["plain MPI", *within], ["plain MPI", *between[:2], "0.0000", *between[3:]]]
+    compared = {row[1].text: float(row[4].values[0]) for row in table(found.page, "Steps predicted")}
+    assert compared == pytest.approx({str(n): 1000 * HOST_LINKS.seconds(n, GRADIENTS) for n in (1, 2, 4)})
+    forecast = {row[1].text: float(row[3].values[0]) for row in table(found.page, "Predicted, not measured")}
+    own = 51 + 2 + 1.1  # of four workers
+    for workers in (8, 64):
+        assert forecast[str(workers)] == pytest.approx(own + 1000 * HOST_LINKS.seconds(workers, GRADIENTS))
+    assert found.row("network.csv", path="mpi", workers=8, bytes=64)["hosts"] == "4"
+    assert "there are 2 workers on every host, as measured; more than 2 use the link between hosts" in found.markdown
+
+
+@pytest.mark.parametrize(
+    ("per_host", "workers", "said"),
+    [
+        (1, (2, 4), "Every worker was on a host of its own, so the link within a host is unknown"),
+        (2, (4, 8), "No allreduce had all its workers on one host, so the two links are not told apart"),
+    ],
+)
+def test_an_unknown_link_is_named(per_host: int, workers: Tuple[int, ...], said: str, tmp_path: Path):
+    rows = [network("mpi", n, hosts=n // per_host, oversubscribed=False) for n in workers]  # without workers_per_host
+    found = made(save(tmp_path, *rows))
+    assert [row[1].text for row in table(found.page, "The link")] == ["between hosts"]
+    assert said in found.markdown
 
 
 def test_every_group_is_analysed_with_the_bytes_that_it_sent(tmp_path: Path):
@@ -334,7 +372,7 @@ def test_a_report_of_failed_jobs_has_no_conclusions(tmp_path: Path):
 
 def test_a_report_of_the_network_alone_is_written(tmp_path: Path):
     found = made(save(tmp_path, *(network("mpi", workers) for workers in (1, 2))))
-    assert "2 workers" in table(found.page, "The link")[0][1].text
+    assert "2 workers" in table(found.page, "The link")[0][2].text
     assert "Weak scaling was not measured" in found.markdown
 
 
