@@ -3,11 +3,13 @@
 from typing import List, NamedTuple, Optional
 
 from lstm_dist.scaling.bottlenecks import LossShares, loss_shares
+from lstm_dist.scaling.efficiency_tree import EfficiencyTree, efficiency_trees
 from lstm_dist.scaling.forecast import Forecast, StepComparison, compare_steps, forecast_steps
 from lstm_dist.scaling.link_fits import LinkFit, fit_links, training_fit
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
 from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
+from lstm_dist.scaling.step_distribution import StepDistribution, step_distributions
 from lstm_dist.scaling.throughput import FittedLaws, Throughput, fit_laws, throughputs
 from lstm_dist.scaling.time_to_perplexity import TargetRuns, target_runs
 from lstm_dist.scaling.weak_bytes import weak_bytes
@@ -26,6 +28,8 @@ class ModeFindings(NamedTuple):
     laws: FittedLaws
     breakdowns: List[StepBreakdown]
     loss_shares: List[LossShares]
+    trees: List[EfficiencyTree]
+    distributions: List[StepDistribution]
     steps: List[StepComparison]
     forecast: Optional[Forecast]
 
@@ -68,7 +72,8 @@ def analyse(rows: Rows) -> Findings:
 
 def _mode_findings(rows: Rows, name: str, fit: Optional[LinkFit]) -> ModeFindings:
     rates = throughputs(rows, name)
-    breakdowns = step_breakdowns([rate.group for rate in rates])
+    groups = [rate.group for rate in rates]
+    breakdowns = step_breakdowns(groups)
     sent = weak_bytes(rows.experiment, rows.corpus) if name == "weak" and fit else {}
     return ModeFindings(
         name=name,
@@ -76,6 +81,8 @@ def _mode_findings(rows: Rows, name: str, fit: Optional[LinkFit]) -> ModeFinding
         laws=fit_laws(name, rates),
         breakdowns=breakdowns,
         loss_shares=loss_shares(breakdowns, fit),
+        trees=efficiency_trees(groups),
+        distributions=step_distributions(groups),
         steps=compare_steps(rates, breakdowns, fit),
         forecast=forecast_steps(rates, breakdowns, fit, sent),
     )

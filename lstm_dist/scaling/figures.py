@@ -93,7 +93,7 @@ def step_times_figure(mode: ModeFindings) -> Picture:
     figure, axes = panel(1.5 + 0.5 * len(mode.breakdowns))
     for position, breakdown in enumerate(mode.breakdowns):
         _draw_bar(axes, position, breakdown, with_labels=position == 0)
-    axes.set_yticks(range(len(mode.breakdowns)), [_tick(breakdown.group) for breakdown in mode.breakdowns])
+    axes.set_yticks(range(len(mode.breakdowns)), [group_tick(breakdown.group) for breakdown in mode.breakdowns])
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, 100)
@@ -107,7 +107,8 @@ def step_times_figure(mode: ModeFindings) -> Picture:
     return to_picture(figure, caption, f"Stacked bars. {'. '.join(values)}.", columns=3)
 
 
-def _tick(group: JobGroup) -> str:
+def group_tick(group: JobGroup) -> str:
+    """Return the label of a group on an axis."""
     suffix = "\noversubscribed" if group.oversubscribed else ""
     return f"{counted(group.workers, 'worker')}{suffix}"
 

@@ -13,11 +13,13 @@ class Cell(NamedTuple):
         text: displayed text.
         facts: the displayed numbers, unrounded, by CSV column.
         span: number of columns that the cell spans.
+        shade: "good", "fair" or "poor", the background of the cell on the page; "" for none.
     """
 
     text: str
     facts: Dict[str, Any] = {}  # noqa: RUF012 - never mutated
     span: int = 1
+    shade: str = ""
 
     @property
     def is_number(self) -> bool:
@@ -44,6 +46,7 @@ class Table(NamedTuple):
         columns: column headings.
         file: name of the CSV file with the same data; "" for none.
         collapsed: whether the page shows only its caption until it is opened.
+        wraps: whether the cells hold sentences, whose lines are broken to fit the page.
     """
 
     caption: str
@@ -51,6 +54,7 @@ class Table(NamedTuple):
     rows: List[Row]
     file: str = ""
     collapsed: bool = False
+    wraps: bool = False
 
     @property
     def numeric(self) -> List[bool]:

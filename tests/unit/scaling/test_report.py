@@ -97,7 +97,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 CAPTIONS = {
     "scaling.csv": "Throughput, speedup and efficiency",
+    "efficiency.csv": "Efficiency and its factors",
     "times.csv": "The five parts",
+    "steps.csv": "Distribution of the time of a step",
+    "workers.csv": "Useful time (data, compute, update) of each worker",
     "network.csv": "All measured allreduces",
     "perplexity.csv": "Statistical and hardware efficiency",
     "cost.csv": "Cost: of all jobs",
@@ -155,6 +158,72 @@ def test_times_csv_has_the_times_of_the_parts_and_the_slowest_rank(whole: Report
     bandwidth = 1000 * 1.5 * GRADIENTS * LINK.beta
     expected = [48, 3.5, 1.5, wire - bandwidth, bandwidth, 1.1]
     assert [float(field.values[0]) for field in row[3:9]] == pytest.approx([100 * part / total for part in expected])
+
+
+def test_the_efficiency_has_the_known_factors_and_the_shade_of_its_value(whole: Report):
+    """Of four workers in weak scaling, each computes 51 ms, and the last one 2 ms more in nine of ten steps."""
+    row = whole.row("efficiency.csv", mode="weak", workers=4)
+    useful, slowest, critical = 51 + 0.5 + 1.1, 51 + 1.8 + 1.1, 51 + 2 + 1.1
+    elapsed = critical + 1000 * LINK.seconds(4, GRADIENTS)
+    factors = [useful / slowest, slowest / critical, critical / elapsed, 49.1 / useful]
+    names = ("load_balance", "serialization", "transfer", "computation_scaling")
+    assert [float(row[f"{name}_percent"]) for name in names] == pytest.approx([100 * factor for factor in factors])
+    assert float(row["parallel_efficiency_percent"]) == pytest.approx(100 * useful / elapsed)
+    assert float(row["global_efficiency_percent"]) == pytest.approx(100 * 49.1 / elapsed)
+    assert (row["lowest_factor"], row["baseline_workers"]) == ("computation_scaling", "1")
+    assert "Weak scaling, 4 workers: global efficiency 88 %. The lowest factor is computation scaling" in said(whole)
+    assert "Strong scaling, 4 workers: global efficiency 62 %" in said(whole)
+    shades = [(tag["class"] or "").split(" ")[-1] for name, tag in whole.page.tags if name == "td" and "class" in tag]
+    values = [
+        float(row[f"{name}_percent"])
+        for row in whole.rows("efficiency.csv")
+        for name in ("global_efficiency", "parallel_efficiency", *names)
+    ]
+    expected = ["good" if value >= 80 else "fair" if value >= 60 else "poor" for value in values]
+    assert {"good", "fair", "poor"} == set(expected)
+    assert [shade for shade in shades if shade != "number"] == expected
+
+
+@pytest.mark.parametrize("slower", [1.0, 1.25])
+def test_the_efficiency_of_profiled_steps_is_compared_with_that_of_the_throughput(tmp_path: Path, slower: float):
+    """Two workers whose steps take 1.25 times as long when they are not profiled have 4/5 of the efficiency."""
+    elapsed = {1: 0.0491, 2: 0.0491 + 0.003 + LINK.seconds(2, GRADIENTS)}
+    points = [scaling_point("weak", workers, 1) for workers in elapsed]
+    for row, seconds in zip(points, (elapsed[1], slower * elapsed[2])):
+        row["epochs"] = [{"chars_per_sec": row["streams"] * EXPERIMENT["seq_len"] / seconds, "steps": 50}]
+    found = made(save(tmp_path, *points))
+    difference = 100 * elapsed[1] / elapsed[2] * (1 - 1 / slower)
+    assert f"by at most {difference:.1f} percentage points under weak scaling (2 workers)" in said(found)
+
+
+def test_the_distribution_of_steps_says_what_it_cannot_know(whole: Report):
+    row = whole.row("steps.csv", mode="weak", workers=4)
+    longest = 54.1 + 1000 * LINK.seconds(4, GRADIENTS)
+    assert [float(row[name]) for name in ("median_ms", "percentile_95_ms", "slowest_ms")] == pytest.approx(
+        [longest] * 3
+    )
+    assert (row["steps"], row["percentile_99_ms"]) == ("30", "")
+    assert "the 99th needs 100 profiled steps and the 95th 20" in said(whole)
+    assert "The fewest here are 30" in said(whole)
+    assert float(row["jitter_percent"]) == pytest.approx(0, abs=1e-9), "all steps of the last rank but one are late"
+    assert "Jitter bounds no job: it takes less than 5 % of a step in each." in said(whole)
+    worker = whole.row("workers.csv", mode="weak", workers=4, rank=3)
+    assert float(worker["median_ms"]) == pytest.approx(54.1)
+
+
+def test_jitter_that_bounds_a_job_is_named(tmp_path: Path):
+    jittery = scaling_point("weak", 2, 1)
+    for one in jittery["times"]:
+        one["compute"] += 0.05 if one["step"] in (3, 7) and one["rank"] == 0 else 0.0
+    found = made(save(tmp_path, scaling_point("weak", 1, 1), jittery))
+    assert re.search(
+        r"Jitter bounds 2 workers under weak scaling \(1\d % of a step\), as it takes at least 5 %", said(found)
+    )
+
+
+def said(report: Report) -> str:
+    """Return the Markdown without its no-break spaces."""
+    return report.markdown.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_link_and_predictions_follow_the_known_constants(whole: Report):
@@ -228,12 +297,11 @@ def test_every_group_is_analysed_with_the_bytes_that_it_sent(tmp_path: Path):
         assert [float(row[column].values[0]) for column in (2, 4)] == pytest.approx([size, 1000 * seconds])
         latency, bandwidth = (float(field.values[0]) for field in shares[str(workers)][6:8])
         assert bandwidth * seconds == pytest.approx((latency + bandwidth) * LINK.without_latency.seconds(workers, size))
-    said = found.markdown.replace("\N{NO-BREAK SPACE}", " ")
-    assert "400 kB to 700 kB per worker and step; all parameters have 1 MB" in said
-    assert "the gradients of 4 workers (700 kB) take" in said
+    assert "400 kB to 700 kB per worker and step; all parameters have 1 MB" in said(found)
+    assert "the gradients of 4 workers (700 kB) take" in said(found)
     forecast = table(found.page, "Predicted, not measured")
     assert {row[2].values[0] for row in forecast} == {str(GRADIENTS)}, "without a text, all parameters"
-    assert "is never less than what was measured" in said
+    assert "is never less than what was measured" in said(found)
 
 
 def test_total_efficiency_is_the_product_of_both(whole: Report):
@@ -321,7 +389,7 @@ def test_the_page_is_self_contained(whole: Report):
     ids = [a["id"] for _, a in whole.page.tags if "id" in a]
     assert len(ids) == len(set(ids)) > 100
     pictures = [a for _, a in whole.page.tags if a.get("role") == "img"]
-    assert len(pictures) == sum(tag == "figure" for tag, _ in whole.page.tags) == 15
+    assert len(pictures) == sum(tag == "figure" for tag, _ in whole.page.tags) == 17
     assert all(a["aria-label"] for a in pictures)
 
 
@@ -329,10 +397,9 @@ def test_the_program_prints_the_summary_and_the_files(tmp_path: Path, capsys: py
     made(save(tmp_path, scaling_point("weak", 1, 1), scaling_point("weak", 2, 1)))
     said = capsys.readouterr().out
     assert "2 workers are 1.87 times as fast as one" in said
-    assert said.endswith(
-        f"written: {tmp_path}/report.html, {tmp_path}/report.md, {tmp_path}/scaling.csv, {tmp_path}/times.csv, "
-        f"{tmp_path}/cost.csv\n"
-    )
+    files = ("report.html", "report.md", "scaling.csv", "efficiency.csv", "times.csv", "steps.csv", "workers.csv")
+    names = ", ".join(str(tmp_path / name) for name in (*files, "cost.csv"))
+    assert said.endswith(f"written: {names}\n")
 
 
 def test_missing_measurements_are_reported(tmp_path: Path):
