@@ -62,10 +62,9 @@ MEANINGS = {
 
 def efficiency_table(modes: Sequence[ModeFindings]) -> Table:
     """Return one row per mode and number of workers."""
-    efficiencies = [f"{meaning.label}, %" for meaning in MEANINGS.values()]
-    columns = ["mode", "workers", *efficiencies, "lowest factor", ""]
+    columns = ["mode", "workers", *(meaning.label for meaning in MEANINGS.values()), "lowest factor", ""]
     rows = [_efficiency_row(tree) for mode in modes for tree in mode.trees]
-    return Table("Efficiency and its factors", columns, rows, "efficiency.csv")
+    return Table("Efficiency and its factors, in %", columns, rows, "efficiency.csv")
 
 
 def _efficiency_row(tree: EfficiencyTree) -> Row:
