@@ -85,23 +85,32 @@ class Cable(NamedTuple):
     Attributes:
         rate: in tc's notation: 100mbit, 1gbit.
         latency: seconds from one end to the other.
+        inside: rate of a host's loopback, which all its processes share; unlimited if empty.
         piece: the largest number of bytes that TCP hands over at a time.
     """
 
     rate: str
     latency: float
+    inside: str = ""
     piece: int = 16_384
 
     @property
     def mbit(self) -> float:
         """Return the rate in Mbit/s."""
-        number, unit = float(self.rate[:-4]), self.rate[-4:]
-        return number * {"gbit": 1000, "mbit": 1}[unit]
+        return mbit(self.rate)
 
-    @property
-    def shape(self) -> Sequence[str]:
-        """Return tc's arguments that limit the rate: a burst is one piece, and the queue holds what TCP sends ahead."""
-        return "tbf", "rate", self.rate, "burst", str(self.piece + 2_000), "limit", str(2**24)
+    def limit(self, device: str, rate: str) -> "List[List[str]]":
+        """Return the commands that limit a device: a burst is one piece, and the queue holds what TCP sends ahead."""
+        shape = ["tbf", "rate", rate, "burst", str(self.piece + 2_000), "limit", str(2**24)]
+        return [
+            ["ip", "link", "set", device, "mtu", "1500", "gso_max_size", str(self.piece)],
+            ["tc", "qdisc", "add", "dev", device, "root", *shape],
+        ]
+
+
+def mbit(rate: str) -> float:
+    """Return a rate in tc's notation in Mbit/s."""
+    return float(rate[:-4]) * {"gbit": 1000, "mbit": 1}[rate[-4:]]
 
 
 class Wires:
@@ -141,8 +150,10 @@ class Host(Space):
         name, mine = f"cable{self.number}", ("netns", str(self.pid))
         if cable:
             switch.wire("ip", "link", "set", name, *mine, "name", "eth0")
-            self.wire("ip", "link", "set", "eth0", "gso_max_size", str(cable.piece))
-            self.wire("tc", "qdisc", "add", "dev", "eth0", "root", *cable.shape)
+            limits = cable.limit("eth0", cable.rate)
+            limits += cable.limit("lo", cable.inside) if cable.inside else []
+            for command in limits:
+                self.wire(*command)
         else:
             switch.wire("ip", "link", "add", "name", name, "type", "veth", "peer", "name", "eth0", *mine)
             switch.wire("ip", "link", "set", name, "master", "hub", "up")

@@ -16,7 +16,7 @@ def test_known_link_is_recovered_and_step_times_are_predicted(real: Path, tmp_pa
     cable = Cable("100mbit", 2e-3)
     network = Network(tmp_path, 3, cable)
     try:
-        quantities = judge(cable, measure(network, tmp_path / "out", "--largest=4", "--seconds=0.1"))
+        quantities = judge(cable, measure(network, tmp_path / "out", 1, "--largest=4", "--seconds=0.1"))
     finally:
         network.close()
     assert [quantity.name for quantity in quantities][2:] == ["step of 2, ms", "step of 3, ms"]
