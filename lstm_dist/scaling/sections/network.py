@@ -26,10 +26,11 @@ def network(findings: Findings, out: str) -> Section:
     pictures.append([figures.residuals_figure(fit, gradients) for fit in fits if fit.link])
     notes = list(dict.fromkeys(measured_links(fit.link) for fit in fits if fit.link))
     notes += [*_compare_with_mpi(findings), *_cost_of_one_worker(findings)]
-    if any(len(fit.workers) == 1 for fit in fits):
+    if any(link.overhead == 0 for fit in fits if fit.link and fit.path != "mpi" for link in fit.link.known):
         notes.append(
-            "A single number of workers does not separate the cost of a call from that of its messages; all of it is "
-            "attributed to the messages."
+            "Where the cost of a call is 0, the measured numbers of workers do not separate it from that of its "
+            "messages; all of it is attributed to the messages, so that predictions for more workers are too slow "
+            "rather than too fast."
         )
     tables.append(allreduce_table(findings))
     return section._replace(paragraphs=paragraphs, tables=tables, pictures=pictures, notes=notes)

@@ -13,10 +13,11 @@ from lstm_dist.scaling.tables.cells import count_cell, failed_row, mark
 
 def links_table(fits: Sequence[LinkFit]) -> Table:
     """Return one row per path and link."""
-    columns = ["path", "link", "fitted to", "call, ms", "short α, ms", "α, ms", "β, ns/byte", "bandwidth 1/β, MB/s"]
+    columns = ["path", "link", "fitted to", "call, ms", "short α, ms", "α, ms", "β, ns/byte", "1/β, MB/s"]
     columns += ["typical error, %", "largest error, %"]
     caption = (
-        "The link: cost of a call, of a message (α; short: buffers below 4 KiB, else from 256 KiB on), of a byte (β)"
+        "The link: cost of a call, of a message (α; short: buffers below 4 KiB, else from 256 KiB on), of a byte (β), "
+        "and the bandwidth (1/β)"
     )
     return Table(caption, columns, [row for fit in fits for row in _link_rows(fit)])
 
@@ -51,18 +52,8 @@ def _link_row(first: Sequence[Cell], link: Link) -> Row:
 
 def allreduce_table(findings: Findings) -> Table:
     """Return one row per path, number of workers and size."""
-    columns = [
-        "path",
-        "workers",
-        "hosts",
-        "size",
-        "repetitions",
-        "median, ms",
-        "quartiles, ms",
-        "fitted, ms",
-        "residual, %",
-        "",
-    ]
+    columns = ["path", "workers", "hosts", "size", "repetitions", "median, ms", "quartiles, ms", "fitted, ms"]
+    columns += ["residual, %", ""]
     rows = [_measurement_row(measurement) for fit in findings.link_fits for measurement in fit.measurements]
     for job in findings.rows.allreduce_rows:
         if job.state == "failed":
