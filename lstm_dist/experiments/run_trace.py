@@ -112,11 +112,15 @@ def read(run_dir: Path) -> RunTrace:
 
 
 def make_trace(found: RunTrace) -> Dict[str, Any]:
-    """Return the trace as a JSON object: tracks of the run, and below them those of the workers by host and rank."""
+    """Return the trace as a JSON object, with the tracks of the workers by host and rank first.
+
+    The number of a worker's thread, which viewers show beside its name, is 1000 more than its rank.
+    """
     events = [*_attempt_events(found), *_checkpoint_events(found), *_other_events(found), *_step_events(found)]
     used = {event.track for event in events}
-    workers = [step.track for step in sorted(found.steps, key=attrgetter("rank"))]
-    tracks = [track for track in (_ATTEMPTS, _CHECKPOINTS, _EVENTS, *workers) if track in used]
+    first = {step.rank: step.track for step in reversed(found.steps)}
+    workers = [*(first[rank] for rank in sorted(first)), *(step.track for step in found.steps)]
+    tracks = [track for track in (*workers, _ATTEMPTS, _CHECKPOINTS, _EVENTS) if track in used]
     about = {}
     if found.origin:
         about = {"begins": datetime.fromtimestamp(found.origin, timezone.utc).isoformat(), "clocks": _CLOCKS}

@@ -10,6 +10,7 @@ from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 from lstm_dist.errors import printable
 
 _CATEGORY = "lstm_dist"
+_THREADS = 1000  # number of the first thread, or a multiple of it, if there are as many processes
 
 
 class Track(NamedTuple):
@@ -44,14 +45,15 @@ def trace_object(tracks: Sequence[Track], events: Iterable[TraceEvent], about: D
     is moved there.
 
     Args:
-        tracks: of all events, in the order in which they are shown.
+        tracks: of all events, in the order in which they are shown; their numbers as threads count from 1000.
         events: those of one track in the order of their times.
         about: the trace.
     """
-    processes = list(dict.fromkeys(track.process for track in tracks))
+    processes = dict.fromkeys(track.process for track in tracks)
     process_ids = {process: number for number, process in enumerate(processes, 1)}
     # Perfetto names a thread by its number alone, and takes a thread with the number of a process for its main thread.
-    thread_ids = {track: number for number, track in enumerate(dict.fromkeys(tracks), len(processes) + 1)}
+    first = _THREADS * (1 + len(processes) // _THREADS)
+    thread_ids = {track: number for number, track in enumerate(dict.fromkeys(tracks), first)}
     places = {track: {"pid": process_ids[track.process], "tid": number} for track, number in thread_ids.items()}
     found = [line for name, number in process_ids.items() for line in _named("process", name, {"pid": number})]
     found += [line for track, place in places.items() for line in _named("thread", track.thread, place)]
@@ -65,7 +67,7 @@ def trace_object(tracks: Sequence[Track], events: Iterable[TraceEvent], about: D
 
 def _named(kind: str, name: str, place: Dict[str, int]) -> List[Dict[str, Any]]:
     """Return the events that name a process or thread, and put it after those with lower numbers."""
-    order = max(place.values())
+    order = place.get("tid", place["pid"])
     facts: Dict[str, Dict[str, Any]] = {"name": {"name": printable(name)}, "sort_index": {"sort_index": order}}
     return [{"name": f"{kind}_{what}", "ph": "M", **place, "args": args} for what, args in facts.items()]
 

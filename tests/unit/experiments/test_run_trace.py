@@ -94,6 +94,7 @@ def test_every_part_of_every_sampled_step_is_an_event_of_its_worker(tmp_path: Pa
     found = traced(save(tmp_path, STEPS))
     assert list(found) == [(f"host node{1 + rank // 2}", f"worker {rank}") for rank in range(4)]
     for rank, events in enumerate(found.values()):
+        assert {event["tid"] for event in events} == {1000 + rank}
         assert [event["name"] for event in events] == 3 * ["data", "compute", "wait", "communication", "update"]
         assert [event["dur"] for event in events] == 3 * [1000, 20_000, 4000, 3000, 2000]
         first = events[::5]
@@ -125,7 +126,7 @@ def test_attempts_checkpoints_and_other_events_have_tracks_of_their_own(tmp_path
         event(END, 11.25, state="finished", step=20, seconds={"starting": 1.0, "steps": 1.0, "checkpoints": 0.25}),
     ]
     found = traced(save(tmp_path, STEPS, timeline))
-    assert list(found)[:3] == [("run", "attempts"), ("run", "checkpoints"), ("run", "events")]
+    assert list(found)[4:] == [("run", "attempts"), ("run", "checkpoints"), ("run", "events")]
     first, second = found["run", "attempts"]
     assert (first["name"], first["ts"], first["args"]["workers"], first["args"]["end"]) == ("attempt 1", 0, 4, "failed")
     assert (first["args"]["reason"], first["args"]["steps lost"]) == ("a host was lost", 1)
