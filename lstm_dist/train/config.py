@@ -201,7 +201,11 @@ class RunConfig:
     tensorboard: bool = _run(
         False, "also write TensorBoard event files into the run directory (needs the extra tensorboard)"
     )
-    time_every: int = _run(0, "profile every Nth step into times.jsonl (0 = off)", ge=0)
+    time_every: int = _run(
+        0,
+        "time the parts of every Nth step (0 = off): the log line names the slowest worker, times.jsonl has the rest",
+        ge=0,
+    )
 
     @field_validator("*", mode="before")
     @classmethod
