@@ -11,7 +11,7 @@ STRIKES = 3  # failures in a row without a new checkpoint after which a host is 
 LEFT_OUT = 600.0  # seconds
 
 # Returns why each host is not usable, by name, and nothing if it is: HostQuery.problems.
-Ask = Callable[[Sequence[Host], Optional[Attempt]], Dict[str, List[str]]]
+Ask = Callable[[Sequence[Host], Optional[Attempt], bool], Dict[str, List[str]]]
 
 
 class Answers(NamedTuple):
@@ -56,14 +56,15 @@ class HostPool:
         hosts = discovery.look() if discovery else None
         self.wanted = tuple(hosts) if hosts else self.wanted
 
-    def ask(self, hosts: Sequence[Host], attempt: Optional[Attempt] = None) -> Answers:
+    def ask(self, hosts: Sequence[Host], attempt: Optional[Attempt] = None, is_patient: bool = False) -> Answers:
         """Ask hosts whether they can be used.
 
         Args:
             hosts: to ask.
             attempt: what earlier attempts at the same job have left running there is ended; None to end nothing.
+            is_patient: whether hosts that have begun to reply may take long, because the job waits for them anyway.
         """
-        problems = self._ask(hosts, attempt) if hosts else {}
+        problems = self._ask(hosts, attempt, is_patient) if hosts else {}
         usable = tuple(host for host in hosts if not problems[host.name])
         return Answers(usable, {name: reasons[0] for name, reasons in problems.items() if reasons})
 

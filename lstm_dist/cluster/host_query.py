@@ -6,11 +6,14 @@ attempt at a job, it first ends what earlier attempts have left running there.
 
 import contextlib
 import json
+import os
 import platform
 import shlex
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -25,6 +28,7 @@ from lstm_dist.cluster.source_code import code_digest
 from lstm_dist.errors import ExitStatus, UserError
 
 UNREACHABLE = "it cannot be reached over ssh"  # beginning of the problem of a host that is down or cut off
+CONTACT = 4.5  # seconds that a job which can do without a host waits for a sign of it: 5 s with all that it takes
 _CONNECT, _REPLY = 8.0, 30.0  # seconds for ssh to connect and for the host to reply; uncached imports are slow
 # Messages of ssh, and what to report for the host.
 _SSH_FAILURES = (
@@ -61,48 +65,84 @@ class HostQuery(NamedTuple):
         program: run on each host with this interpreter, at the same path.
         interface: network interfaces for communication, separated by commas; empty for any.
         limit: seconds within which a host has to reply.
+        contact: seconds within which it has to begin to reply.
     """
 
     program: Path
     interface: str = ""
     limit: float = _REPLY
+    contact: float = _REPLY
 
-    def problems(self, hosts: Sequence[Host], attempt: Optional[Attempt] = None) -> Dict[str, List[str]]:
+    def problems(
+        self, hosts: Sequence[Host], attempt: Optional[Attempt] = None, is_patient: bool = False
+    ) -> Dict[str, List[str]]:
         """Ask all hosts at the same time, and return why each of them, by name, is not usable; empty lists if they are.
 
         Args:
             hosts: to ask.
             attempt: what earlier attempts at the same job have left running on a host is ended; None to end nothing.
+            is_patient: whether a host that has begun to reply may take longer than the limit.
         """
+        began, query = time.monotonic(), self._replace(limit=_REPLY) if is_patient else self
         here = describe(self.program)
-        with ThreadPoolExecutor(max_workers=max(1, min(32, len(hosts)))) as pool:
-            replies = list(pool.map(partial(self._ask, attempt=attempt), [host.name for host in hosts]))
+        with ThreadPoolExecutor(max_workers=max(1, len(hosts))) as pool:
+            ask = partial(query._ask, attempt=attempt, began=began)
+            replies = list(pool.map(ask, [host.name for host in hosts]))
         return {
             host.name: [reply.failure] if reply.facts is None else _differences(reply.facts, here, self.interface)
             for host, reply in zip(hosts, replies)
         }
 
-    def _ask(self, host: str, attempt: Optional[Attempt]) -> HostReply:
-        """Return the reply of a host, asked over ssh unless it is this machine."""
+    def _ask(self, host: str, attempt: Optional[Attempt], began: float) -> HostReply:
+        """Return the reply of a host, asked at `began` over ssh unless it is this machine."""
         # Of this folder, as the workers are, even if the environment was made in another clone.
         query = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "lstm_dist.cluster.host_query", str(self.program)]
         query += [str(attempt)] if attempt else []
         # No prompts, because nobody can answer them, and no unknown host keys. A limit of ssh's own that ends before
         # this one tells a host that is down from one that is slow.
-        connect = max(1.0, min(_CONNECT, self.limit - 1))
-        ssh = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={connect:.0f}"]
-        command = query if is_here(host) else [*ssh, host, shlex.join(query)]
+        contact = min(self.contact, self.limit)
+        connect = max(1, int(min(_CONNECT, contact - 0.5)))
+        ssh = ["ssh", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", f"ConnectTimeout={connect}"]
         try:
-            done = subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                timeout=self.limit, check=False,
-                cwd=ROOT,  # because `python -m` imports from the current folder, which may be another clone
-            )  # fmt: skip
+            if is_here(host):
+                done = _run(query, began + self.limit, began + self.limit)
+            else:  # the empty line is the sign that it begins to reply
+                done = _run([*ssh, host, f"echo; exec {shlex.join(query)}"], began + contact, began + self.limit)
         except FileNotFoundError:
             return HostReply("this host has no ssh: install it (Debian, Ubuntu: openssh-client)")
-        except subprocess.TimeoutExpired:
-            return HostReply(f"it does not answer within {self.limit:g} s")
+        except subprocess.TimeoutExpired as error:
+            return HostReply(f"it does not answer within {error.timeout - began:g} s")
         return _reply(host, done)
+
+
+def _run(command: Sequence[str], contact: float, end: float) -> "subprocess.CompletedProcess[str]":
+    """Run a command, and return its status and output.
+
+    Args:
+        command: to run.
+        contact: when it is killed if it has written nothing, in `time.monotonic` seconds.
+        end: when it is killed in any case.
+
+    Raises:
+        FileNotFoundError: if there is no such program.
+        TimeoutExpired: with the time at which it was killed.
+    """
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr,
+            cwd=ROOT,  # because `python -m` imports from the current folder, which may be another clone
+        )  # fmt: skip
+        try:
+            for moment in (contact, end):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.0, moment - time.monotonic()))
+                if process.returncode is None and (moment == end or not os.fstat(stdout.fileno()).st_size):
+                    raise subprocess.TimeoutExpired(command, moment)
+        finally:
+            process.kill()
+            process.wait()
+        texts = [os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace") for file in (stdout, stderr)]
+        return subprocess.CompletedProcess(list(command), process.returncode, *texts)
 
 
 def _reply(host: str, done: "subprocess.CompletedProcess[str]") -> HostReply:

@@ -159,7 +159,7 @@ class HostCrew(Crew):
         """Choose the hosts of the next attempt among those that answer; wait if they have too few workers."""
         deadline, say_at = time.monotonic() + self._changes.wait, 0.0
         while True:
-            answers = self._answers or self._pool.ask(self._pool.wanted, next_attempt)
+            answers = self._answers or self._pool.ask(self._pool.wanted, next_attempt, is_patient=True)
             self._answers = None
             hosts = self._pool.choose(answers.usable, self._least)
             if workers_on(hosts) >= self._least:

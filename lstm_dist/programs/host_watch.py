@@ -2,7 +2,8 @@
 
 import threading
 import time
-from typing import List, Optional, Tuple
+from functools import partial
+from typing import Callable, List, Optional, Tuple
 
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.host_pool import Answers, HostPool, workers_on
@@ -16,10 +17,11 @@ _ASK_EVERY = 5.0  # seconds between two questions to the hosts of a job that sta
 
 
 class HostWatch:
-    """A thread that asks the hosts of a running attempt and those that it lacks.
+    """Two threads that ask the hosts of a running attempt and those that it lacks.
 
-    It asks all hosts as soon as a worker has failed, and kills the launcher if one does not answer. It pauses the job
-    when it can continue on more workers.
+    One asks all hosts as soon as a worker has failed, and kills the launcher if one does not answer. The other looks
+    for hosts while the job runs, and pauses it when it can continue on more workers. They are two because a host that
+    is down, or a discovery program that hangs, keeps the second one waiting for seconds.
 
     Attributes:
         answers: of all wanted hosts, since a worker has failed; None if none has.
@@ -43,24 +45,32 @@ class HostWatch:
         self._least, self._grow_at = least, grow_at
         self.answers: Optional[Answers] = None
         self.better: Optional[Tuple[Host, ...]] = None
-        self._over = threading.Event()
+        self._over, self._acting = threading.Event(), threading.Lock()
         self._silent: List[str] = []  # hosts that did not answer the last question
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
+        self._failure = threading.Thread(target=self._await_failure, daemon=True)
+        for thread in (self._failure, threading.Thread(target=self._look_for_hosts, daemon=True)):
+            thread.start()
 
     def close(self) -> None:
-        """End the thread; a question that it has asked is answered first."""
-        self._over.set()
-        self._thread.join()
+        """End the watch; a question after a failure is answered first, others are not waited for."""
+        with self._acting:
+            self._over.set()
+        self._failure.join()
 
-    def _watch(self) -> None:
+    def _await_failure(self) -> None:
+        while not self._over.wait(_LOOK_EVERY):
+            if self._job.has_failed:
+                self._over.set()
+                self.answers = self._pool.ask(self._pool.wanted)
+                if any(host.name in self.answers.problems for host in self._workers.hosts):
+                    self._job.abandon("a host does not answer")
+                return
+
+    def _look_for_hosts(self) -> None:
         if self._job.attempt.number > 1:  # while the launcher starts, end what earlier attempts have left running
             self._pool.ask(self._workers.hosts, self._job.attempt)
         looked = asked = time.monotonic()
         while not self._over.wait(_LOOK_EVERY):
-            if self._job.has_failed:
-                self._ask_after_failure()
-                return
             if time.monotonic() > asked + (self._changes.look_every if self._job.has_begun else _ASK_EVERY):
                 self._ask_used()
                 asked = time.monotonic()
@@ -69,13 +79,14 @@ class HostWatch:
             if time.monotonic() > looked + self._changes.look_every and self._job.has_begun:
                 self._seek_better()
                 looked = time.monotonic()
-            if self.better and not self._over.is_set() and not self._job.is_stopping:
-                self._job.pause()
+            if self.better and not self._job.is_stopping:
+                self._act(self._job.pause)
 
-    def _ask_after_failure(self) -> None:
-        self.answers = self._pool.ask(self._pool.wanted)
-        if any(host.name in self.answers.problems for host in self._workers.hosts):
-            self._job.abandon("a host does not answer")
+    def _act(self, action: Callable[[], None]) -> None:
+        """Do something about the job, unless the watch is over, which waits for the end of an action."""
+        with self._acting:
+            if not self._over.is_set():
+                action()
 
     def _ask_used(self) -> None:
         """Kill the launcher if a host twice cannot be reached, and no worker can find out.
@@ -89,7 +100,7 @@ class HostWatch:
             self._silent = [f"host {name}: {problem}" for name, problem in gone.items()]
         for line in self._silent:
             if line in before:
-                self._job.abandon(line)
+                self._act(partial(self._job.abandon, line))
 
     def _seek_better(self) -> None:
         """Find out whether more workers are possible, or whether hosts in use are no longer listed."""

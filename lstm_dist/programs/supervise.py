@@ -16,7 +16,7 @@ from lstm_dist.attempt import Attempt
 from lstm_dist.cluster.cuda_libs import require_driver
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.host_pool import HostPool, workers_on
-from lstm_dist.cluster.host_query import HostQuery, require_usable, require_usable_here
+from lstm_dist.cluster.host_query import CONTACT, HostQuery, require_usable, require_usable_here
 from lstm_dist.cluster.launch_env import began
 from lstm_dist.cluster.process_tree import adopt_orphans
 from lstm_dist.errors import ExitStatus, UserError, print_warning, printable
@@ -30,7 +30,7 @@ from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
 ASK_LIMIT = 3.0  # seconds that a host has to answer while a job runs or is to continue
-_SLOWER = 3.0  # it has more, as many times what the slowest host took before the start
+_SLOWER = 3.0  # it has more, as many times what the slowest host took before the start, but at most CONTACT
 
 
 class Supervision:
@@ -126,9 +126,9 @@ def gather(plan: LaunchPlan) -> Gathered:
         return Gathered(workers)
     if not plan.changes.may_shrink:
         require_usable(workers.hosts, query)
-        return Gathered(workers, max(ASK_LIMIT, _SLOWER * (time.monotonic() - began)))
+        return Gathered(workers, _ask_limit(time.monotonic() - began))
     require_usable_here(query)
-    problems = query.problems(workers.hosts)
+    problems = query._replace(contact=CONTACT).problems(workers.hosts)
     usable = tuple(host for host in workers.hosts if not problems[host.name])
     lines = [f"host {name}: {reasons[0]}" for name, reasons in problems.items() if reasons]
     if workers_on(usable) < (plan.changes.min_workers or 1):
@@ -137,7 +137,12 @@ def gather(plan: LaunchPlan) -> Gathered:
         print_warning(f"{line}; starting on {workers_on(usable)} of {workers.number} workers")
     seconds = 0.0 if lines else time.monotonic() - began  # a host that is down takes long
     started = workers._replace(number=workers_on(usable), hosts=usable)
-    return Gathered(started, max(ASK_LIMIT, _SLOWER * seconds))
+    return Gathered(started, _ask_limit(seconds))
+
+
+def _ask_limit(seconds: float) -> float:
+    """Return the seconds that a host has to answer from then on, if all have done so within these seconds."""
+    return min(CONTACT, max(ASK_LIMIT, _SLOWER * seconds))
 
 
 def make_crew(plan: LaunchPlan, gathered: Gathered, run_dir: Path) -> Crew:
@@ -145,7 +150,7 @@ def make_crew(plan: LaunchPlan, gathered: Gathered, run_dir: Path) -> Crew:
     workers = gathered.workers
     if not workers.hosts:
         return Crew(workers)
-    ask = HostQuery(TRAIN, workers.interface, gathered.ask_limit).problems
+    ask = HostQuery(TRAIN, workers.interface, gathered.ask_limit, CONTACT).problems
     return HostCrew(workers, HostPool(plan.workers.hosts, ask), plan.changes, run_dir)
 
 

@@ -18,7 +18,7 @@ class FakeNet:
         self.down: Dict[str, str] = {}
         self.swept: List[str] = []  # hosts on which an attempt has ended earlier ones
 
-    def ask(self, hosts: Sequence[Host], attempt: Optional[Attempt]) -> Dict[str, List[str]]:
+    def ask(self, hosts: Sequence[Host], attempt: Optional[Attempt] = None, _: bool = False) -> Dict[str, List[str]]:
         self.swept += [host.name for host in hosts if attempt and host.name not in self.down]
         return {host.name: [self.down[host.name]] if host.name in self.down else [] for host in hosts}
 

@@ -19,7 +19,7 @@ class Net:
         self.asked: List[List[str]] = []
         self.now = 1000.0
 
-    def ask(self, hosts: Sequence[Host], attempt: Optional[Attempt]) -> Dict[str, List[str]]:  # noqa: ARG002
+    def ask(self, hosts: Sequence[Host], attempt: Optional[Attempt], _: bool) -> Dict[str, List[str]]:  # noqa: ARG002
         self.asked.append([host.name for host in hosts])
         return {host.name: [self.down[host.name]] if host.name in self.down else [] for host in hosts}
 

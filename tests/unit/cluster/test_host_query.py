@@ -1,5 +1,6 @@
 """Checks of hosts through a fake ssh; tests/integration/hosts has real hosts."""
 
+import json
 import os
 import signal
 import socket
@@ -12,7 +13,7 @@ from typing import Callable
 import pytest
 
 from lstm_dist.attempt import ATTEMPT, Attempt
-from lstm_dist.cluster.host_query import HostQuery, require_usable
+from lstm_dist.cluster.host_query import HostQuery, describe, require_usable
 from lstm_dist.cluster.hosts import Host
 from lstm_dist.cluster.process_tree import end_earlier_attempts
 from lstm_dist.errors import ExitStatus, UserError
@@ -77,6 +78,25 @@ def test_host_that_does_not_answer_in_time_is_a_problem(ssh: Callable[[str], Non
     hosts = [Host("192.0.2.1"), Host("198.51.100.1")]  # asked at the same time
     problems = HostQuery(Path("x.py"), limit=0.5).problems(hosts)
     assert problems == {host.name: ["it does not answer within 0.5 s"] for host in hosts}
+    assert time.monotonic() - began < 20
+
+
+def test_slow_host_is_waited_for_once_it_has_begun_to_reply(ssh: Callable[[str], None]):
+    program = ROOT / "jobs" / "train.py"
+    ssh(f"echo; sleep 1; cat <<'END'\n{json.dumps(describe(program))}\nEND")
+    host, query = Host("192.0.2.1"), HostQuery(program, limit=0.5, contact=0.5)
+    assert query.problems([host]) == {host.name: ["it does not answer within 0.5 s"]}
+    assert query.problems([host], is_patient=True) == {host.name: []}
+    ssh("exec sleep 60")
+    assert query.problems([host], is_patient=True) == {host.name: ["it does not answer within 0.5 s"]}
+
+
+def test_connection_of_ssh_that_stays_open_is_not_waited_for(ssh: Callable[[str], None]):
+    """With ControlPersist, ssh leaves a process behind, which keeps its output open."""
+    ssh("sleep 60 & echo nonsense")
+    began = time.monotonic()
+    (problems,) = HostQuery(Path("x.py")).problems([Host("192.0.2.1")]).values()
+    assert "(nonsense)" in problems[0]
     assert time.monotonic() - began < 20
 
 

@@ -1,8 +1,9 @@
 """The watch over an attempt on several hosts, with a job without processes."""
 
+import threading
 import time
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 import pytest
 
@@ -13,6 +14,7 @@ from lstm_dist.programs import host_watch
 from lstm_dist.programs.host_watch import HostWatch
 from lstm_dist.programs.launch_plan import HostChanges
 from tests.support.fake_job import FakeJob, FakeNet
+from tests.support.network import wait_until
 
 ONE, TWO, THREE = HOSTS = Host("n1", 2), Host("n2", 2), Host("n3", 2)
 SOON = 20.0
@@ -184,5 +186,47 @@ def test_leftovers_of_earlier_attempts_are_ended_while_the_job_starts(scene: Sce
     assert scene.net.swept == []
     scene.job = FakeJob(scene.job.run_dir, number=2)
     scene.begin(ONE, TWO)
+    wait_until(lambda: scene.net.swept == ["n1", "n2"], "the end of leftovers", SOON)
+
+
+@pytest.fixture
+def hanging(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let host n3, which is missing, neither answer nor refuse until the end of the test; return when it is asked."""
+    asked, is_over = threading.Event(), threading.Event()
+
+    def ask(hosts: List[Host], *rest: Any) -> Dict[str, List[str]]:
+        if hosts == [THREE]:
+            asked.set()
+            is_over.wait(60)
+        return scene.net.ask(hosts, *rest)
+
+    monkeypatch.setattr(scene.pool, "_ask", ask)
+    scene.job.has_begun = True
+    scene.begin(ONE, TWO)
+    assert asked.wait(SOON)
+    yield asked
+    is_over.set()
+
+
+def test_failure_does_not_wait_for_a_host_that_hangs(scene: Scene, hanging: threading.Event):
+    assert hanging
+    scene.net.down["n2"] = "it is dead"
+    scene.job.has_failed = True
+    assert scene.job.asked.wait(SOON)
+    assert scene.job.abandoned == ["a host does not answer"]
+    assert set(scene.watch.answers.problems) == {"n2"}
+
+
+def test_end_of_the_job_does_not_wait_for_a_host_that_hangs(scene: Scene, hanging: threading.Event):
+    assert hanging
+    began = time.monotonic()
     scene.close()
-    assert scene.net.swept == ["n1", "n2"]
+    assert time.monotonic() - began < SOON
+
+
+def test_watch_that_is_over_does_not_pause_the_job(scene: Scene):
+    """A thread that finds more workers at this moment would pause the next attempt."""
+    scene.begin(ONE, TWO)
+    scene.close()
+    scene.watch._act(scene.job.pause)
+    assert not scene.job.is_paused

@@ -9,13 +9,14 @@ import pytest
 
 from lstm_dist.attempt import FIRST_ATTEMPT, Attempt
 from lstm_dist.cluster.horovodrun import Workers
-from lstm_dist.cluster.host_pool import HostPool
+from lstm_dist.cluster.host_pool import Answers, HostPool
+from lstm_dist.cluster.host_query import describe
 from lstm_dist.cluster.hosts import Host
 from lstm_dist.errors import UserError
 from lstm_dist.programs import supervise
 from lstm_dist.programs.crew import Crew, HostCrew
-from lstm_dist.programs.launch_plan import HostChanges, parse
-from lstm_dist.programs.supervise import Supervision, gather
+from lstm_dist.programs.launch_plan import TRAIN, HostChanges, parse
+from lstm_dist.programs.supervise import Supervision, gather, make_crew
 from lstm_dist.programs.verdict import Verdict
 from lstm_dist.train.command_line import parse_config
 from tests.support.fake_job import FakeJob, FakeNet
@@ -207,6 +208,31 @@ def test_job_starts_on_the_hosts_that_can_be_used(
     assert gather(plan).ask_limit == supervise.ASK_LIMIT
     said = 2 * "".join(f"host {name}: it is dead; starting on {workers} of 4 workers\n" for name in down)
     assert capsys.readouterr().err == said
+
+
+def test_host_that_never_answers_costs_five_seconds_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """One of two hosts answers at once; the other accepts the connection, and that is all."""
+    assert supervise._ask_limit(0.1) < supervise._ask_limit(100) == supervise.CONTACT < 5
+    monkeypatch.setattr(supervise, "CONTACT", 0.5)
+    reply = json.dumps(describe(TRAIN))
+    (tmp_path / "ssh").write_text(
+        f"#!/bin/sh\ncase \"$*\" in *192.0.2.1*) echo '{reply}' ;; *) exec sleep 60 ;; esac\n"
+    )
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    plan, _ = parse(["-H", "192.0.2.1:2,198.51.100.1:2", "--min-workers=2"])
+    began = time.monotonic()
+    gathered = gather(plan)
+    crew = make_crew(plan, gathered, tmp_path)
+    assert isinstance(crew, HostCrew)
+    problem = "it does not answer within 0.5 s"
+    assert capsys.readouterr().err == f"host 198.51.100.1: {problem}; starting on 2 of 4 workers\n"
+    for is_patient in (False, True):
+        answers = crew._pool.ask(plan.workers.hosts, is_patient=is_patient)
+        assert answers == Answers(plan.workers.hosts[:1], {"198.51.100.1": problem})
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("flags", [["--min-workers=3"], [], ["--max-restarts=5"]])
