@@ -4,12 +4,14 @@ python jobs/report.py DIR                DIR is the --out of jobs/scale.py, whic
 python jobs/report.py A B                both are --out folders of jobs/scale.py; B is compared with A
 python jobs/report.py RUN_DIR            RUN_DIR is the --run-dir of a training run, which may still be running
 python jobs/report.py RUN_DIR --trace    the steps of a run with --time-every, for a trace viewer
+python jobs/report.py DIR --export mlperf,extrap    also what was measured, for other tools
 
 It writes DIR/report.html (a single file that needs no network), DIR/report.md with the same content, and CSV files of
-the tables: of an experiment scaling.csv, times.csv, network.csv and perplexity.csv, as far as they have been measured;
-of a run goodput.csv and attempts.csv. A comparison is written to B/comparison.html, B/comparison.md,
-B/comparison.csv and B/comparison-steps.csv. With --trace, only RUN_DIR/trace.json is written, in the Trace Event
-Format, which the Perfetto viewer (ui.perfetto.dev) opens.
+the tables: of an experiment scaling.csv, times.csv, network.csv, perplexity.csv, cost.csv and spent.csv, as far as they
+have been measured; of a run goodput.csv and attempts.csv. A comparison is written to B/comparison.html,
+B/comparison.md, B/comparison.csv and B/comparison-steps.csv. With --trace, only RUN_DIR/trace.json is written, in the
+Trace Event Format, which the Perfetto viewer (ui.perfetto.dev) opens. With --export, an experiment also gets logs of
+MLPerf, DIR/mlperf/JOB.log, or texts of Extra-P, DIR/extrap-weak.txt and extrap-strong.txt; a run RUN_DIR/mlperf.log.
 """
 
 import argparse
@@ -21,6 +23,7 @@ from lstm_dist.errors import UserError
 from lstm_dist.experiments import run_report, run_trace
 from lstm_dist.experiments.report import render
 from lstm_dist.experiments.report.document import Report
+from lstm_dist.programs import exports
 from lstm_dist.scaling import records
 from lstm_dist.scaling.analysis import analyse
 from lstm_dist.scaling.comparison import report as comparison
@@ -37,11 +40,15 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--allow-mixed", action="store_true", help=mixed)
     trace = "write the sampled steps, attempts and checkpoints of a run into trace.json instead, for a trace viewer"
     parser.add_argument("--trace", action="store_true", help=trace)
+    export = "also write what was measured for other tools: mlperf (mlperf-logging), extrap (Extra-P), or both"
+    parser.add_argument("--export", type=exports.formats, default=[], metavar="FORMAT,FORMAT", help=export)
     given = parser.parse(argv)
     if len(given.folders) > 2:
         raise UserError(f"DIR: give one folder, or two to compare them; {len(given.folders)} were given")
     if given.trace and len(given.folders) > 1:
         raise UserError("--trace: give the directory of one run")
+    if given.export and (given.trace or len(given.folders) > 1):
+        raise UserError("--export: give one folder, and no --trace")
     return given
 
 
@@ -77,6 +84,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         report, stem = make_comparison(given.folders, given.allow_mixed), comparison.STEM
     else:
         report, stem = make_report(given.folders[0], given.allow_mixed), render.STEM
-    files = render.write(report, given.folders[-1], stem)
+    others = exports.exported(given.folders[0], given.export, given.allow_mixed)
+    files = render.write(report, given.folders[-1], stem, others)
     print(report.summary)
     print(f"written: {', '.join(str(path) for path in files)}")

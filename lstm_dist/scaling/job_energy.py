@@ -50,7 +50,7 @@ def _sources(run_card: Path) -> List[str]:
         ranks = json.loads(run_card.read_bytes())["ranks"]
     except (OSError, ValueError, KeyError):
         return []
-    return list(dict.fromkeys(text for rank in ranks for text in rank.get("energy", [])))
+    return list(dict.fromkeys(text for rank in ranks for text in rank.get("energy") or []))
 
 
 def with_accounted_energy(row: Dict[str, Any], job: str) -> Dict[str, Any]:

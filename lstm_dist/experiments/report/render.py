@@ -5,7 +5,7 @@ import io
 import re
 from math import isfinite
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Mapping
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -20,8 +20,14 @@ _ESCAPES = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~"}, "<": "&lt;", ">
 _CODE = re.compile("`([^`]+)`")
 
 
-def write(report: Report, folder: Path, stem: str = STEM) -> List[Path]:
-    """Write all files into `folder` and return their paths; `stem` is the name of the page.
+def write(report: Report, folder: Path, stem: str = STEM, others: Mapping[str, str] = {}) -> List[Path]:
+    """Write all files into `folder` and return their paths.
+
+    Args:
+        report: to write.
+        folder: of all files.
+        stem: name of the page.
+        others: texts of further files, by their names in `folder`.
 
     Raises:
         UserError: if a file cannot be written; the message names it.
@@ -29,6 +35,7 @@ def write(report: Report, folder: Path, stem: str = STEM) -> List[Path]:
     files = {f"{stem}.html": html(report), f"{stem}.md": markdown(report)}
     for section in report.sections:
         files.update({table.file: as_csv(table) for table in section.tables if table.file})
+    files.update(others)
     for name, text in files.items():
         _write(folder / name, text)
     return [folder / name for name in files]
@@ -36,6 +43,7 @@ def write(report: Report, folder: Path, stem: str = STEM) -> List[Path]:
 
 def _write(path: Path, text: str) -> None:
     try:
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
         raise UserError(

@@ -5,10 +5,11 @@ from typing import List, Sequence
 
 from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.formatters import capitalized, counted, decimals, interval, listed, number
+from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.analysis import Findings
 from lstm_dist.scaling.cost import Cost, costs, energy_sources, spent
 from lstm_dist.scaling.records import TrainRow
-from lstm_dist.scaling.tables.cost import cost_table
+from lstm_dist.scaling.tables.cost import cost_table, spent_table
 
 
 def cost(findings: Findings) -> Section:
@@ -21,7 +22,7 @@ def cost(findings: Findings) -> Section:
     paragraphs = [_spent(findings.rows.train_rows)]
     paragraphs += [_proposal(usable) for usable in map(_usable, modes) if usable]
     paragraphs.append(_energy([row for one in found for row in one.group.rows]))
-    return section._replace(paragraphs=paragraphs, tables=[cost_table(found)])
+    return section._replace(paragraphs=paragraphs, tables=[cost_table(found), spent_table(found)])
 
 
 def _usable(mode: Sequence[Cost]) -> List[Cost]:
@@ -72,13 +73,19 @@ def _place(one: Cost) -> str:
 
 
 def _amounts(one: Cost) -> str:
-    """State the node-hours with their interval, the core-hours, and the energy if it is known."""
+    """State the node-hours and how they vary, the core-hours, and the energy if it is known."""
     hours, energy = one.node_hours, one.kilowatt_hours.value
-    spread = f" (95 % interval: {interval(hours.low, hours.high, decimals(hours.value))})"
-    amounts = [f"{_short(hours.value)} node-hours{spread if isfinite(hours.low + hours.high) else ''}"]
-    amounts.append(f"{_short(one.core_hours.value)} core-hours")
+    amounts = [f"{_short(hours.value)} node-hours{_spread(hours)}", f"{_short(one.core_hours.value)} core-hours"]
     amounts += [f"{_short(energy)} kWh"] if isfinite(energy) else []
     return listed(amounts)
+
+
+def _spread(value: Estimate) -> str:
+    """State the interval of a value, or both measurements if there are only two, whose interval is of little use."""
+    if len(value.repeats) == 2:
+        return f" (jobs of {listed([_short(repeat) for repeat in sorted(value.repeats)])})"
+    limits = interval(value.low, value.high, decimals(value.value))
+    return f" (95 % interval: {limits})" if isfinite(value.low + value.high) else ""
 
 
 def _energy(jobs: Sequence[TrainRow]) -> str:

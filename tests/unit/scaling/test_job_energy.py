@@ -39,7 +39,7 @@ def test_energy_is_the_sum_over_the_epochs(measured: Any, joules: Optional[float
 
 
 def test_run_from_before_it_was_recorded_has_none(tmp_path: Path):
-    (tmp_path / "run.json").write_text('{"ranks": [{}]}')
+    (tmp_path / "run.json").write_text('{"ranks": [{}, {"energy": null}]}')
     for file in (tmp_path / "run.json", tmp_path / "absent"):
         assert job_energy(file, [{}, {}], 7, 9) == {"joules": None, "source": "", "chars": 7, "job_chars": 9}
 

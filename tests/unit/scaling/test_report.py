@@ -103,7 +103,8 @@ CAPTIONS = {
     "workers.csv": "Useful time (data, compute, update) of each worker",
     "network.csv": "All measured allreduces",
     "perplexity.csv": "Statistical and hardware efficiency",
-    "cost.csv": "Cost: of all jobs",
+    "cost.csv": "Cost of training on",
+    "spent.csv": "Spent by all jobs",
 }
 
 
@@ -398,7 +399,7 @@ def test_the_program_prints_the_summary_and_the_files(tmp_path: Path, capsys: py
     said = capsys.readouterr().out
     assert "2 workers are 1.87 times as fast as one" in said
     files = ("report.html", "report.md", "scaling.csv", "efficiency.csv", "times.csv", "steps.csv", "workers.csv")
-    names = ", ".join(str(tmp_path / name) for name in (*files, "cost.csv"))
+    names = ", ".join(str(tmp_path / name) for name in (*files, "cost.csv", "spent.csv"))
     assert said.endswith(f"written: {names}\n")
 
 

@@ -1,0 +1,50 @@
+"""The formats of other tools in which jobs/report.py writes what was measured."""
+
+from argparse import ArgumentTypeError
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+from lstm_dist.errors import UserError
+from lstm_dist.experiments import run_report
+from lstm_dist.experiments.mlperf_log import mlperf_log
+from lstm_dist.scaling import records
+from lstm_dist.scaling.analysis import analyse
+from lstm_dist.scaling.extrap_text import extrap_texts
+
+MLPERF, EXTRAP = "mlperf", "extrap"
+FORMATS = (MLPERF, EXTRAP)
+
+
+def formats(text: str) -> List[str]:
+    """Return the formats that --export names.
+
+    Raises:
+        ArgumentTypeError: if one is unknown.
+    """
+    names = text.split(",")
+    for name in names:
+        if name not in FORMATS:
+            raise ArgumentTypeError(f"{name!r} should be one of {', '.join(FORMATS)}")
+    return names
+
+
+def exported(folder: Path, names: Sequence[str], allow_mixed: bool) -> Dict[str, str]:
+    """Return the texts of the files to write, by their names in `folder`, the directory of a run or an experiment.
+
+    Raises:
+        UserError: if there is nothing to export in one of the formats.
+    """
+    if not names:
+        return {}
+    if run_report.is_run(folder):
+        if EXTRAP in names:
+            raise UserError(f"--export extrap: {folder} is a single run; give the --out of jobs/scale.py")
+        return {"mlperf.log": mlperf_log(folder)}
+    files: Dict[str, str] = {}
+    rows = records.read_rows(folder, allow_mixed)
+    if MLPERF in names:
+        jobs = [row.id for row in rows.train_rows if row.state == "finished"]
+        files.update({f"mlperf/{job}.log": mlperf_log(folder / "points" / job / "run") for job in jobs})
+    if EXTRAP in names:
+        files.update(extrap_texts(analyse(rows)))
+    return files
