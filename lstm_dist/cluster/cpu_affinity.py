@@ -9,7 +9,7 @@ import re
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Collection, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from lstm_dist.cluster.core_monitor import CoreMonitor
 from lstm_dist.cluster.launch_env import Launch, detect
@@ -214,14 +214,18 @@ def describe_release(share: FrozenSet[int], foreign: float) -> str:
 
 def cores_text(cores: FrozenSet[int]) -> str:
     """Return "core 3" or "cores 0-3, 8"."""
+    return f"core{'s' if len(cores) > 1 else ''} {ranges_text(cores)}"
+
+
+def ranges_text(numbers: Collection[int]) -> str:
+    """Return "3" or "0-3, 8"."""
     runs: List[List[int]] = []
-    for core in sorted(cores):
-        if runs and core == runs[-1][1] + 1:
-            runs[-1][1] = core
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
         else:
-            runs.append([core, core])
-    text = ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-    return f"core{'s' if len(cores) > 1 else ''} {text}"
+            runs.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def _topology(cpu: int) -> Tuple[int, int, int]:

@@ -29,6 +29,8 @@ from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
+_NO_RUN = Path("runs", "none")  # stands for the run directory of a dry run, in which nothing is written
+
 ASK_LIMIT = 3.0  # seconds that a host has to answer while a job runs or is to continue
 _SLOWER = 3.0  # it has more, as many times what the slowest host took before the start, but at most CONTACT
 
@@ -164,17 +166,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     plan.require_fixed_batch(settings)
     require_driver()  # horovodrun loads MXNet, too, and says of any failure that Horovod has no Gloo or MPI
     gathered = gather(plan)
-    run_dir = choose_run_dir(settings.run_dir)
-    if settings.run_dir is None:
+    is_new = settings.run_dir is None and not settings.dry_run
+    run_dir = choose_run_dir(settings.run_dir) if is_new else settings.run_dir or _NO_RUN
+    if is_new:
         train_flags = [*train_flags, f"--run-dir={run_dir}"]
     adopt_orphans()
-    verdict = Supervision(make_crew(plan, gathered, run_dir), plan.max_restarts, settings, run_dir).run(train_flags)
-    if settings.run_dir is None and verdict.step == NO_CHECKPOINT:
+    restarts = 0 if settings.dry_run else plan.max_restarts
+    verdict = Supervision(make_crew(plan, gathered, run_dir), restarts, settings, run_dir).run(train_flags)
+    if is_new and verdict.step == NO_CHECKPOINT:
         with contextlib.suppress(OSError):
             run_dir.rmdir()  # succeeds if it is empty, because the job never began
     if verdict.reason:
         resume = f"; resume from step {verdict.step} with: {plan.resume_command(run_dir)}"
-        can_resume = verdict.step != NO_CHECKPOINT and verdict.status not in DIVERGED
+        has_progress = verdict.step != NO_CHECKPOINT and not settings.dry_run
+        can_resume = has_progress and verdict.status not in DIVERGED
         prefix = "" if verdict.status == ExitStatus.STOPPED else "error: "
         sys.stderr.write(f"{prefix}{printable(verdict.reason)}{resume if can_resume else ''}\n")
     return verdict.status

@@ -15,11 +15,13 @@ from lstm_dist.cluster.start_signals import EndOnSignal
 from lstm_dist.cluster.startup import CONFIGURING, CONNECTING, OPENING, Startup
 from lstm_dist.comm.horovod_group import HorovodWorld
 from lstm_dist.comm.world import World
+from lstm_dist.errors import printable
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import STARTING, Watchdog
 from lstm_dist.train.callbacks import BEGINNING, Callbacks
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
+from lstm_dist.train.dry_run import describe_dry_run
 from lstm_dist.train.preflight import require_agreement
 from lstm_dist.train.resume import PreviousRun, checkpoint_last_finite_step, find_previous
 from lstm_dist.train.run_callbacks import RunCallbacks
@@ -53,7 +55,7 @@ def join() -> World:
 def read_request(argv: Optional[List[str]], world: World) -> Request:
     """Parse the command line, and load the checkpoint of a run to resume."""
     settings = world.run_on_all(lambda: parse_config(argv), "configuration")
-    world.require_equal({"resume": str(settings.resume), "auto_resume": str(settings.auto_resume)}, "start")
+    world.require_equal({name: str(getattr(settings, name)) for name in ("resume", "auto_resume", "dry_run")}, "start")
     previous, lock = find_previous(settings, world)
     if previous is not None:
         settings = world.run_on_all(lambda: previous.parse_config(argv), "configuration")
@@ -68,6 +70,16 @@ def prepare(request: Request, world: World, startup: Startup, process: Mapping[s
     if previous is not None:
         world.run_on_all(lambda: require_same_run(previous.facts["config"], job.resolved(world.size)), "same_run")
     return job
+
+
+def show_dry_run(
+    job: Job, request: Request, world: World, startup: Startup, process: Mapping[str, Any], affinity: Affinity
+) -> None:
+    """Show on the root what the job would do."""
+    lines = describe_dry_run(job, request.previous, world, process, affinity)
+    startup.finish()
+    for line in lines:
+        startup.report(printable(line))
 
 
 def train(session: Session, callbacks: Callbacks) -> TrainingResult:
@@ -101,6 +113,9 @@ def main(startup: Startup, affinity: Affinity, argv: Optional[List[str]] = None)
             request = read_request(argv, world)
             watchdog.allow(max(STARTING, request.settings.stall_timeout))
             job = prepare(request, world, startup, process)
+            if request.settings.dry_run:
+                show_dry_run(job, request, world, startup, process, affinity)
+                return
         startup.enter(OPENING)  # from here on there is something to stop with a checkpoint
         session = open_session(job, request.previous, request.lock, world)
         watchdog.allow(request.settings.stall_timeout, session.first_step)

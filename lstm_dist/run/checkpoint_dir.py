@@ -155,19 +155,22 @@ class CheckpointDir:
         if is_superseded(self.folder.parent):
             raise superseded(self.folder.parent)
 
-    def newest(self) -> LoadedCheckpoint:
-        """Return the newest intact checkpoint; newer damaged ones are set aside under another name.
+    def newest(self, sets_aside: bool = True) -> LoadedCheckpoint:
+        """Return the newest intact checkpoint.
+
+        Args:
+            sets_aside: give newer damaged ones another name; else only read.
 
         Raises:
             UserError: if there is none.
         """
         reasons: List[str] = []
         for path in self.paths():
-            checkpoint, reason = self._read(path)
+            checkpoint, reason = self._read(path, sets_aside)
             if checkpoint is not None:
                 return LoadedCheckpoint(path, checkpoint, reasons)
             reasons.append(reason)
-        if self.paths():  # unreadable ones remain; damaged ones were set aside
+        if sets_aside and self.paths():  # unreadable ones remain; damaged ones were set aside
             raise UserError(
                 f"--resume: no checkpoint can be read: {', '.join(reasons)}; fix that, or start a new run in another "
                 "--run-dir",
@@ -185,12 +188,12 @@ class CheckpointDir:
             ExitStatus.NO_INPUT,
         )
 
-    def _read(self, path: Path) -> Tuple[Optional[Checkpoint], str]:
+    def _read(self, path: Path, sets_aside: bool = True) -> Tuple[Optional[Checkpoint], str]:
         """Return a checkpoint, or why it was refused; a damaged file is set aside, an unreadable one left in place."""
         try:
             return unpack(read(path), str(path)), ""
         except DamagedError as error:
-            return None, f"{error}; {self._set_aside(path)}"
+            return None, f"{error}; {self._set_aside(path)}" if sets_aside else str(error)
         except OSError as error:
             return None, f"{path}: cannot be read ({error.strerror})"
 

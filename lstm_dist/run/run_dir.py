@@ -1,7 +1,9 @@
 """The run directory: its creation, and a check that all hosts see it."""
 
 import contextlib
+import errno
 import itertools
+import os
 import time
 import uuid
 from datetime import datetime
@@ -39,6 +41,22 @@ def new_run_dir() -> Path:
 def choose_run_dir(given: Optional[Path]) -> Path:
     """Return the given run directory, or a new one."""
     return given or new_run_dir()
+
+
+def require_writable(run_dir: Path) -> None:
+    """Check that a folder can be written or, if there is none, created; create nothing.
+
+    Raises:
+        UserError: naming --run-dir, if it cannot.
+    """
+    try:
+        above = next(path for path in (run_dir, *run_dir.absolute().parents) if path.exists())
+    except OSError as error:
+        raise cannot_write(run_dir, str(error.strerror)) from None
+    if not above.is_dir():
+        raise cannot_write(run_dir, os.strerror(errno.ENOTDIR))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise cannot_write(run_dir, os.strerror(errno.EACCES))
 
 
 class ProbeFile(NamedTuple):

@@ -96,7 +96,7 @@ class RootLog(RunLog):
         self.run_dir = run_dir
         self._history: List[EpochMetrics] = []
         self._shares = StepShares()  # of the steps since the last console line
-        existing = [] if resumed_epochs is not None else _existing_files(run_dir, overwrite)
+        existing = [] if resumed_epochs is not None else existing_files(run_dir, overwrite)
         self._lock = lock or claim(run_dir)
         try:
             for name in FOLDERS:
@@ -220,7 +220,7 @@ def _json_line(record: Dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def _existing_files(run_dir: Path, overwrite: bool) -> List[Path]:
+def existing_files(run_dir: Path, overwrite: bool) -> List[Path]:
     """Return the files of an existing run in `run_dir`, for deletion.
 
     Raises:

@@ -21,7 +21,7 @@ _MAX_FILE = 2**20  # bytes of a --config file: refuses files that are not settin
 _BEGINNING = ("init", "overwrite")
 _BATCH_SIZES = ("global_batch_size", "batch_size_per_worker")
 # Keys of a run's config.json that are not settings of another run.
-_OF_ONE_RUN = ("run_dir", "overwrite", "resume", "auto_resume", "time_limit", "corpus_sha256")
+_OF_ONE_RUN = ("run_dir", "overwrite", "resume", "auto_resume", "dry_run", "time_limit", "corpus_sha256")
 
 
 class SettingsFile(NamedTuple):

@@ -174,6 +174,11 @@ class RunConfig:
         "command (--init and --overwrite then apply to the start only)",
         inherited=False,
     )
+    dry_run: bool = _run(
+        False,
+        "resolve everything, show it, and end before the first step with status 0, without writing anything",
+        inherited=False,
+    )
     checkpoint_every: str = _run(
         "60s",
         "time or epochs between checkpoints, such as 60s, 5m, 1epoch or 10epochs; the last step always gets one",

@@ -45,10 +45,10 @@ def inspect_run(job: Job, run_dir: Path, world: World) -> List[str]:
     Raises:
         CollectiveError: if the job cannot run with them.
     """
-    return [*filter(None, (_inspect_gpus(job.model.ctx, world), _inspect_run_dir(run_dir, world)))]
+    return [*filter(None, (inspect_gpus(job.model.ctx, world), _inspect_run_dir(run_dir, world)))]
 
 
-def _inspect_gpus(ctx: mx.Context, world: World) -> str:
+def inspect_gpus(ctx: mx.Context, world: World) -> str:
     """Check whether every worker has its own GPU, and do without NCCL if not, because NCCL refuses to share one.
 
     Returns:

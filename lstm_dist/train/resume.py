@@ -119,25 +119,36 @@ class PreviousRun(NamedTuple):
         model.load(self.checkpoint.parameters, "--resume")
 
 
-def load_previous(world: World, checkpoints: CheckpointDir) -> PreviousRun:
+def load_previous(world: World, checkpoints: CheckpointDir, sets_aside: bool = True) -> PreviousRun:
     """Read the newest intact checkpoint on the root, and share its metadata with all ranks.
+
+    Args:
+        world: all workers.
+        checkpoints: of the run.
+        sets_aside: give newer damaged ones another name.
 
     Raises:
         CollectiveError: if there is none.
     """
-    found = world.run_on_root(checkpoints.newest, "newest")
+    found = world.run_on_root(lambda: checkpoints.newest(sets_aside), "newest")
     facts, refused = world.broadcast_object([found.checkpoint.facts, found.refused] if found else None, "facts")
     progress = Progress(**facts.pop("progress"))
     return PreviousRun(progress, facts, refused, found.checkpoint if found else None)
 
 
 def find_previous(settings: RunConfig, world: World) -> Tuple[Optional[PreviousRun], Optional[IO[str]]]:
-    """Return the run to resume and the root's lock on its directory; (None, None) if a new run is to start."""
+    """Return the run to resume and the root's lock on its directory; (None, None) if a new run is to start.
+
+    A dry run takes no lock.
+    """
     if not (settings.resume or settings.auto_resume) or settings.run_dir is None:
         return None, None
     checkpoints = CheckpointDir.of_run(settings.run_dir)
     if not settings.resume and not world.broadcast_object(world.is_root and checkpoints.has_any(), "has_any"):
         return None, None
+    if settings.dry_run:
+        world.run_on_root(checkpoints.require, "claim")
+        return load_previous(world, checkpoints, sets_aside=False), None
     lock = world.run_on_root(lambda: claim(checkpoints.require().parent), "claim")
     return load_previous(world, checkpoints), lock
 

@@ -160,8 +160,7 @@ def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, strea
     Raises:
         UserError: naming the required memory, if it does not.
     """
-    on_gpu = devices.gpu_of(ctx) is not None
-    needed = memory_needed(vocab_size, settings.hidden_size, settings.layers, streams, settings.seq_len, on_gpu)
+    needed = worker_memory(ctx, settings, vocab_size, streams)
     limit = devices.memory(ctx)
     if needed > limit:
         raise UserError(
@@ -170,6 +169,12 @@ def _require_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, strea
             f"{socket.gethostname()} has {limit / 2**30:.1f} for it: take a smaller model, batch or --seq-len",
             ExitStatus.BAD_CONFIG,
         )
+
+
+def worker_memory(ctx: mx.Context, settings: RunConfig, vocab_size: int, streams: int) -> int:
+    """Return a lower bound on the bytes of memory of a worker with this number of streams; see `memory_needed`."""
+    sizes = vocab_size, settings.hidden_size, settings.layers
+    return memory_needed(*sizes, streams, settings.seq_len, devices.gpu_of(ctx) is not None)
 
 
 def choose_prefixes(given: Optional[List[str]], text: corpus.Corpus) -> List[str]:

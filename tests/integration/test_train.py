@@ -109,6 +109,7 @@ def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
         "overwrite": False,
         "resume": False,
         "auto_resume": False,
+        "dry_run": False,
         "checkpoint_every": "60s",
         "time_limit": None,
         "until_perplexity": None,

@@ -75,6 +75,15 @@ def test_other_launchers_are_bit_identical_to_srun(
     same_bits(reference.pair, tmp_path / "run")
 
 
+def test_dry_run_shows_the_job_and_writes_nothing(cluster: Cluster, reference: Reference, tmp_path: Path):
+    ended = cluster.end(cluster.submit("-N2", "--", *reference.flags, "--dry-run", f"--run-dir={tmp_path}/run"))
+    assert (ended.state, ended.status) == ("COMPLETED", 0), ended.log
+    assert ended.log.count("dry run: the job would start as follows") == 1
+    assert len(re.findall(r"^    rank [01] +\w+: cpu\(0\)", ended.log, re.M)) == 2, "a row for each node"
+    assert "error" not in ended.log
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_default_run_directory_is_named_after_the_job(cluster: Cluster, reference: Reference):
     job = cluster.submit("--job-name=lesson", "--", *reference.flags, "--epochs=1", env=FOREIGN)
     assert cluster.end(job).status == 0

@@ -13,7 +13,7 @@ NOT_RECORDED = {
     "HOME": "/home/me", "AWS_SECRET_ACCESS_KEY": "x", "_HOROVOD_SECRET_KEY": "x", "HOROVOD_SECRET_KEY": "x",
     "HOROVOD_GLOO_RENDEZVOUS_ADDR": "10.0.0.1", "OMPI_MCA_orte_hnp_uri": "1.0;tcp://10.0.0.1:1",
     "PMIX_SERVER_URI2": "x", "MXNET_GLUON_REPO": "https://me:password@example.org", "WANDB_API_KEY": "x",
-    "NCCL_PROXY_PASSWORD": "x", "UCX_AUTH_TOKEN": "x", "MKL_LICENSE": "https://me:password@example.org",
+    "NCCL_PROXY_PASSWORD": "x", "UCX_AUTH_TOKEN": "x", "MKL_LICENSE": "https://example.org/secret",
     "OMP_DISPLAY_ENV": "user@example.org", "KMP_SETTINGS": "x\ny", "NCCL_DEBUG_FILE": "x" * 301,
 }  # fmt: skip
 
