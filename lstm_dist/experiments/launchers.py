@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 from lstm_dist.cluster.horovodrun import Workers
 from lstm_dist.cluster.host_query import HostQuery, require_usable
@@ -15,9 +15,14 @@ UNLIMITED = 10**6  # workers
 
 
 class Horovodrun(NamedTuple):
-    """Launcher on this machine or on `hosts`, which are filled in order."""
+    """Launcher on this machine or on hosts, which are filled in order.
+
+    Attributes:
+        per_node: most workers on a host; by default, as many as its slots.
+    """
 
     workers: Workers
+    per_node: int = UNLIMITED
 
     @property
     def description(self) -> str:
@@ -28,7 +33,12 @@ class Horovodrun(NamedTuple):
     @property
     def max_workers(self) -> int:
         """Return the maximum number of workers."""
-        return sum(host.slots for host in self.workers.hosts) or UNLIMITED
+        return sum(min(host.slots, self.per_node) for host in self.workers.hosts) or UNLIMITED
+
+    def varied(self, per_node: Optional[int], controller: Optional[str]) -> "Horovodrun":
+        """Return the launcher with this number of workers per host and this controller, if they are given."""
+        workers = self.workers._replace(controller=controller or self.workers.controller)
+        return Horovodrun(workers, per_node or self.per_node)
 
     def require_usable(self) -> None:
         """Check that all hosts can be reached and have the same software as this one.
@@ -41,13 +51,16 @@ class Horovodrun(NamedTuple):
 
     def train_command(self, number: int, flags: Sequence[str]) -> List[str]:
         """Return the command of a training job."""
-        workers = self.workers._replace(number=number, hosts=first_slots(self.workers.hosts, number))
+        workers = self.workers._replace(number=number, hosts=self._hosts(number))
         return [sys.executable, str(SUPERVISE), *workers.flags(), *flags]
 
     def program_command(self, number: int, program: Sequence[str], controller: str) -> List[str]:
         """Return the command of another program."""
-        hosts = first_slots(self.workers.hosts, number)
-        return Workers(number, hosts, controller, self.workers.interface).command(program)
+        return Workers(number, self._hosts(number), controller, self.workers.interface).command(program)
+
+    def _hosts(self, number: int) -> Tuple[Host, ...]:
+        hosts = [host._replace(slots=min(host.slots, self.per_node)) for host in self.workers.hosts]
+        return first_slots(hosts, number)
 
     def environment(self) -> Dict[str, str]:
         """Return the environment variables of either command."""
@@ -59,13 +72,15 @@ class Srun(NamedTuple):
 
     Attributes:
         tasks: number of tasks in the allocation.
-        per_node: tasks per node.
+        per_node: most tasks on a node.
         mpi: value of srun's --mpi.
+        nodes: number of nodes in the allocation.
     """
 
     tasks: int
     per_node: int
     mpi: str = os.environ.get("LSTM_DIST_MPI", "pmix")
+    nodes: int = UNLIMITED
 
     @classmethod
     def current(cls) -> "Srun":
@@ -78,7 +93,7 @@ class Srun(NamedTuple):
             raise UserError("--launcher srun: not in a Slurm allocation: start it in a batch script, or under salloc")
         tasks = int(os.environ.get("SLURM_NTASKS", "1"))
         nodes = int(os.environ.get("SLURM_JOB_NUM_NODES", "1"))
-        return cls(tasks, max(1, tasks // nodes))
+        return cls(tasks, max(1, tasks // nodes), nodes=nodes)
 
     @property
     def description(self) -> str:
@@ -88,7 +103,11 @@ class Srun(NamedTuple):
     @property
     def max_workers(self) -> int:
         """Return the maximum number of workers."""
-        return self.tasks
+        return min(self.tasks, self.per_node * self.nodes)
+
+    def varied(self, per_node: Optional[int], controller: Optional[str]) -> "Srun":  # noqa: ARG002 - as Horovodrun
+        """Return the launcher with this number of workers per node, if it is given."""
+        return self._replace(per_node=per_node or self.per_node)
 
     def require_usable(self) -> None:
         """Check nothing: Slurm starts a job on nodes that it can reach."""
@@ -103,6 +122,7 @@ class Srun(NamedTuple):
         cores = os.environ.get("SLURM_CPUS_PER_TASK", "1")
         return [
             "srun", f"--mpi={self.mpi}", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={number}",
+            *([f"--ntasks-per-node={-(-number // nodes)}"] if self.per_node * self.nodes < self.tasks else []),
             f"--cpus-per-task={cores}", sys.executable, *program,
         ]  # fmt: skip
 

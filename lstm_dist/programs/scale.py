@@ -19,6 +19,7 @@ from typing import Any, Dict, Iterator, List, Sequence, Union
 from tqdm import tqdm
 
 from lstm_dist.errors import UserError, print_warning
+from lstm_dist.experiments.report.formatters import counted
 from lstm_dist.experiments.subprocess_job import JobOutcome
 from lstm_dist.files import claim, missing_guarantees
 from lstm_dist.model.control_flags import FLAGS
@@ -30,8 +31,9 @@ from lstm_dist.scaling.experiment_text import experiment_text, text_length
 from lstm_dist.scaling.job_energy import with_accounted_energy
 from lstm_dist.scaling.plan import ScalingOptions, parse
 from lstm_dist.scaling.point import plan_points
-from lstm_dist.scaling.slurm_array import SlurmArray
+from lstm_dist.scaling.slurm_array import Request, SlurmArray
 from lstm_dist.scaling.train_runs import Target, TrainRuns
+from lstm_dist.scaling.variation import ITEM_SIZES
 
 Runs = Union[TrainRuns, AllreduceRuns]
 
@@ -47,12 +49,12 @@ def describe_experiment(options: ScalingOptions, text: str, max_chars: int) -> r
         layers=config.layers,
         vocab_size=vocab_size,
         parameters=parameters,
-        bytes={"float32": 4, "float16": 2}[config.wire_dtype] * (parameters + FLAGS),
+        bytes=ITEM_SIZES[options.factors.wire_dtype[0]] * (parameters + FLAGS),
         steps=flags.steps,
         epochs=flags.epochs,
         warm_up=flags.warm_up,
         time_every=flags.time_every,
-        threads=flags.threads,
+        **options.factors.own,
         flags=tuple(options.train_flags),
         max_chars=max_chars,
         launcher=options.launcher.description,
@@ -63,13 +65,13 @@ def plan_runs(options: ScalingOptions, experiment: records.Experiment, folder: E
     """Return all jobs of this command line, measured or not."""
     flags, launcher = options.flags, options.launcher
     if flags.what == "network":
-        paths = (f"horovod-{flags.controller}", "mpi")
+        paths = (*(f"horovod-{controller}" for controller in options.factors.controller), "mpi")
         jobs = [AllreduceJob(path, number) for number in options.workers if number > 1 for path in paths]
         return AllreduceRuns(jobs, folder, launcher, flags.seconds, flags.largest)
     if flags.to_perplexity:
         folder.require_target(flags.to_perplexity)
     modes = [*options.modes, *(["perplexity"] if flags.to_perplexity else [])]
-    points = plan_points(options.workers, modes, flags.streams, flags.repeat)
+    points = plan_points(options.crews, modes, flags.streams, flags.repeat)
     return TrainRuns(points, experiment, folder, launcher, Target(flags.to_perplexity, flags.max_epochs))
 
 
@@ -91,14 +93,41 @@ def missing_jobs(runs: Runs, options: ScalingOptions, folder: ExperimentFolder) 
     return {name: runs.workers[name] for name in names}
 
 
+def describe_plan(jobs: Dict[str, int], runs: Runs, options: ScalingOptions) -> str:
+    """Return how many jobs there are and why, how many remain, and what has no room on the hosts."""
+    values: Dict[str, Sequence[Any]] = {"--workers": options.workers, "--controller": options.factors.controller}
+    if isinstance(runs, TrainRuns):
+        factors = {f"--{name.replace('_', '-')}": chosen for name, chosen in options.factors._asdict().items()}
+        modes = [*options.modes, *(["perplexity"] if options.flags.to_perplexity else [])]
+        values.update({"--mode": modes, **factors, "--repeat": range(options.flags.repeat)})
+    product = " x ".join(f"{len(chosen)} {flag}" for flag, chosen in values.items() if len(chosen) > 1)
+    text = counted(len(runs.workers), "job") + (f" ({product})" if product else "")
+    if len(jobs) < len(runs.workers):
+        text += f", of which {len(jobs)} remain"
+    combinations = [(n, varied) for varied in options.factors.variations for n in options.workers]
+    own = options.factors.workers_per_node[0]
+    no_room = [(n, varied.workers_per_node or own) for n, varied in combinations if (n, varied) not in options.crews]
+    unique = dict.fromkeys(f"{n} workers with {per_node} per node" for n, per_node in no_room)
+    return text + (f"; left out, as the hosts have no room: {', '.join(unique)}" if unique else "")
+
+
+def slurm_requests(jobs: Dict[str, int], runs: Runs, own: records.Experiment) -> Dict[str, Request]:
+    """Return what each job needs; `own` are the settings of the experiment."""
+    if isinstance(runs, AllreduceRuns):
+        return {name: Request(number, own.workers_per_node or 1, 1) for name, number in jobs.items()}
+    settings = {name: runs.settings(name) for name in jobs}
+    return {name: Request(jobs[name], job.workers_per_node or 1, job.threads) for name, job in settings.items()}
+
+
 def commands(
     jobs: Dict[str, int], runs: Runs, options: ScalingOptions, array: SlurmArray, argv: Sequence[str]
 ) -> List[str]:
     """Return the commands that --dry-run prints."""
     if options.is_array:
         flags = [word for word in argv if word != "--dry-run"]
-        return [shlex.join(command) for command in array.commands(jobs, flags)]
-    return [shlex.join(runs.command(name)) for name in jobs]
+        return [shlex.join(command) for command in array.commands(flags)]
+    threads = {name: runs.settings(name).threads if isinstance(runs, TrainRuns) else 1 for name in jobs}
+    return [f"OMP_NUM_THREADS={threads[name]} " * (threads[name] > 1) + shlex.join(runs.command(name)) for name in jobs]
 
 
 def measure(
@@ -112,7 +141,7 @@ def measure(
     """Run the jobs, or submit them to Slurm, and yield the row of each that has ended."""
     kind, timeline = runs.folder.name, options.flags.timeline
     if options.is_array:
-        array.submit(jobs, argv)
+        array.submit(argv)
         for name, error in array.collect(list(jobs), kind):
             if error:
                 folder.write_row(kind, runs.row(name, JobOutcome(1, error, 0.0)))
@@ -137,9 +166,10 @@ def main(argv: Sequence[str]) -> int:
     experiment = describe_experiment(options, text[:chars], folder.max_chars(options.train_config))
     runs = plan_runs(options, experiment, folder)
     jobs = missing_jobs(runs, options, folder)
-    array = SlurmArray(folder, flags.per_node, flags.sbatch)
+    array = SlurmArray(folder, slurm_requests(jobs, runs, experiment), flags.sbatch)
+    plan = describe_plan(jobs, runs, options)
     if flags.dry_run:
-        print("\n".join(commands(jobs, runs, options, array, argv)) or "no job remains to be measured")
+        print("\n".join([f"# {plan}", *commands(jobs, runs, options, array, argv)]))
         return 0
     if jobs:
         options.launcher.require_usable()
@@ -152,6 +182,7 @@ def main(argv: Sequence[str]) -> int:
             stack.enter_context(claim(flags.out, "--out"))
             for warning in missing_guarantees(flags.out):
                 print_warning(warning)
+            print(plan, flush=True)
         folder.delete_rows(kind, list(jobs))
         bar = stack.enter_context(tqdm(total=total, initial=total - len(jobs), desc="measuring", unit="job"))
         for row in measure(jobs, runs, options, folder, array, argv):

@@ -8,6 +8,7 @@ from lstm_dist.scaling.forecast import Forecast, StepComparison, compare_steps, 
 from lstm_dist.scaling.link_fits import LinkFit, fit_links, training_fit
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.series import split_series
 from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
 from lstm_dist.scaling.step_distribution import StepDistribution, step_distributions
 from lstm_dist.scaling.throughput import FittedLaws, Throughput, fit_laws, throughputs
@@ -16,22 +17,31 @@ from lstm_dist.scaling.weak_bytes import weak_bytes
 
 
 class ModeFindings(NamedTuple):
-    """The findings for weak or strong scaling; the lists are ordered by number of workers.
+    """The findings for weak or strong scaling of one series; the lists are ordered by number of workers.
 
     Attributes:
         name: "weak" or "strong".
+        series: name of the series; empty for the only one.
+        link_fit: the fit of the path that the jobs used, if it has a link.
         steps: predicted and measured steps; without numbers of workers whose steps were not profiled.
     """
 
     name: str
+    series: str
     throughputs: List[Throughput]
     laws: FittedLaws
     breakdowns: List[StepBreakdown]
     loss_shares: List[LossShares]
     trees: List[EfficiencyTree]
     distributions: List[StepDistribution]
+    link_fit: Optional[LinkFit]
     steps: List[StepComparison]
     forecast: Optional[Forecast]
+
+    @property
+    def title(self) -> str:
+        """Return the mode, and the series if there are several."""
+        return ", ".join(filter(None, (self.name, self.series)))
 
     @property
     def baseline(self) -> int:
@@ -43,16 +53,16 @@ class Findings(NamedTuple):
     """All findings.
 
     Attributes:
-        modes: modes with measurements.
+        series: the rows of each series.
+        modes: modes with measurements: weak scaling of all series, then strong scaling.
         link_fits: one fit per communication path.
-        training_fit: the fit of the path that the training jobs used, if it has a link.
         target_runs: time to perplexity, one entry per batch and number of workers.
     """
 
     rows: Rows
+    series: List[Rows]
     modes: List[ModeFindings]
     link_fits: List[LinkFit]
-    training_fit: Optional[LinkFit]
     target_runs: List[TargetRuns]
 
     @property
@@ -65,24 +75,28 @@ class Findings(NamedTuple):
 def analyse(rows: Rows) -> Findings:
     """Compute all findings."""
     link_fits = fit_links(rows)
+    series = split_series(rows)
+    modes = [_mode_findings(part, name, link_fits) for name in MODES for part in series if part.finished([name])]
+    runs = [run for part in series for run in target_runs(part)]
+    return Findings(rows, series, modes, link_fits, runs)
+
+
+def _mode_findings(rows: Rows, name: str, link_fits: List[LinkFit]) -> ModeFindings:
     fit = training_fit(link_fits, rows)
-    modes = [_mode_findings(rows, name, fit) for name in MODES if rows.finished([name])]
-    return Findings(rows, modes, link_fits, fit, target_runs(rows))
-
-
-def _mode_findings(rows: Rows, name: str, fit: Optional[LinkFit]) -> ModeFindings:
     rates = throughputs(rows, name)
     groups = [rate.group for rate in rates]
     breakdowns = step_breakdowns(groups)
     sent = weak_bytes(rows.experiment, rows.corpus) if name == "weak" and fit else {}
     return ModeFindings(
         name=name,
+        series=rows.series,
         throughputs=rates,
         laws=fit_laws(name, rates),
         breakdowns=breakdowns,
         loss_shares=loss_shares(breakdowns, fit),
         trees=efficiency_trees(groups),
         distributions=step_distributions(groups),
+        link_fit=fit,
         steps=compare_steps(rates, breakdowns, fit),
         forecast=forecast_steps(rates, breakdowns, fit, sent),
     )

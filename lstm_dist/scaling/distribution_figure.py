@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 
 from lstm_dist.experiments.report.document import Picture
 from lstm_dist.experiments.report.figure import HUES, INK, MUTED, panel, styled, to_picture
-from lstm_dist.experiments.report.formatters import counted, milliseconds
+from lstm_dist.experiments.report.formatters import capitalized, counted, milliseconds
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.figures import group_tick
 from lstm_dist.scaling.step_distribution import Distribution
-from lstm_dist.scaling.summary import SCALING
+from lstm_dist.scaling.summary import full_name
 
 _ROOM = 1.5  # how far the axis goes beyond what most steps take
 
@@ -41,7 +41,7 @@ def distribution_figure(mode: ModeFindings) -> Picture:
         f"{milliseconds(one.whole.slowest, 1)} ms"
         for one in mode.distributions
     ]
-    caption = f"{SCALING[mode.name]}: distribution of step times"
+    caption = f"{capitalized(full_name(mode))}: distribution of step times"
     return to_picture(figure, caption, f"Lines from the fastest to the slowest step. {'. '.join(values)}.", columns=3)
 
 

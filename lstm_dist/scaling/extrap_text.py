@@ -10,21 +10,28 @@ from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.run.step_times import LABELS, PARTS
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.records import TrainRow
+from lstm_dist.scaling.summary import full_name
 from lstm_dist.scaling.throughput import JobGroup
 
 
 def extrap_texts(findings: Findings) -> Dict[str, str]:
-    """Return the texts of weak and strong scaling, by the names of their files.
+    """Return the texts of weak and strong scaling, of each series, by the names of their files.
 
     Raises:
         UserError: if no mode has a point that was not oversubscribed.
     """
-    texts = {f"extrap-{mode.name}.txt": _text(mode, findings.rows.experiment.seq_len) for mode in findings.modes}
+    seq_len = findings.rows.experiment.seq_len
+    texts = {f"extrap-{_words(mode.title)}.txt": _text(mode, seq_len) for mode in findings.modes}
     found = {name: text for name, text in texts.items() if text}
     if not found:
         reason = "no training job has finished that was not oversubscribed; leave extrap out"
         raise UserError(f"--export extrap: {reason}", ExitStatus.NO_INPUT)
     return found
+
+
+def _words(title: str) -> str:
+    """Return a title as a part of a file name, as in weak-gloo-2-threads."""
+    return "-".join(title.replace(",", "").split())
 
 
 def _text(mode: ModeFindings, seq_len: int) -> str:
@@ -42,7 +49,7 @@ def _text(mode: ModeFindings, seq_len: int) -> str:
         if values:
             regions[f"step->{LABELS[part]}"] = values
     lines = [
-        f"# {mode.name} scaling: seconds of a step by number of workers, oversubscribed ones left out",
+        f"# {full_name(mode)}: seconds of a step by number of workers, oversubscribed ones left out",
         "PARAMETER workers",
         f"POINTS {' '.join(f'({group.workers})' for group in groups)}",
     ]

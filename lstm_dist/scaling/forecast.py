@@ -50,12 +50,14 @@ class Forecast(NamedTuple):
     others use that of the measured N.
 
     Attributes:
+        series: name of the series of jobs; empty for the only one.
         max_measured: largest measured N that was not oversubscribed.
         baseline: smallest measured N, to which the efficiency is relative.
         baseline_step: its measured seconds per step.
     """
 
     mode: str
+    series: str
     max_measured: int
     baseline: int
     baseline_step: float
@@ -112,8 +114,10 @@ def forecast_steps(
         for below, center, above in zip(low, middle, high)
         if below.workers >= last.workers
     ]
+    if len(points) < 2:
+        return None
     first = throughputs[0]
-    return Forecast(last.mode, last.workers, first.baseline, first.step, points) if len(points) > 1 else None
+    return Forecast(last.mode, last.series, last.workers, first.baseline, first.step, points)
 
 
 def _share(breakdown: StepBreakdown) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import re
 from pathlib import Path
-from typing import List, NamedTuple, Sequence, Set
+from typing import List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.cluster.horovodrun import Workers
@@ -11,6 +11,7 @@ from lstm_dist.cluster.hosts import choose_hosts, parse_interface
 from lstm_dist.errors import UserError
 from lstm_dist.experiments.launchers import UNLIMITED, Horovodrun, Launcher, Srun
 from lstm_dist.scaling.point import MODES
+from lstm_dist.scaling.variation import ITEM_SIZES, Factors, Variation
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
 
@@ -36,18 +37,30 @@ class ScalingOptions(NamedTuple):
     Attributes:
         flags: flags of jobs/scale.py.
         workers: numbers of workers, ascending.
+        factors: values of what else varies; the first of each is the experiment's own.
         modes: modes of the points.
-        launcher: launcher of the workers.
+        launcher: launcher of the workers, with the experiment's own settings.
         train_flags: flags of jobs/train.py.
         train_config: training configuration from `train_flags`.
     """
 
     flags: argparse.Namespace
     workers: List[int]
-    modes: List[str]
+    factors: Factors
+    modes: Sequence[str]
     launcher: Launcher
     train_flags: List[str]
     train_config: RunConfig
+
+    @property
+    def crews(self) -> List[Tuple[int, Variation]]:
+        """Return the numbers of workers with each combination of factors, as far as the launcher has room for them."""
+        return [
+            (number, varied)
+            for varied in self.factors.variations
+            for number in self.workers
+            if self.flags.only or number <= _room(self.launcher, varied.workers_per_node)
+        ]
 
     @property
     def is_array(self) -> bool:
@@ -70,20 +83,21 @@ def parse(argv: Sequence[str], description: str) -> ScalingOptions:
     if flags.what not in ("training", "network"):
         raise UserError(f"{flags.what}: should be training or network; flags of jobs/train.py go after a --")
     _refuse_ineffective({name for name, value in vars(flags).items() if value != parser.get_default(name)}, flags)
-    workers = _parse_workers(flags.workers)
+    workers = sorted(_parse_numbers("--workers", flags.workers))
     if flags.what == "network" and workers[-1] < 2:
         raise UserError(f"--workers {flags.workers}: one worker does not communicate: give more, as in 1,2,4")
-    modes = flags.mode.split(",")
-    for mode in modes:
-        if mode not in MODES:
-            raise UserError(f"--mode {flags.mode}: {mode!r} should be one of {', '.join(MODES)}")
-    launcher = _launcher(flags)
-    if workers[-1] > launcher.max_workers and not flags.only:  # the selected job may need fewer workers
-        reason = f"at most {launcher.max_workers} can run ({launcher.description}): give fewer, or more hosts"
-        raise UserError(f"--workers {flags.workers}: {reason}")
+    modes = _parse_names("--mode", flags.mode, MODES)
+    factors = _parse_factors(flags)
+    launcher = _launcher(flags, factors)
+    if not flags.only:  # the selected job may need fewer workers
+        _require_room(flags, workers, factors, launcher)
     train_flags = list(argv[cut + 1 :])
     train_config = _train_config(flags, workers, modes, train_flags)
-    return ScalingOptions(flags, workers, modes, launcher, train_flags, train_config)
+    if factors.wire_dtype[0] != "float32":
+        train_flags.append(f"--wire-dtype={factors.wire_dtype[0]}")
+    if not flags.wire_dtype:
+        factors = factors._replace(wire_dtype=(train_config.wire_dtype,))
+    return ScalingOptions(flags, workers, factors, modes, launcher, train_flags, train_config)
 
 
 _BELOW_ONE = ("time_every", "seconds", "to_perplexity")  # flags whose value may be below 1
@@ -100,7 +114,12 @@ def _refuse_ineffective(given: Set[str], flags: argparse.Namespace) -> None:
     for names, has_no_effect, reason in (
         (("seconds", "largest"), not is_network, "only for network: use `jobs/scale.py network`, or leave it out"),
         (("max_epochs",), not flags.to_perplexity, "only with --to-perplexity: add that, or leave it out"),
-        (("per_node", "sbatch"), not flags.slurm_array, "only with --slurm-array: add that, or leave it out"),
+        (("sbatch",), not flags.slurm_array, "only with --slurm-array: add that, or leave it out"),
+        (
+            ("workers_per_node",),
+            not (needs_slurm or flags.hosts or flags.hostfile),
+            "only with -H, --hostfile, --launcher srun or --slurm-array: add one, or leave it out",
+        ),
         (
             ("hosts", "hostfile", "interface"),
             needs_slurm,
@@ -108,25 +127,73 @@ def _refuse_ineffective(given: Set[str], flags: argparse.Namespace) -> None:
         ),
         (("controller",), needs_slurm, "only for horovodrun, as the tasks of srun use MPI: leave it out"),
         (("interface",), not (flags.hosts or flags.hostfile), "only with -H or --hostfile: add one, or leave it out"),
-        (("to_perplexity",), is_network, "only for training: leave it out"),
+        (("to_perplexity", "wire_dtype"), is_network, "only for training: leave it out"),
+        (("threads",), is_network and "," in flags.threads, "only for training: leave it out"),
+        (
+            ("workers_per_node",),
+            is_network and "," in (flags.workers_per_node or ""),
+            "several only for training: give one number",
+        ),
     ):
         for name in names:
             if has_no_effect and name in given:
                 raise UserError(f"{_flag(name)} {getattr(flags, name)}: {reason}")
 
 
-def _parse_workers(text: str) -> List[int]:
+def _parse_numbers(flag: str, text: str) -> Tuple[int, ...]:
+    """Return the distinct numbers of a list, in its order."""
     if not re.fullmatch(r"[1-9][0-9]{0,3}(,[1-9][0-9]{0,3})*", text):
-        raise UserError(f"--workers {text}: should be positive integers separated by commas, as in 1,2,4")
-    return sorted({int(number) for number in text.split(",")})
+        raise UserError(f"{flag} {text}: should be positive integers separated by commas, as in 1,2,4")
+    return tuple(dict.fromkeys(int(number) for number in text.split(",")))
 
 
-def _train_config(flags: argparse.Namespace, workers: List[int], modes: List[str], train_flags: List[str]) -> RunConfig:
+def _parse_names(flag: str, text: str, known: Sequence[str]) -> Tuple[str, ...]:
+    """Return the distinct names of a list, in its order."""
+    names = tuple(dict.fromkeys(text.split(",")))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{flag} {text}: {name!r} should be one of {', '.join(known)}")
+    return names
+
+
+def _parse_factors(flags: argparse.Namespace) -> Factors:
+    """Return the values of each factor; in an array of Slurm, a node has one worker by default."""
+    per_node = flags.workers_per_node or ("1" if flags.slurm_array else "")
+    return Factors(
+        workers_per_node=_parse_numbers("--workers-per-node", per_node) if per_node else (None,),
+        threads=_parse_numbers("--threads", flags.threads),
+        controller=_parse_names("--controller", flags.controller, ("mpi", "gloo")),
+        wire_dtype=_parse_names("--wire-dtype", flags.wire_dtype or "float32", list(ITEM_SIZES)),
+    )
+
+
+def _room(launcher: Launcher, per_node: Optional[int]) -> int:
+    return launcher.varied(per_node, None).max_workers
+
+
+def _require_room(flags: argparse.Namespace, workers: List[int], factors: Factors, launcher: Launcher) -> None:
+    """Raise UserError if a number of workers, or of workers per node, fits in no combination."""
+    rooms = {per_node: _room(launcher, per_node) for per_node in factors.workers_per_node}
+    most = max(rooms.values())
+    if workers[-1] > most:
+        reason = f"at most {most} can run ({launcher.description}): give fewer, or more hosts"
+        raise UserError(f"--workers {flags.workers}: {reason}")
+    for per_node, room in rooms.items():
+        if workers[0] > room:
+            reason = f"{workers[0]} --workers do not fit on the hosts with {per_node} on each: give more"
+            raise UserError(f"--workers-per-node {flags.workers_per_node}: {reason}")
+
+
+def _train_config(
+    flags: argparse.Namespace, workers: List[int], modes: Sequence[str], train_flags: List[str]
+) -> RunConfig:
     """Parse the flags of jobs/train.py, and check that they do not set what the points determine."""
     config, defaults = parse_config(train_flags), parse_config([])
     for name, instead in _DETERMINED.items():
         if getattr(config, name) != getattr(defaults, name):
             raise UserError(f"{_flag(name)} after --: the points determine it: {instead}")
+    if flags.wire_dtype and config.wire_dtype != defaults.wire_dtype:
+        raise UserError("--wire-dtype after --: is also given before the --: leave one of them out")
     if flags.what == "network":
         return config
     if "strong" in modes and workers[-1] > flags.streams:
@@ -141,14 +208,17 @@ def _train_config(flags: argparse.Namespace, workers: List[int], modes: List[str
     return config
 
 
-def _launcher(flags: argparse.Namespace) -> Launcher:
+def _launcher(flags: argparse.Namespace, factors: Factors) -> Launcher:
+    """Return the launcher with the experiment's own settings."""
+    per_node = factors.workers_per_node[0]
     if flags.launcher == "srun":
-        return Srun.current()
+        return Srun.current().varied(per_node, None)
     if flags.slurm_array:
-        return Srun(tasks=UNLIMITED, per_node=flags.per_node)
+        return Srun(UNLIMITED, per_node or 1)
     hosts = tuple(choose_hosts(flags.hosts, flags.hostfile))
     interface = parse_interface(flags.interface) if flags.interface else ""
-    return Horovodrun(Workers(sum(host.slots for host in hosts), hosts, flags.controller, interface))
+    workers = Workers(sum(host.slots for host in hosts), hosts, factors.controller[0], interface)
+    return Horovodrun(workers).varied(per_node, None)
 
 
 def _parser(description: str) -> TeachingParser:
@@ -193,14 +263,19 @@ def _add_job_flags(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=int, default=5, metavar="N", help="epochs per job (default 5)")
     add("--warm-up", type=int, default=1, metavar="N", help="initial epochs that are not counted (default 1)")
     add("--time-every", type=int, default=25, metavar="N", help="profile every Nth step (default 25, 0 = off)")
-    add("--threads", type=int, default=1, metavar="N", help="OpenMP threads per worker (default 1)")
+    add("--threads", default="1", metavar="N,N", help="OpenMP threads per worker (default 1)")
+    wire = "types of the numbers sent: float32, float16, or both (default float32)"
+    add("--wire-dtype", metavar="T,T", help=wire)
 
 
 def _add_launch_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("launching the workers").add_argument
     launcher = "horovodrun (the default), or srun inside a Slurm allocation"
     add("--launcher", choices=("horovodrun", "srun"), default="horovodrun", help=launcher)
-    add("--controller", choices=("mpi", "gloo"), default="mpi", help="controller of horovodrun (default mpi)")
+    controller = "controllers of horovodrun: mpi, gloo, or both (default mpi)"
+    add("--controller", default="mpi", metavar="C,C", help=controller)
+    per_node = "most workers on a node, which are filled in order (default: those of -H; 1 with --slurm-array)"
+    add("--workers-per-node", "--per-node", dest="workers_per_node", metavar="N,N", help=per_node)
     add("-H", dest="hosts", metavar="HOST:N,...", help="hosts and their numbers of workers, filled in this order")
     add("--hostfile", metavar="FILE", help="file with the hosts, one per line")
     add("--interface", default="", metavar="IF", help="network interface for communication between the hosts")
@@ -208,6 +283,5 @@ def _add_launch_flags(parser: argparse.ArgumentParser) -> None:
         "submit the jobs to Slurm as arrays and wait for them; after Ctrl-C, the same command collects their results"
     )
     add("--slurm-array", action="store_true", help=array)
-    add("--per-node", type=int, default=1, metavar="N", help="--slurm-array: workers per node (default 1)")
     sbatch = "--slurm-array: flags of sbatch, as in '--gpus-per-node=4 --time=1:00:00'"
     add("--sbatch", default="", metavar="FLAGS", help=sbatch)

@@ -13,6 +13,7 @@ from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloa
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.records import Record, damaged_file, read_row
+from lstm_dist.scaling.variation import ITEM_SIZES, Controller, Variation, WireDtype
 
 State = Literal["finished", "failed"]
 
@@ -32,6 +33,8 @@ class Experiment(Record):
         warm_up: number of initial epochs that are not counted.
         time_every: every Nth step is profiled.
         threads: OpenMP threads per worker.
+        workers_per_node: most workers on a node; None if a node has as many as its slots.
+        controller, wire_dtype: of all jobs that do not vary them; the controller is unknown in old folders.
         flags: other flags of jobs/train.py.
         max_chars: characters of the corpus that jobs of mode perplexity use; 0 means all.
         launcher: description of the launcher.
@@ -49,9 +52,21 @@ class Experiment(Record):
     warm_up: NonNegativeInt
     time_every: NonNegativeInt
     threads: PositiveInt
+    workers_per_node: Optional[PositiveInt] = None
+    controller: Optional[Controller] = None
+    wire_dtype: WireDtype = "float32"
     flags: Tuple[str, ...] = ()
     max_chars: NonNegativeInt = 20_000
     launcher: str
+
+    def varied(self, varied: Variation) -> "Experiment":
+        """Return the settings of jobs that differ in these."""
+        ratio = ITEM_SIZES[varied.wire_dtype or self.wire_dtype] / ITEM_SIZES[self.wire_dtype]
+        launcher = self.launcher
+        if varied.controller:
+            launcher = launcher.replace(f"--{self.controller}", f"--{varied.controller}", 1)
+        changed = {**varied.given, "bytes": round(ratio * self.bytes), "launcher": launcher}
+        return self.model_copy(update=changed)
 
 
 class EpochThroughput(Record):
@@ -128,6 +143,7 @@ class TrainRow(JobRow):
     Attributes:
         streams: number of streams of the whole job.
         repeat: number of the repetition, from 1.
+        varied: settings in which it differs from its experiment.
         cores, devices: cores and devices of all workers together.
         bytes: bytes that a worker sends per step: the median of the profiled steps, or Experiment.bytes if unknown.
         times: profiled steps.
@@ -140,6 +156,7 @@ class TrainRow(JobRow):
     mode: Literal["weak", "strong", "perplexity"]
     streams: PositiveInt
     repeat: PositiveInt
+    varied: Variation = Variation()
     command: str
     cores: NonNegativeInt = 0
     devices: Tuple[str, ...] = ()
@@ -174,12 +191,13 @@ class AllreduceRow(JobRow):
 
 
 class Rows(NamedTuple):
-    """All rows of a folder.
+    """All rows of a folder, or those of one series: jobs that differ only in mode, number of workers and streams.
 
     Attributes:
         corpus: the text of the timed jobs; the file may be missing.
         inconsistencies: differences in machine or program between rows.
         unfinished: folders of jobs without a row, interrupted or still running.
+        series: what tells a series apart, in words; empty for the only one.
     """
 
     experiment: Experiment
@@ -188,6 +206,7 @@ class Rows(NamedTuple):
     allreduce_rows: List[AllreduceRow]
     inconsistencies: List[str]
     unfinished: List[str]
+    series: str = ""
 
     def finished(self, modes: Sequence[str]) -> List[TrainRow]:
         """Return the finished training jobs of these modes."""

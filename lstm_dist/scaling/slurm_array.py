@@ -1,11 +1,11 @@
-"""Submit the jobs of an experiment as Slurm job arrays, one per number of workers, and collect their rows."""
+"""Submit the jobs of an experiment as Slurm job arrays, one for all jobs of a size, and collect their rows."""
 
 import json
 import shlex
 import subprocess
 import time
 from collections import defaultdict
-from typing import Dict, Iterator, List, Sequence, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 
 from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import ExitStatus, UserError
@@ -18,6 +18,14 @@ _POLL_INTERVAL = 2.0  # seconds between polls of the queue
 _ROW_TIMEOUT = 10.0  # seconds for a shared file system to show the row of a job that has left the queue
 
 
+class Request(NamedTuple):
+    """What a job needs: tasks, at most `per_node` of them on a node, with `cores` each."""
+
+    tasks: int
+    per_node: int
+    cores: int
+
+
 class SlurmArray:
     """The submitted jobs by name, stored in the folder so that the same command can collect them later.
 
@@ -25,39 +33,41 @@ class SlurmArray:
         jobs: Slurm's job number of each job, by name.
     """
 
-    def __init__(self, folder: ExperimentFolder, per_node: int, sbatch_flags: str) -> None:
+    def __init__(self, folder: ExperimentFolder, requests: Dict[str, Request], sbatch_flags: str) -> None:
         self._folder = folder
-        self._per_node = per_node
+        self._requests = requests
         self._sbatch_flags = shlex.split(sbatch_flags)
         self._file = folder.path / "array.json"
         self.jobs: Dict[str, str] = json.loads(self._file.read_bytes()) if self._file.exists() else {}
 
-    def commands(self, workers: Dict[str, int], flags: Sequence[str]) -> List[List[str]]:
-        """Return the commands that submit these jobs, one per number of workers."""
-        return [self._command(number, names, flags) for number, names in _by_number(workers).items()]
+    def commands(self, flags: Sequence[str]) -> List[List[str]]:
+        """Return the commands that submit the jobs, one for all jobs with the same request."""
+        return [self._command(request, names, flags) for request, names in _by_request(self._requests).items()]
 
-    def _command(self, number: int, names: Sequence[str], flags: Sequence[str]) -> List[str]:
-        nodes, log = -(-number // self._per_node), self._folder.path.resolve() / "slurm" / "%x-%A_%a.out"
+    def _command(self, request: Request, names: Sequence[str], flags: Sequence[str]) -> List[str]:
+        number, log = request.tasks, self._folder.path.resolve() / "slurm" / "%x-%A_%a.out"
+        nodes = -(-number // request.per_node)
+        cores = [f"--cpus-per-task={request.cores}"] if request.cores > 1 else []  # the script has 1
         return [
             "sbatch", "--parsable", f"--job-name=scaling-n{number:03d}", f"--array=0-{len(names) - 1}",
-            f"--nodes={nodes}", f"--ntasks={number}", f"--ntasks-per-node={-(-number // nodes)}", f"--output={log}",
-            *self._sbatch_flags, str(_SCRIPT), *names, "--", *flags,
+            f"--nodes={nodes}", f"--ntasks={number}", f"--ntasks-per-node={-(-number // nodes)}", *cores,
+            f"--output={log}", *self._sbatch_flags, str(_SCRIPT), *names, "--", *flags,
         ]  # fmt: skip
 
-    def submit(self, workers: Dict[str, int], flags: Sequence[str]) -> None:
+    def submit(self, flags: Sequence[str]) -> None:
         """Submit the jobs that are not queued yet.
 
         Raises:
             UserError: if sbatch rejects a job; the message quotes sbatch.
         """
         queued = self._queued()
-        workers = {name: number for name, number in workers.items() if self.jobs.get(name) not in queued}
+        missing = {name: request for name, request in self._requests.items() if self.jobs.get(name) not in queued}
         (self._folder.path / "slurm").mkdir(exist_ok=True)
-        for number, names in _by_number(workers).items():
-            done = _run(self._command(number, names, flags))
+        for request, names in _by_request(missing).items():
+            done = _run(self._command(request, names, flags))
             if done.returncode:
                 reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                message = f"--slurm-array: {number} workers: sbatch failed: {reason}"
+                message = f"--slurm-array: {request.tasks} workers: sbatch failed: {reason}"
                 raise UserError(message, ExitStatus.BAD_CONFIG)
             job = done.stdout.strip().split(";")[0]
             self.jobs.update({name: f"{job}_{index}" for index, name in enumerate(names)})
@@ -95,11 +105,11 @@ class SlurmArray:
         return set(_run(["squeue", "-h", "-r", "-j", ",".join(sorted(numbers)), "-o", "%i"]).stdout.split())
 
 
-def _by_number(workers: Dict[str, int]) -> Dict[int, List[str]]:
-    """Group the names by number of workers; a name's position is its array index."""
-    names: Dict[int, List[str]] = defaultdict(list)
-    for name, number in workers.items():
-        names[number].append(name)
+def _by_request(jobs: Dict[str, Request]) -> Dict[Request, List[str]]:
+    """Group the names by request; a name's position is its array index."""
+    names: Dict[Request, List[str]] = defaultdict(list)
+    for name, request in jobs.items():
+        names[request].append(name)
     return dict(sorted(names.items()))
 
 

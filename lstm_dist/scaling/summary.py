@@ -29,14 +29,25 @@ _REMEDIES = {
 }
 
 
+def full_name(mode: ModeFindings) -> str:
+    """Return the mode in words, and the series if there are several, as in "weak scaling, gloo"."""
+    return ", ".join(filter(None, (SCALING[mode.name].lower(), mode.series)))
+
+
 def summary(findings: Findings) -> str:
-    """Return one paragraph on what limits the job at each number of workers, and what would help."""
-    sentences = [_summarize_baseline(findings.modes)]
-    sentences += [_summarize_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
-    usable = [_usable(mode) for mode in findings.modes]
-    remedies = [_remedy(mode, mode.loss_shares[-1]) for mode in usable if mode.loss_shares]
-    if any(remedies):
-        sentences.append(f"What would help: {'; '.join(filter(None, remedies))}.")
+    """Return one paragraph on what limits the job at each number of workers, and what would help.
+
+    Of several series, it compares the throughput instead.
+    """
+    if len(findings.series) > 1:
+        sentences = [_compare_series(findings, name) for name in SCALING]
+    else:
+        sentences = [_summarize_baseline(findings.modes)]
+        sentences += [_summarize_mode(mode, findings.rows.experiment.streams) for mode in findings.modes]
+        usable = [_usable(mode) for mode in findings.modes]
+        remedies = [_remedy(mode, mode.loss_shares[-1]) for mode in usable if mode.loss_shares]
+        if any(remedies):
+            sentences.append(f"What would help: {'; '.join(filter(None, remedies))}.")
     if not any(sentences):
         sentences.append(
             "No conclusions about scaling: this needs finished jobs of two numbers of workers with a core each."
@@ -48,6 +59,22 @@ def summary(findings: Findings) -> str:
             "not used for conclusions."
         )
     return " ".join(filter(None, sentences))
+
+
+def _compare_series(findings: Findings, name: str) -> str:
+    """Rank the series by throughput, at the largest number of workers that all of them have a core for."""
+    modes = [mode for mode in findings.modes if mode.name == name]
+    known = [{t.group.workers: t for t in mode.throughputs if not t.group.oversubscribed} for mode in modes]
+    workers = max(set.intersection(*map(set, known)), default=0) if len(modes) > 1 else 0
+    if not workers:
+        return ""
+    first, *others = sorted((rates[workers] for rates in known), key=lambda rate: -rate.chars_per_sec.value)
+    best = first.chars_per_sec.value
+    slower = [f"{rate.group.series} ({percent(rate.chars_per_sec.value / best, 0)} of that)" for rate in others]
+    if len(slower) > 3:
+        slower[2:] = [f"last {slower[-1]}"]
+    fastest = f"{first.group.series} ({number(best)} characters/s)"
+    return f"{SCALING[name]}, {counted(workers, 'worker')}: the fastest is {fastest}; then {'; '.join(slower)}."
 
 
 def _usable(mode: ModeFindings) -> ModeFindings:

@@ -12,13 +12,20 @@ from lstm_dist.scaling.speedup_laws import Law, fit_amdahl, fit_usl
 
 
 class JobGroup(NamedTuple):
-    """The finished jobs of one mode and one number of workers."""
+    """The finished jobs of one mode, one series and one number of workers.
+
+    Attributes:
+        series: name of the series; empty for the only one.
+        hosts: number of hosts; 0 if all jobs of the series ran on a single one.
+    """
 
     mode: str
     workers: int
     streams: int
     oversubscribed: bool
     rows: List[TrainRow]
+    series: str = ""
+    hosts: int = 0
 
     @property
     def bytes(self) -> int:
@@ -64,7 +71,7 @@ class FittedLaws(NamedTuple):
 
 
 def job_groups(rows: Rows, mode: str) -> List[JobGroup]:
-    """Return the groups by ascending number of workers.
+    """Return the groups of one series by ascending number of workers.
 
     One worker is the same job under weak and strong scaling: a mode without one uses the other mode's.
     """
@@ -74,15 +81,24 @@ def job_groups(rows: Rows, mode: str) -> List[JobGroup]:
     if found and 1 not in found:
         streams = rows.experiment.streams
         found[1] = [row for row in rows.finished(MODES) if row.workers == 1 and row.streams == streams]
+    on_several = max((row.hosts for jobs in found.values() for row in jobs), default=0) > 1
     return [
-        JobGroup(mode, workers, jobs[0].streams, any(job.oversubscribed for job in jobs), jobs)
+        JobGroup(
+            mode=mode,
+            workers=workers,
+            streams=jobs[0].streams,
+            oversubscribed=any(job.oversubscribed for job in jobs),
+            rows=jobs,
+            series=rows.series,
+            hosts=max(job.hosts for job in jobs) if on_several else 0,
+        )
         for workers, jobs in sorted(found.items())
         if jobs
     ]
 
 
 def throughputs(rows: Rows, mode: str) -> List[Throughput]:
-    """Return one entry per number of workers; the smallest is the baseline."""
+    """Return one entry per number of workers of one series; the smallest is the baseline."""
     groups = job_groups(rows, mode)
     rates = {group.workers: [row.chars_per_sec for row in group.rows] for group in groups}
     return [_throughput(group, rates, rows.experiment.seq_len) for group in groups]

@@ -9,9 +9,10 @@ from lstm_dist.scaling.records import Rows, TrainRow
 
 
 class TargetRuns(NamedTuple):
-    """The jobs of one global batch and number of workers that train to the target perplexity.
+    """The jobs of one series, global batch and number of workers that train to the target perplexity.
 
     Attributes:
+        series: name of the series; empty for the only one.
         streams: number of streams of the whole job.
         reached, missed: number of jobs that reached the target, and that did not.
         chars: characters until the target.
@@ -21,6 +22,7 @@ class TargetRuns(NamedTuple):
         seconds: seconds of training until the target.
     """
 
+    series: str
     streams: int
     workers: int
     oversubscribed: bool
@@ -40,20 +42,20 @@ class TargetRuns(NamedTuple):
 
 
 def target_runs(rows: Rows) -> List[TargetRuns]:
-    """Return entries by batch size; the smallest batch that reached the target is the reference."""
+    """Return entries of one series by batch size; the smallest batch that reached the target is the reference."""
     found: Dict[Tuple[int, int], List[TrainRow]] = defaultdict(list)
     for row in rows.finished(["perplexity"]):
         found[row.streams, row.workers].append(row)
     groups = [found[key] for key in sorted(found)]
     base = next((_reached(group) for group in groups if _reached(group)), [])
-    return [_target_runs(group, base) for group in groups]
+    return [_target_runs(group, base, rows.series) for group in groups]
 
 
 def _reached(rows: List[TrainRow]) -> List[TrainRow]:
     return [row for row in rows if row.reached]
 
 
-def _target_runs(rows: List[TrainRow], base: List[TrainRow]) -> TargetRuns:
+def _target_runs(rows: List[TrainRow], base: List[TrainRow], series: str) -> TargetRuns:
     """Return the summary of one group; efficiencies are relative to `base`."""
     first, reached = rows[0], _reached(rows)
     chars = statistical = rate = hardware = seconds = UNKNOWN
@@ -64,6 +66,7 @@ def _target_runs(rows: List[TrainRow], base: List[TrainRow]) -> TargetRuns:
         statistical = ratio(all_chars if is_base else _chars(base), all_chars)
         hardware = ratio(rates, rates if is_base else _rates(base)).scaled(base[0].workers / first.workers)
     return TargetRuns(
+        series=series,
         streams=first.streams,
         workers=first.workers,
         oversubscribed=any(row.oversubscribed for row in rows),

@@ -24,6 +24,8 @@ class Target(NamedTuple):
 def train_flags(experiment: Experiment, point: Point, corpus: Path, target: Target) -> List[str]:
     """Return the flags of jobs/train.py for one point; `corpus` is the text of the timed points."""
     flags = [*experiment.flags, f"--global-batch-size={point.streams}", "--checkpoint-every=1h", "--sample-length=1"]
+    if point.varied.wire_dtype:
+        flags.append(f"--wire-dtype={point.varied.wire_dtype}")
     if point.mode == "perplexity":
         return [
             *flags, f"--until-perplexity={target.perplexity:g}", f"--epochs={target.max_epochs}",
@@ -65,15 +67,21 @@ class TrainRuns:
     def command(self, name: str) -> List[str]:
         """Return the command of a job."""
         point = self._points[name]
+        varied = point.varied
+        launcher = self._launcher.varied(varied.workers_per_node, varied.controller)
         run_dir = (self.folder / name / "run").resolve()
         flags = train_flags(self._experiment, point, self._corpus, self._target)
-        return self._launcher.train_command(point.workers, [*flags, f"--run-dir={run_dir}"])
+        return launcher.train_command(point.workers, [*flags, f"--run-dir={run_dir}"])
+
+    def settings(self, name: str) -> Experiment:
+        """Return the settings of a job."""
+        return self._experiment.varied(self._points[name].varied)
 
     def measure(self, name: str, variables: Dict[str, str]) -> Dict[str, Any]:
         """Run a job with these additional environment variables and return its row."""
         folder = self.folder / name
         create_folder(folder)
-        environment = {**self._launcher.environment(), "OMP_NUM_THREADS": str(self._experiment.threads), **variables}
+        environment = {**self._launcher.environment(), "OMP_NUM_THREADS": str(self.settings(name).threads), **variables}
         return self.row(name, execute(self.command(name), folder, environment))
 
     def row(self, name: str, outcome: JobOutcome) -> Dict[str, Any]:
@@ -81,7 +89,8 @@ class TrainRuns:
         point, run_dir, warm_up = self._points[name], self.folder / name / "run", self._experiment.warm_up
         row = {
             **self._version.common_fields(name, outcome, run_dir / "run.json"), **point._asdict(),
-            "command": shlex.join(self.command(name)), "bytes": self._experiment.bytes, "epochs": [], "times": [],
+            "varied": point.varied.given, "command": shlex.join(self.command(name)),
+            "bytes": self.settings(name).bytes, "epochs": [], "times": [],
         }  # fmt: skip
         if outcome.has_failed:
             return row

@@ -174,7 +174,8 @@ def test_timeline_of_a_job_is_written(song_file: Path, tmp_path: Path):
 def test_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
     done = scale("--workers=1,2", f"--out={tmp_path}/out", "--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    plan, *lines = done.stdout.splitlines()
+    assert plan == "# 4 jobs (2 --workers x 2 --mode)"
     assert len(lines) == 4
     assert all("launch/supervise.py -n " in line and "--hidden-size=8" in line for line in lines)
     assert len({line.split("--run-dir=")[1] for line in lines}) == 4
@@ -185,6 +186,38 @@ def test_dry_run_prints_the_commands_and_writes_nothing(tmp_path: Path):
     ]
     assert {line.split("-H ")[1].split()[0] for line in done.stdout.splitlines() if "n002" in line} == {"node1:2"}
     assert not list(tmp_path.iterdir())
+
+
+def dry_run(capsys: pytest.CaptureFixture, *flags: str) -> List[str]:
+    assert main([*SMALL, "--mode=weak", "--dry-run", *flags, *TRAINED]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_every_combination_is_a_job_with_its_own_flags(tmp_path: Path, capsys: pytest.CaptureFixture):
+    factors = ("--workers-per-node=2,1", "--threads=1,2", "--controller=gloo,mpi", "--wire-dtype=float16,float32")
+    plan, *lines = dry_run(capsys, "--workers=2,4", *factors, "-H", "a:2,b:2", f"--out={tmp_path}/out")
+    sizes = "2 --workers x 2 --controller x 2 --workers-per-node x 2 --threads x 2 --wire-dtype"
+    assert plan == f"# 24 jobs ({sizes}); left out, as the hosts have no room: 4 workers with 1 per node"
+    jobs = {line.split("/points/")[1].split("/")[0]: line for line in lines}
+    assert len(jobs) == 24
+    own, varied = jobs["weak-n002-r1"], jobs["weak-n002-pernode1-threads2-mpi-float32-r1"]
+    assert " -H a:2 --gloo " in own
+    assert own.count("--wire-dtype=float16") == 1
+    assert varied.startswith("OMP_NUM_THREADS=2 ")
+    assert " -H a:1,b:1 --mpi " in varied
+    assert varied.rindex("--wire-dtype=float32") > varied.rindex("--wire-dtype=float16"), "the last one counts"
+    assert "-H a:2,b:2 " in jobs["weak-n004-r1"]
+
+
+def test_jobs_of_an_array_request_their_nodes_and_cores(tmp_path: Path, capsys: pytest.CaptureFixture):
+    flags = ("--workers=1,4", "--workers-per-node=4,2", "--threads=1,3", "--slurm-array")
+    _, *lines = dry_run(capsys, *flags, f"--out={tmp_path}/out")
+    requests = {line.split("scaling.sbatch ")[1].split(" -- ")[0]: line.split() for line in lines}
+    assert len(requests) == 8
+    words = requests["weak-n004-pernode2-threads3-r1"]
+    assert {"--nodes=2", "--ntasks=4", "--ntasks-per-node=2", "--cpus-per-task=3"} < set(words)
+    assert "--nodes=1" in requests["weak-n004-r1"]
+    assert not [word for word in requests["weak-n004-r1"] if word.startswith("--cpus-per-task")]
 
 
 @pytest.mark.slow
@@ -222,7 +255,16 @@ def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
         ),
         (["network", "--workers=1"], "--workers 1: one worker does not communicate: give more, as in 1,2,4"),
         (["--workers=1,2", "--max-epochs=9"], "--max-epochs 9: only with --to-perplexity"),
-        (["--workers=1,2", "--per-node=2"], "--per-node 2: only with --slurm-array"),
+        (["--workers=1,2", "--per-node=2"], "--workers-per-node 2: only with -H, --hostfile, --launcher srun or "),
+        (["--workers=1,2", "--threads=1,0"], "--threads 1,0: should be positive integers separated by commas, as in 1"),
+        (["--workers=1,2", "--controller=gloo,nccl"], "--controller gloo,nccl: 'nccl' should be one of mpi, gloo"),
+        (["--workers=1,2", "--wire-dtype=int8"], "--wire-dtype int8: 'int8' should be one of float32, float16"),
+        (["network", "--workers=2", "--threads=1,2"], "--threads 1,2: only for training: leave it out"),
+        (
+            ["--workers=4", "--workers-per-node=2,1", "-H", "a:2,b:2"],
+            "--workers-per-node 2,1: 4 --workers do not fit on the hosts with 1 on each: give more",
+        ),
+        (["--workers=1,2", "--slurm-array", "--controller=mpi,gloo"], "--controller mpi,gloo: only for horovodrun, "),
         (["--workers=1,2", "--slurm-array", "--controller=gloo"], "--controller gloo: only for horovodrun, "),
         (["--workers=1,2", "--interface=eth0"], "--interface eth0: only with -H or --hostfile: add one, or leave it"),
         (["network", "--workers=1,2", "--to-perplexity=9"], "--to-perplexity 9.0: only for training: leave it out"),
@@ -281,6 +323,21 @@ def test_network_takes_over_the_settings_of_the_folder(tmp_path: Path, capsys: p
     status, message = refusal(main, [*SMALL, "--workers=1,2", out, *TRAINED, "--layers=2"], capsys)
     assert status == 78
     assert "whose layers was 1 and is 2" in message
+
+
+@pytest.mark.usefixtures("no_job")
+def test_folder_goes_on_with_more_values_of_every_factor(tmp_path: Path, capsys: pytest.CaptureFixture):
+    words = [*SMALL, "--workers=2,4", "--mode=weak", f"--out={tmp_path}/out"]
+    assert main([*words, *TRAINED]) == 0
+    settings = (tmp_path / "out" / "experiment.json").read_bytes()
+    more = ["--threads=1,2", "--controller=mpi,gloo", "--wire-dtype=float32,float16"]
+    capsys.readouterr()
+    assert main([*words, *more, *TRAINED]) == 0
+    assert capsys.readouterr().out.startswith("16 jobs (2 --workers x 2 --controller x 2 --threads x 2 --wire-dtype)\n")
+    assert (tmp_path / "out" / "experiment.json").read_bytes() == settings
+    status, message = refusal(main, [*words, "--threads=2,1", *TRAINED], capsys)
+    assert status == 78
+    assert "whose threads was 1 and is 2" in message
 
 
 @pytest.mark.usefixtures("no_job")

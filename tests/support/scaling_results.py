@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Optional
 
 from lstm_dist.scaling.allreduce_model import Link
 from lstm_dist.scaling.host_links import HostLinks
@@ -96,10 +96,10 @@ def on_hosts(row: Dict[str, Any]) -> Dict[str, Any]:
     return {**row, "hosts": -(-workers // 2), "workers_per_host": min(workers, 2), **facts}
 
 
-def save(folder: Path, *rows: Dict[str, Any]) -> Path:
-    """Write an experiment with these rows."""
+def save(folder: Path, *rows: Dict[str, Any], settings: Optional[Dict[str, Any]] = None) -> Path:
+    """Write an experiment with these rows; `settings` are those that differ from EXPERIMENT."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "experiment.json").write_text(json.dumps(EXPERIMENT))
+    (folder / "experiment.json").write_text(json.dumps({**EXPERIMENT, **(settings or {})}))
     for row in rows:
         name = (
             f"points/{row['id']}/row.json" if "id" in row else f"network/{row['path']}-n{row['workers']:03d}/row.json"

@@ -7,6 +7,7 @@ from lstm_dist.experiments.report.formatters import counted
 from lstm_dist.experiments.stats import Estimate, mean, ratio
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.series import split_series
 from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
 from lstm_dist.scaling.throughput import JobGroup, job_groups
 
@@ -58,17 +59,17 @@ def compare_points(first: Rows, second: Rows) -> Comparison:
     return Comparison([_compare(groups[0][key], groups[1][key]) for key in common], (only[0], only[1]))
 
 
-_Key = Tuple[str, int, int]  # mode, workers, streams
+_Key = Tuple[str, str, int, int]  # mode, series, workers, streams
 
 
 def _groups(rows: Rows) -> Dict[_Key, JobGroup]:
-    found = [group for mode in MODES for group in job_groups(rows, mode)]
-    return {(group.mode, group.workers, group.streams): group for group in found}
+    found = [group for mode in MODES for series in split_series(rows) for group in job_groups(series, mode)]
+    return {(group.mode, group.series, group.workers, group.streams): group for group in found}
 
 
 def _name(key: _Key) -> str:
-    mode, workers, streams = key
-    return f"{mode} with {counted(workers, 'worker')} and {counted(streams, 'stream')}"
+    mode, series, workers, streams = key
+    return f"{mode}{series and ', '}{series} with {counted(workers, 'worker')} and {counted(streams, 'stream')}"
 
 
 def _compare(first: JobGroup, second: JobGroup) -> PointComparison:

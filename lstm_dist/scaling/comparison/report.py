@@ -69,7 +69,9 @@ def _summary(comparison: Comparison, changed: Sequence[Difference]) -> str:
 def _count(points: Sequence[PointComparison]) -> str:
     """Count points, and name them if they are few."""
     groups = [point.groups[0] for point in points]
-    names = "; ".join(f"{group.mode}, {counted(group.workers, 'worker')}" for group in groups)
+    names = "; ".join(
+        ", ".join(filter(None, (group.mode, group.series, counted(group.workers, "worker")))) for group in groups
+    )
     return f"{len(points)} ({names})" if len(points) < 4 else str(len(points))
 
 
@@ -94,7 +96,8 @@ def _row(point: PointComparison) -> Row:
     rates = [Cell(number(rate.value), {f"chars_per_sec_{name}": rate.value}) for name, rate in zip("ab", point.rates)]
     return Row(
         [
-            *group_cells(first.mode, first.workers, first.streams),
+            *group_cells(first),
+            count_cell("streams", first.streams),
             jobs,
             *rates,
             *estimate_cells("ratio", point.ratio, 3),
@@ -124,8 +127,7 @@ def _step_row(point: PointComparison) -> Row:
     changes = {part: 1000 * (second.parts[part].mean - first.parts[part].mean) for part in PARTS}
     return Row(
         [
-            Cell(point.groups[0].mode, {"mode": point.groups[0].mode}),
-            count_cell("workers", point.groups[0].workers),
+            *group_cells(point.groups[0]),
             Cell(milliseconds(first.total), {"step_a_ms": 1000 * first.total}),
             *[Cell(signed(change, 2), {f"{part}_change_ms": change}) for part, change in changes.items()],
             Cell(milliseconds(second.total), {"step_b_ms": 1000 * second.total}),

@@ -8,6 +8,7 @@ from lstm_dist.experiments.report.formatters import capitalized, counted, decima
 from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.analysis import Findings
 from lstm_dist.scaling.cost import Cost, costs, energy_sources, spent
+from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import TrainRow
 from lstm_dist.scaling.tables.cost import cost_table, spent_table
 
@@ -15,8 +16,8 @@ from lstm_dist.scaling.tables.cost import cost_table, spent_table
 def cost(findings: Findings) -> Section:
     """Build the section."""
     section = Section("cost", "Cost", [])
-    modes = [costs(mode.throughputs) for mode in findings.modes]
-    found = [one for mode in modes for one in mode]
+    found = [one for mode in findings.modes for one in costs(mode.throughputs)]
+    modes = [[one for one in found if one.group.mode == name] for name in MODES]
     if not found:
         return section._replace(paragraphs=["No job has finished whose cost could be told."])
     paragraphs = [_spent(findings.rows.train_rows)]
@@ -53,7 +54,7 @@ def _proposal(costs: Sequence[Cost]) -> str:
     by_nodes = min(costs, key=lambda one: one.node_hours.value)
     by_cores = min(costs, key=lambda one: one.core_hours.value)
     least = [
-        f"{counted(best.group.workers, 'worker')} needed the fewest {unit} ({_short(hours)})"
+        f"{_workers(best)} needed the fewest {unit} ({_short(hours)})"
         for best, unit, hours in (
             (by_nodes, "node-hours", by_nodes.node_hours.value),
             (by_cores, "core-hours", by_cores.core_hours.value),
@@ -63,13 +64,16 @@ def _proposal(costs: Sequence[Cost]) -> str:
     return f"{text} {capitalized(listed(least))}." if least else text
 
 
+def _workers(one: Cost) -> str:
+    """Name the number of workers, and the series if there are several."""
+    series = one.group.series
+    return counted(one.group.workers, "worker") + (f" ({series})" if series else "")
+
+
 def _place(one: Cost) -> str:
     """Name the workers, hosts and cores."""
     cores = counted(one.cores, "core")
-    return (
-        f"{counted(one.group.workers, 'worker')} on {counted(one.hosts, 'host')} with "
-        f"{cores if one.hosts == 1 else f'{cores} in all'}"
-    )
+    return f"{_workers(one)} on {counted(one.hosts, 'host')} with " f"{cores if one.hosts == 1 else f'{cores} in all'}"
 
 
 def _amounts(one: Cost) -> str:

@@ -3,10 +3,10 @@
 from typing import List
 
 from lstm_dist.experiments.report.document import Section
-from lstm_dist.experiments.report.formatters import counted, listed, number, percent
+from lstm_dist.experiments.report.formatters import capitalized, counted, listed, number, percent
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.efficiency_tree import ACCEPTABLE, EfficiencyTree
-from lstm_dist.scaling.summary import SCALING
+from lstm_dist.scaling.summary import full_name
 from lstm_dist.scaling.tables.efficiency import MEANINGS, POOR, efficiency_table, factors_table
 
 
@@ -41,10 +41,10 @@ def _lowest_factor(mode: ModeFindings) -> str:
     """State the lowest factor of the largest job that was not oversubscribed."""
     usable = [tree for tree in _comparable(mode) if tree.group.workers > tree.baseline.workers]
     if not usable:
-        return f"{SCALING[mode.name]}: only the baseline was profiled, apart from oversubscribed jobs."
+        return f"{capitalized(full_name(mode))}: only the baseline was profiled, apart from oversubscribed jobs."
     tree = usable[-1]
     workers, total = tree.group.workers, percent(tree.global_efficiency, 0)
-    start = f"{SCALING[mode.name]}, {counted(workers, 'worker')}: global efficiency {total}."
+    start = f"{capitalized(full_name(mode))}, {counted(workers, 'worker')}: global efficiency {total}."
     if not tree.lowest_factor:
         return f"{start} Nothing is lost."
     lowest, meaning = getattr(tree, tree.lowest_factor), MEANINGS[tree.lowest_factor]
@@ -81,4 +81,4 @@ def _largest_difference(mode: ModeFindings) -> str:
     if not differences:
         return ""
     difference, workers = max(differences)
-    return f"{number(100 * difference, 1)} percentage points under {mode.name} scaling ({counted(workers, 'worker')})"
+    return f"{number(100 * difference, 1)} percentage points under {full_name(mode)} ({counted(workers, 'worker')})"

@@ -1,6 +1,6 @@
 """Describe the measurement: machine, launcher, model, jobs, and what a worker sends."""
 
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from lstm_dist.experiments.report.formatters import counted, listed, number, size
 from lstm_dist.scaling.analysis import Findings
@@ -21,6 +21,7 @@ def facts(findings: Findings) -> "List[tuple[str, str]]":
     described = {
         "machine": _distinct([job.machine for job in jobs]),
         "launcher": experiment.launcher,
+        **_varied(findings),
         "model": f"LSTM of {layers}{number(experiment.hidden_size)} hidden units, {number(experiment.vocab_size)} "
         f"characters, {number(experiment.parameters)} parameters; windows of {experiment.seq_len} characters",
         "jobs": counts + (f"; without a result: {listed(unfinished)}" if unfinished else ""),
@@ -37,6 +38,12 @@ def facts(findings: Findings) -> "List[tuple[str, str]]":
         described["command"] = f"{largest.command} (of {largest.id})"
     described["program"] = f"commit {_distinct([job.commit for job in jobs])}"
     return list(described.items())
+
+
+def _varied(findings: Findings) -> Dict[str, str]:
+    """Return the series by name, if there are several."""
+    names = [series.series for series in findings.series]
+    return {"series": "; ".join(names)} if len(names) > 1 else {}
 
 
 def _communication(findings: Findings) -> str:

@@ -4,8 +4,8 @@ from typing import List
 
 from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.formatters import milliseconds, number, size
-from lstm_dist.scaling import figures
 from lstm_dist.scaling.analysis import Findings
+from lstm_dist.scaling.link_figures import link_figures, residuals_figure
 from lstm_dist.scaling.sections.distances import measured_links
 from lstm_dist.scaling.sections.facts import timed_jobs
 from lstm_dist.scaling.sections.suggestion import WORKERS
@@ -22,8 +22,8 @@ def network(findings: Findings, out: str) -> Section:
     gradients = max((row.bytes for row in timed_jobs(findings)), default=0)
     paragraphs = ["Allreduces of many sizes, without training: the median of the repetitions, and their quartiles."]
     tables = [links_table(fits)] if fits else []
-    pictures = [figures.link_figures(fits, gradients)]
-    pictures.append([figures.residuals_figure(fit, gradients) for fit in fits if fit.link])
+    pictures = [link_figures(fits, gradients)]
+    pictures.append([residuals_figure(fit, gradients) for fit in fits if fit.link])
     notes = list(dict.fromkeys(measured_links(fit.link) for fit in fits if fit.link))
     notes += [*_compare_with_mpi(findings), *_cost_of_one_worker(findings)]
     if any(link.overhead == 0 for fit in fits if fit.link and fit.path != "mpi" for link in fit.link.known):

@@ -7,6 +7,7 @@ from lstm_dist.experiments.report.formatters import counted, listed, percent
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.distribution_figure import distribution_figure
 from lstm_dist.scaling.step_distribution import NAMED_JITTER, steps_needed
+from lstm_dist.scaling.summary import full_name
 from lstm_dist.scaling.tables.step_distribution import steps_table, workers_table
 
 
@@ -35,7 +36,7 @@ def step_distribution(findings: Findings) -> List[Section]:
 def _judge_jitter(modes: List[ModeFindings]) -> str:
     """Name the jobs that jitter bounds; oversubscribed ones are not used for conclusions."""
     bound = [
-        f"{counted(one.group.workers, 'worker')} under {mode.name} scaling ({percent(one.jitter, 0)} of a step)"
+        f"{counted(one.group.workers, 'worker')} under {full_name(mode)} ({percent(one.jitter, 0)} of a step)"
         for mode in modes
         for one in mode.distributions
         if one.is_bound_by_jitter and not one.group.oversubscribed

@@ -4,10 +4,12 @@ from typing import Dict, List, Sequence
 
 from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.formatters import capitalized, counted, listed
-from lstm_dist.scaling import figures
+from lstm_dist.scaling import throughput_figures as figures
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.sections.suggestion import WORKERS
 from lstm_dist.scaling.tables.throughput import laws_table, throughput_table
+
+FIGURES = figures.throughput_figure, figures.efficiency_figure
 
 
 def throughput(findings: Findings, out: str) -> Section:
@@ -24,12 +26,12 @@ def throughput(findings: Findings, out: str) -> Section:
         return section._replace(paragraphs=notes, tables=tables if tables[0].rows else [])
     paragraphs = [
         "In weak scaling every worker has as many streams as a single worker; in strong scaling all workers share "
-        f"them. {_baseline(modes)} Hollow markers are oversubscribed (more workers than cores or GPUs); the laws are "
-        "not fitted to them. Bars are 95 % intervals, with an arrow where one leaves the picture; short dashes are the "
-        "single jobs of a number of workers with fewer than three."
+        f"them.{_series(findings)} {_baseline(modes)} Hollow markers are oversubscribed (more workers than cores or "
+        "GPUs); the laws are not fitted to them. Bars are 95 % intervals, with an arrow where one leaves the "
+        "picture; short dashes are the single jobs of a number of workers with fewer than three."
     ]
-    pictures = [[figures.throughput_figure(modes), figures.efficiency_figure(modes)]]
-    pictures.append([figures.speedup_figure(mode) for mode in modes if len(mode.throughputs) > 1])
+    pictures = [[figure(group) for figure in FIGURES] for group in figures.compared(modes)]
+    pictures += [figures.speedup_figures(modes)]
     if any(mode.laws.amdahl for mode in modes):
         tables.append(laws_table(modes))
         notes.append(
@@ -41,13 +43,23 @@ def throughput(findings: Findings, out: str) -> Section:
     return section._replace(paragraphs=paragraphs, tables=tables, pictures=pictures, notes=notes)
 
 
+def _series(findings: Findings) -> str:
+    """Say what a series is, if there are several."""
+    if len(findings.series) < 2:
+        return ""
+    return (
+        " Jobs that differ only in workers and streams are a series. Speedup and efficiency are relative to the "
+        "baseline of the same series, so that series are compared by their throughput."
+    )
+
+
 def _baseline(modes: Sequence[ModeFindings]) -> str:
     """Say what speedup and efficiency are relative to."""
     if all(mode.baseline == 1 for mode in modes):
         return "Speedup is relative to one worker of the same mode."
     baselines: Dict[int, List[str]] = {mode.baseline: [] for mode in modes}
     for mode in modes:
-        baselines[mode.baseline].append(mode.name)
+        baselines[mode.baseline].append(mode.title)
     named = [
         counted(workers, "worker") + (f" ({listed(names)})" if len(baselines) > 1 else "")
         for workers, names in baselines.items()
@@ -72,7 +84,7 @@ def _relative_laws(modes: Sequence[ModeFindings]) -> str:
 def _without_law(modes: Sequence[ModeFindings]) -> List[str]:
     """Name the modes that no law fits."""
     return [
-        f"No law is fitted to {mode.name} scaling: beyond {counted(mode.baseline, 'worker')}, throughput falls faster "
+        f"No law is fitted to {mode.title}: beyond {counted(mode.baseline, 'worker')}, throughput falls faster "
         "than the laws allow."
         for mode in modes
         if mode.laws.workers and not (mode.laws.amdahl or mode.laws.usl)

@@ -7,7 +7,7 @@ from lstm_dist.experiments.report.document import Cell, Row, Table, estimate_cel
 from lstm_dist.experiments.report.formatters import decimals, number
 from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.cost import Cost
-from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark
+from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark, mode_cell
 
 
 def cost_table(costs: Sequence[Cost]) -> Table:
@@ -23,7 +23,9 @@ def _cost_row(cost: Cost, has_energy: bool) -> Row:
     group, text = cost.group, mark(cost.group.oversubscribed)
     return Row(
         [
-            *group_cells(group.mode, group.workers, group.streams),
+            mode_cell(group.mode, group.series),
+            count_cell("workers", group.workers),
+            count_cell("streams", group.streams),
             count_cell("hosts", cost.hosts),
             count_cell("cores", cost.cores),
             _cell("hours", cost.hours.value),
@@ -48,7 +50,8 @@ def spent_table(costs: Sequence[Cost]) -> Table:
 def _spent_row(cost: Cost, has_energy: bool) -> Row:
     group = cost.group
     cells = [
-        *group_cells(group.mode, group.workers, group.streams),
+        *group_cells(group),
+        count_cell("streams", group.streams),
         count_cell("jobs", len(group.rows)),
         _cell("node_hours", cost.spent.node_hours),
         _cell("core_hours", cost.spent.core_hours),

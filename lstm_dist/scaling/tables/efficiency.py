@@ -6,7 +6,7 @@ from lstm_dist.experiments.report.document import Cell, Row, Table
 from lstm_dist.experiments.report.formatters import number
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.efficiency_tree import ACCEPTABLE, EfficiencyTree
-from lstm_dist.scaling.tables.cells import count_cell, mark
+from lstm_dist.scaling.tables.cells import group_cells, mark
 
 POOR = 0.6  # below it a loss is as large as two acceptable ones
 
@@ -71,8 +71,7 @@ def _efficiency_row(tree: EfficiencyTree) -> Row:
     group, text = tree.group, mark(tree.group.oversubscribed)
     return Row(
         [
-            Cell(group.mode, {"mode": group.mode}),
-            count_cell("workers", group.workers),
+            *group_cells(group),
             *(_shaded_cell(name, getattr(tree, name)) for name in MEANINGS),
             _lowest_cell(tree.lowest_factor),
             Cell(text, {"baseline_workers": tree.baseline.workers, "oversubscribed": group.oversubscribed}),

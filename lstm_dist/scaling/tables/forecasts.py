@@ -6,7 +6,7 @@ from lstm_dist.experiments.report.document import Cell, Row, Table
 from lstm_dist.experiments.report.formatters import interval, milliseconds, number, signed, size
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.forecast import Forecast, ForecastPoint, StepComparison
-from lstm_dist.scaling.tables.cells import count_cell, mark
+from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark, mode_cell
 
 
 def comparison_table(modes: Sequence[ModeFindings]) -> Table:
@@ -27,8 +27,7 @@ def _comparison_row(step: StepComparison) -> Row:
     }
     return Row(
         [
-            Cell(group.mode),
-            count_cell("workers", group.workers),
+            *group_cells(group),
             Cell(size(group.bytes), {"bytes": group.bytes}),
             *(Cell(milliseconds(value, 1), {name: 1000 * value}) for name, value in figures.items()),
             Cell(signed(100 * step.error), {"error_percent": 100 * step.error}),
@@ -57,7 +56,7 @@ def _forecast_row(forecast: Forecast, point: ForecastPoint) -> Row:
     )
     return Row(
         [
-            Cell(forecast.mode),
+            mode_cell(forecast.mode, forecast.series),
             count_cell("workers", point.workers),
             Cell(size(point.bytes), {"bytes": point.bytes}),
             Cell(milliseconds(point.middle, 1), {"step_ms": 1000 * point.middle}),

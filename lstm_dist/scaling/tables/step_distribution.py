@@ -6,7 +6,7 @@ from lstm_dist.experiments.report.document import Cell, Row, Table
 from lstm_dist.experiments.report.formatters import milliseconds, number
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.step_distribution import Distribution, StepDistribution, WorkerDistribution
-from lstm_dist.scaling.tables.cells import count_cell, mark
+from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark
 
 _PERCENTILES = ["steps", "median", "95th percentile", "99th percentile", "slowest"]
 
@@ -24,8 +24,7 @@ def _steps_row(distribution: StepDistribution) -> Row:
     where = {"slowest_job": distribution.slowest_job, "slowest_step": distribution.slowest_step}
     return Row(
         [
-            Cell(group.mode, {"mode": group.mode}),
-            count_cell("workers", group.workers),
+            *group_cells(group),
             *_distribution_cells(whole),
             Cell(number(jitter, 1), {"jitter_percent": jitter}),
             Cell(f"step {distribution.slowest_step} of {distribution.slowest_job}", where),
@@ -52,8 +51,7 @@ def _worker_row(distribution: StepDistribution, worker: WorkerDistribution) -> R
     group, text = distribution.group, mark(distribution.group.oversubscribed)
     return Row(
         [
-            Cell(group.mode, {"mode": group.mode}),
-            count_cell("workers", group.workers),
+            *group_cells(group),
             Cell(f"{worker.rank}", {"rank": worker.rank}),
             Cell(worker.host, {"host": worker.host}),
             *_distribution_cells(worker.useful),

@@ -9,7 +9,7 @@ from lstm_dist.run.step_times import LABELS, PARTS
 from lstm_dist.scaling.analysis import ModeFindings
 from lstm_dist.scaling.bottlenecks import LossShares
 from lstm_dist.scaling.step_breakdown import StepBreakdown
-from lstm_dist.scaling.tables.cells import count_cell, mark
+from lstm_dist.scaling.tables.cells import group_cells, mark
 
 
 def shares_table(modes: Sequence[ModeFindings]) -> Table:
@@ -36,8 +36,7 @@ def _shares_row(shares: LossShares) -> Row:
         cells[3:5] = [Cell(f"communication: {number(percent, 1)}", {"communication_percent": percent}, 2)]
     return Row(
         [
-            Cell(breakdown.group.mode, {"mode": breakdown.group.mode}),
-            count_cell("workers", breakdown.group.workers),
+            *group_cells(breakdown.group),
             Cell(milliseconds(breakdown.total), {"step_ms": 1000 * breakdown.total}),
             *cells,
             Cell(text),
@@ -59,8 +58,7 @@ def _part_row(breakdown: StepBreakdown, part: str) -> Row:
     times, group, slowest = breakdown.parts[part], breakdown.group, breakdown.slowest
     share = times.mean / breakdown.total
     cells = [
-        Cell(group.mode, {"mode": group.mode}),
-        count_cell("workers", group.workers),
+        *group_cells(group),
         Cell(LABELS[part], {"part": part}),
         Cell(milliseconds(times.mean), {"mean_ms": 1000 * times.mean}),
         Cell(number(100 * share, 1), {"share_percent": 100 * share}),
@@ -90,8 +88,7 @@ def _slowest_row(breakdown: StepBreakdown) -> Row:
     text, share = mark(group.oversubscribed), 100 * slowest.share if slowest else nan
     return Row(
         [
-            Cell(group.mode),
-            count_cell("workers", group.workers),
+            *group_cells(group),
             Cell(f"rank {slowest.rank} on {slowest.host}" if slowest else "–"),
             Cell(number(share, 1), {"last_percent": share}),
             Cell(number(100 / group.workers, 1), {"chance_percent": 100 / group.workers}),

@@ -261,7 +261,7 @@ def test_links_within_a_host_and_between_hosts_are_told_apart(tmp_path: Path):
     between = ["between hosts", "3, 4, 8 workers", "0.5000", "0.0500", "0.2000", "8.000", "125"]
     assert shown[:2] == [["Horovod over MPI", *within], ["Horovod over MPI", *between]]
     assert shown[2:] == [["plain MPI", *within], ["plain MPI", *between[:2], "0.0000", *between[3:]]]
-    compared = {row[1].text: float(row[4].values[0]) for row in table(found.page, "Steps predicted")}
+    compared = {row[1].values[0]: float(row[4].values[0]) for row in table(found.page, "Steps predicted")}
     assert compared == pytest.approx({str(n): 1000 * HOST_LINKS.seconds(n, GRADIENTS) for n in (1, 2, 4)})
     forecast = {row[1].text: float(row[3].values[0]) for row in table(found.page, "Predicted, not measured")}
     own = 51 + 2 + 1.1  # of four workers

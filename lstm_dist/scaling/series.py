@@ -1,0 +1,31 @@
+"""Divide the jobs of an experiment into series: jobs that differ only in mode, number of workers and streams."""
+
+from typing import List
+
+from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.variation import Variation, describe
+
+
+def split_series(rows: Rows) -> List[Rows]:
+    """Return the rows of each series with the settings of its jobs, and its name if there are several.
+
+    All allreduces belong to every series. The first series has the settings of the experiment, if it has been measured.
+    """
+    found = sorted({row.varied for row in rows.train_rows} or {Variation()}, key=_order)
+    experiments = [rows.experiment.varied(varied) for varied in found]
+    settings = [experiment.model_dump(include=set(Variation.model_fields)) for experiment in experiments]
+    factors = [factor for factor in Variation.model_fields if len({setting[factor] for setting in settings}) > 1]
+    return [
+        rows._replace(
+            experiment=experiment,
+            train_rows=[row for row in rows.train_rows if row.varied == varied],
+            series=describe(setting, factors),
+        )
+        for varied, experiment, setting in zip(found, experiments, settings)
+    ]
+
+
+def _order(varied: Variation) -> List[str]:
+    """Return what sorts as the words of a name do: the experiment's own first, then by value."""
+    values = (varied.controller, varied.threads, varied.workers_per_node, varied.wire_dtype)
+    return [f"{value or '':>9}" for value in values]

@@ -1,0 +1,145 @@
+"""Jobs that vary controller, threads, workers per node and wire type: series with known numbers, and their report."""
+
+import csv
+from pathlib import Path
+from typing import Any, Dict, List, Tuple
+
+import pytest
+
+from lstm_dist.programs import report
+from lstm_dist.scaling.analysis import analyse
+from lstm_dist.scaling.comparison.points import compare_points
+from lstm_dist.scaling.extrap_text import extrap_texts
+from lstm_dist.scaling.point import Point
+from lstm_dist.scaling.records import read_rows
+from lstm_dist.scaling.series import split_series
+from lstm_dist.scaling.variation import Factors, Variation
+from tests.support.scaling_results import GRADIENTS, LAW, SINGLE, network, save, scaling_point
+
+pytestmark = pytest.mark.xdist_group("report")
+
+OWN = {"controller": "mpi", "launcher": "horovodrun --mpi on this host"}
+
+
+def varied_point(workers: int, repeat: int, speed: float, varied: Dict[str, Any], **facts: Any) -> Dict[str, Any]:
+    row = scaling_point("weak", workers, repeat, slow=1.0)
+    epochs = [{**epoch, "chars_per_sec": speed * epoch["chars_per_sec"]} for epoch in row["epochs"]]
+    name = Point("weak", workers, 32 * workers, repeat, Variation(**varied)).name
+    return {**row, "id": name, "oversubscribed": False, "epochs": epochs, "varied": varied, **facts}
+
+
+def swept(*workers: int, **facts: Any) -> List[Dict[str, Any]]:
+    """Return two series: MPI, and Gloo with half the throughput."""
+    return [
+        varied_point(n, repeat, speed, varied, **facts)
+        for varied, speed in (({}, 1.0), ({"controller": "gloo"}, 0.5))
+        for n in workers
+        for repeat in (1, 2, 3)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    failed = {"state": "failed", "status": 76, "message": "gone", "epochs": [], "times": []}
+    rows = [*swept(2, 4, 8), varied_point(16, 1, 1.0, {"controller": "gloo"}, **failed)]
+    folder = save(tmp_path_factory.mktemp("series"), *rows, network("horovod-mpi", 2), settings=OWN)
+    report.main([str(folder)])
+    return folder
+
+
+def read(folder: Path, file: str = "scaling.csv") -> List[Dict[str, str]]:
+    with (folder / file).open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def test_every_series_has_rows_and_its_own_baseline(whole: Path):
+    rows = [row for row in read(whole) if row["state"] == "finished"]
+    assert [(row["series"], row["workers"]) for row in rows] == [(s, n) for s in ("mpi", "gloo") for n in "248"]
+    for row in rows:
+        workers, speed = int(row["workers"]), {"mpi": 1.0, "gloo": 0.5}[row["series"]]
+        assert float(row["chars_per_sec"]) == pytest.approx(speed * SINGLE * LAW.speedup(workers))
+        assert float(row["speedup"]) == pytest.approx(2 * LAW.speedup(workers) / LAW.speedup(2))
+    (failed,) = [row for row in read(whole) if row["state"] == "failed"]
+    assert (failed["series"], failed["workers"]) == ("gloo", "16")
+    assert {row["series"] for row in read(whole, "times.csv")} == {"mpi", "gloo"}
+
+
+def test_every_series_has_a_line_of_its_own(whole: Path):
+    page, said = ((whole / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert page.count(">Weak scaling: throughput of all workers together<") == 1
+    picture = page[page.index(">Weak scaling: throughput of all") :].split("</figure>")[0]
+    for name in ("mpi", "gloo"):
+        assert f">{name}</text>" in picture, "a legend"
+    assert "weak, gloo, 8 workers:" in picture
+    assert "Weak scaling, gloo: parts of a step" in page
+    assert "Weak scaling, 8 workers: the fastest is mpi (" in said
+    assert "; then gloo (50\N{NO-BREAK SPACE}% of that)." in said
+    assert "- series: mpi; gloo" in said
+
+
+def test_predictions_use_the_link_of_the_series(whole: Path):
+    said = (whole / "report.md").read_text(encoding="utf-8")
+    predicted = said[said.index("Steps predicted") :].split("\n\n")[1]
+    assert "weak, mpi" in predicted
+    assert "gloo" not in predicted, "only MPI was measured alone"
+
+
+def test_series_have_the_settings_of_their_jobs(tmp_path: Path):
+    fields: Tuple[Dict[str, Any], ...] = ({}, {"threads": 2}, {"wire_dtype": "float16", "controller": "gloo"})
+    rows = [varied_point(2, 1, 1.0, varied) for varied in fields]
+    series = split_series(read_rows(save(tmp_path, *rows, settings=OWN), allow_mixed=False))
+    assert [part.series for part in series] == [
+        "mpi, 1 thread, float32",
+        "mpi, 2 threads, float32",
+        "gloo, 1 thread, float16",
+    ]
+    assert [part.experiment.threads for part in series] == [1, 2, 1]
+    assert [part.experiment.bytes for part in series] == [GRADIENTS, GRADIENTS, GRADIENTS / 2]
+    assert series[2].experiment.launcher == "horovodrun --gloo on this host"
+    assert [len(part.train_rows) for part in series] == [1, 1, 1]
+
+
+def test_hosts_are_reported_beside_the_workers(tmp_path: Path):
+    rows = [
+        varied_point(n, 1, 1.0, {"workers_per_node": k} if k == 1 else {}, hosts=-(-n // k))
+        for n in (2, 4)
+        for k in (2, 1)
+    ]
+    folder = save(tmp_path, *rows, settings={"workers_per_node": 2})
+    report.main([str(folder)])
+    found = {(row["series"], row["workers"]): row["hosts"] for row in read(folder)}
+    assert found == {
+        ("2 per node", "2"): "1",
+        ("2 per node", "4"): "2",
+        ("1 per node", "2"): "2",
+        ("1 per node", "4"): "4",
+    }
+    assert "4 on 2 hosts" in (folder / "report.md").read_text(encoding="utf-8")
+
+
+def test_series_are_compared_with_those_of_the_same_name(tmp_path: Path):
+    first = read_rows(save(tmp_path / "a", *swept(2, 4), settings=OWN), allow_mixed=False)
+    second = read_rows(save(tmp_path / "b", *swept(2), settings=OWN), allow_mixed=False)
+    found = compare_points(first, second)
+    assert [(one.groups[0].series, one.ratio.value) for one in found.points] == [("mpi", 1.0), ("gloo", 1.0)]
+    assert found.only[0] == [f"weak, {name} with 4 workers and 128 streams" for name in ("mpi", "gloo")]
+
+
+def test_a_single_combination_changes_no_name():
+    factors = Factors(threads=(2,), controller=("gloo",), workers_per_node=(4,), wire_dtype=("float16",))
+    assert factors.variations == [Variation()]
+    assert Point("weak", 2, 64, 1, factors.variations[0]).name == "weak-n002-r1"
+
+
+def test_every_combination_has_a_name_of_its_own():
+    factors = Factors((4, 2), (1, 2, 4), ("mpi", "gloo"), ("float32", "float16"))
+    names = [Point("weak", 8, 256, 1, varied).name for varied in factors.variations]
+    assert len(set(names)) == 2 * 3 * 2 * 2
+    assert names[0] == "weak-n008-r1"
+    assert names[-1] == "weak-n008-pernode2-threads4-gloo-float16-r1"
+
+
+def test_series_are_exported_to_files_of_their_own(whole: Path):
+    texts = extrap_texts(analyse(read_rows(whole, allow_mixed=False)))
+    assert list(texts) == ["extrap-weak-mpi.txt", "extrap-weak-gloo.txt"]
+    assert texts["extrap-weak-gloo.txt"].startswith("# weak scaling, gloo: ")
