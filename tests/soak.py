@@ -373,7 +373,7 @@ def fares(argv: Sequence[str]) -> str:
     """Return the outcome of a command line: accepted, refused, or the exception that the user would see."""
     try:
         settings = parse_config(argv)
-        settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.checkpoint_epochs
+        settings.facts(), settings.resolved(2, ["x"]), settings.deadline(0.0), settings.every
         if settings.hidden_size <= 64 and settings.streams(2) <= 64:
             set_up(settings, FakeWorld(), SilentStartup())
     except UserError:

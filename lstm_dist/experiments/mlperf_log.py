@@ -4,6 +4,7 @@ https://github.com/mlcommons/logging
 """
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
@@ -13,6 +14,8 @@ from lstm_dist.experiments.report.formatters import counted
 from lstm_dist.experiments.subprocess_job import read_json_lines
 from lstm_dist.run import timeline
 from lstm_dist.run.goodput import FINISHED, History
+from lstm_dist.run.metrics_file import FILE as METRICS
+from lstm_dist.run.metrics_file import is_epoch
 from lstm_dist.run.phase_clock import STARTING
 from lstm_dist.run.run_card import read_card
 from lstm_dist.run.status import read_status
@@ -30,7 +33,7 @@ def mlperf_log(run_dir: Path) -> str:
     """
     try:
         config = json.loads((run_dir / "config.json").read_bytes())
-        return "".join(_lines(run_dir, config, read_json_lines(run_dir / "metrics.jsonl")))
+        return "".join(_lines(run_dir, config, read_json_lines(run_dir / METRICS)))
     except (OSError, ValueError, KeyError, TypeError):
         reason = "config.json, run.json or metrics.jsonl is missing or damaged: leave mlperf out"
         raise UserError(f"--export mlperf: {run_dir}: {reason}", ExitStatus.NO_INPUT) from None
@@ -54,16 +57,20 @@ def _lines(run_dir: Path, config: Dict[str, Any], reports: List[Dict[str, Any]])
     yield _line(began, _START, "init_start", None)
     yield _line(trained, _END, "init_stop", None)
     yield _line(trained, _START, "run_start", None)
-    now = trained
-    for epoch in reports:
-        number, start, now = epoch["epoch"], now, trained + epoch["seconds"]
-        yield _line(start, _START, "epoch_start", None, epoch_num=number)
-        stats = {"throughput": epoch["chars_per_sec"], "train_loss": epoch["loss"]}
-        yield _line(now, _POINT, "tracked_stats", stats, step=epoch["step"], epoch_num=number, unit="characters/s")
-        if epoch.get("valid_perplexity") is not None:
-            valid = epoch["valid_perplexity"]
+    now, opened, evaluated = trained, 0, 0
+    for report in reports:
+        number, start, now = math.ceil(report["epoch"]), now, trained + report["seconds"]
+        if number != opened:
+            yield _line(start, _START, "epoch_start", None, epoch_num=number)
+        stats = {"throughput": report["chars_per_sec"], "train_loss": report["loss"]}
+        yield _line(now, _POINT, "tracked_stats", stats, step=report["step"], epoch_num=number, unit="characters/s")
+        valid = report.get("valid_perplexity")
+        if valid is not None and report["step"] != evaluated:  # the lines of an epoch and of a report may both have it
             yield _line(now, _POINT, "eval_accuracy", valid, epoch_num=number, quantity="perplexity")
-        yield _line(now, _END, "epoch_stop", None, epoch_num=number)
+            evaluated = report["step"]
+        if is_epoch(report):
+            yield _line(now, _END, "epoch_stop", None, epoch_num=number)
+        opened = number
     status = "success" if read_status(run_dir).get("state") == FINISHED else "aborted"
     yield _line(now, _END, "run_stop", None, status=status)
 

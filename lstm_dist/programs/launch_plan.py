@@ -13,7 +13,8 @@ from lstm_dist.cluster.hosts import choose_hosts, parse_interface
 from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import UserError
 from lstm_dist.run.resume_command import resume_flags
-from lstm_dist.train.config import RunConfig, parse_seconds
+from lstm_dist.train.config import RunConfig
+from lstm_dist.train.interval import parse_seconds
 
 TRAIN = ROOT / "jobs" / "train.py"
 RESTARTS = 3  # default of a job that may continue on fewer workers

@@ -1,10 +1,9 @@
 """Run logging on the root: console lines, JSON lines and a plot. The log of every other rank is silent."""
 
 import json
-import math
 import os
 from pathlib import Path
-from typing import IO, Any, Dict, List, Optional
+from typing import IO, Any, Dict, List, Optional, Union
 
 from tqdm import tqdm
 
@@ -13,8 +12,10 @@ from lstm_dist.files import cannot_write, claim, is_superseded, remove_partials,
 from lstm_dist.run import status
 from lstm_dist.run.checkpoint_dir import FOLDER as CHECKPOINTS
 from lstm_dist.run.console import open_console, write_in_time, written
-from lstm_dist.run.epoch_metrics import EpochMetrics
+from lstm_dist.run.metrics_file import FILE as METRICS
+from lstm_dist.run.metrics_file import EpochMetrics, StepsReport, read_metrics
 from lstm_dist.run.plot import draw_perplexity
+from lstm_dist.run.resumed_records import SAMPLES, discard_later_records
 from lstm_dist.run.run_card import CARD, write_card
 from lstm_dist.run.status import ERRORS, STATUS
 from lstm_dist.run.step_times import FILE as TIMES
@@ -23,9 +24,9 @@ from lstm_dist.run.stop_request import FILE as STOP
 from lstm_dist.run.tensorboard import Events, require_writer
 
 # Files of a run directory outside its subfolders; --overwrite deletes these and the known files in the subfolders only.
-RUN_FILES = ("config.json", CARD, STATUS, "metrics.jsonl", TIMES, "samples.jsonl", "log.txt", "perplexity.png")
+RUN_FILES = ("config.json", CARD, STATUS, METRICS, TIMES, SAMPLES, "log.txt", "perplexity.png")
 EVENTS = "events"  # folder of TensorBoard event files, if enabled
-SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "chars_per_sec")  # in TensorBoard
+SHOWN = ("perplexity", "valid_perplexity", "bits_per_char", "grad_norm", "learning_rate", "chars_per_sec")  # there
 FOLDERS = (CHECKPOINTS, ERRORS)
 
 
@@ -52,8 +53,11 @@ class RunLog:
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:
         """Write an epoch's JSON line and, if `show`, its console line, also about the steps profiled since the last."""
 
+    def report(self, report: StepsReport) -> None:
+        """Write the JSON line and the console line of a report of steps."""
+
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:
-        """Write the times of an epoch's profiled steps, one line per step and worker; call it before `epoch`."""
+        """Write the times of profiled steps of an epoch, a line per step and worker, before `epoch` and `report`."""
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
         """Show and write a sample."""
@@ -74,6 +78,7 @@ class RootLog(RunLog):
         run_dir: Path,
         overwrite: bool = False,
         resumed_epochs: Optional[int] = None,
+        reported_step: int = 0,
         lock: Optional[IO[str]] = None,
         with_events: bool = False,
     ) -> None:
@@ -84,6 +89,7 @@ class RootLog(RunLog):
             overwrite: delete the run that it holds.
             resumed_epochs: resume the run that it holds after this number of epochs; records of later epochs are
                 discarded.
+            reported_step: of a resumed run, that of the last report to keep.
             lock: from `claim`, if it was already called.
             with_events: also write event files for TensorBoard.
 
@@ -94,8 +100,8 @@ class RootLog(RunLog):
         if with_events:
             require_writer()  # before any file is deleted
         self.run_dir = run_dir
-        self._history: List[EpochMetrics] = []
         self._shares = StepShares()  # of the steps since the last console line
+        self._last_perplexity = 0.0
         existing = [] if resumed_epochs is not None else existing_files(run_dir, overwrite)
         self._lock = lock or claim(run_dir)
         try:
@@ -106,11 +112,14 @@ class RootLog(RunLog):
                     path.unlink()
             _remove_partials(run_dir)
             if resumed_epochs is not None:
-                self._history = _discard_later_epochs(run_dir, resumed_epochs)
+                status.clear_failures(run_dir)
+                discard_later_records(run_dir, resumed_epochs, reported_step)
+                epochs = read_metrics(run_dir / METRICS).epochs
+                self._last_perplexity = epochs[-1].perplexity if epochs else 0.0
             mode = "w" if resumed_epochs is None else "a"
             self._log = (run_dir / "log.txt").open(mode, encoding="utf-8")
-            self._metrics = (run_dir / "metrics.jsonl").open(mode, encoding="utf-8")
-            self._samples = (run_dir / "samples.jsonl").open(mode, encoding="utf-8")
+            self._metrics = (run_dir / METRICS).open(mode, encoding="utf-8")
+            self._samples = (run_dir / SAMPLES).open(mode, encoding="utf-8")
             self._events = Events(run_dir / EVENTS, (resumed_epochs or 0) + 1) if with_events else None
         except OSError as error:
             raise cannot_write(run_dir, str(error.strerror)) from None
@@ -165,23 +174,33 @@ class RootLog(RunLog):
         self._bar.update(chars)
 
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:  # noqa: D102
-        self._history.append(metrics)
+        self._last_perplexity = metrics.perplexity
         self._write(self._metrics, _json_line(metrics._asdict()))
         if self._events:
-            numbers = {name: value for name, value in metrics._asdict().items() if value is not None and name in SHOWN}
             with written(self.run_dir / EVENTS):
-                self._events.epoch(metrics.epoch, numbers)
+                self._events.epoch(metrics.epoch, _shown(metrics))
         if show:
-            left = metrics.seconds / metrics.epoch * (self._epochs - metrics.epoch)
-            valid, shares = metrics.valid_perplexity, self._shares.describe()
-            self._shares = StepShares()
-            self.say(
-                f"epoch {metrics.epoch:>{len(str(self._epochs))}}/{self._epochs}"
-                f" | perplexity {metrics.perplexity:7.2f} | {metrics.bits_per_char:6.3f} bits/char"
-                f"{'' if valid is None else f' | validation {valid:7.2f}'}"
-                f" | grad norm {metrics.grad_norm:6.2f} | {metrics.chars_per_sec:9,.0f} chars/s"
-                f" | {tqdm.format_interval(left)} left{' | ' if shares else ''}{shares}"
-            )
+            self.say(f"epoch {metrics.epoch:>{len(str(self._epochs))}}/{self._epochs} | {self._numbers(metrics)}")
+
+    def report(self, report: StepsReport) -> None:  # noqa: D102
+        self._write(self._metrics, _json_line(report._asdict()))
+        if self._events:
+            with written(self.run_dir / EVENTS):
+                self._events.report(report.step, _shown(report))
+        epoch = f"{report.epoch:>{len(str(self._epochs)) + 3}.2f}/{self._epochs}"
+        self.say(f"epoch {epoch} | step {report.step:7,} | {self._numbers(report)}")
+
+    def _numbers(self, line: Union[EpochMetrics, StepsReport]) -> str:
+        """Return what the console lines of epochs and reports have in common."""
+        left = line.seconds / line.epoch * (self._epochs - line.epoch)
+        valid, shares = line.valid_perplexity, self._shares.describe()
+        self._shares = StepShares()
+        return (
+            f"perplexity {line.perplexity:7.2f} | {line.bits_per_char:6.3f} bits/char"
+            f"{'' if valid is None else f' | validation {valid:7.2f}'}"
+            f" | grad norm {line.grad_norm:6.2f} | {line.chars_per_sec:9,.0f} chars/s"
+            f" | {tqdm.format_interval(left)} left{' | ' if shares else ''}{shares}"
+        )
 
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:  # noqa: D102
         path = self.run_dir / TIMES
@@ -207,13 +226,18 @@ class RootLog(RunLog):
             with written(self.run_dir / EVENTS):
                 self._events.close()
         with written(self.run_dir / "perplexity.png"):
-            draw_perplexity(self._history, self.run_dir / "perplexity.png")
+            draw_perplexity(read_metrics(self.run_dir / METRICS), self.run_dir / "perplexity.png")
         self.say(f"everything is in {self.run_dir}")
         for file in (self._log, self._metrics, self._samples, self._lock):
             file.close()
 
     def last_perplexity(self) -> float:  # noqa: D102
-        return self._history[-1].perplexity if self._history else 0.0
+        return self._last_perplexity
+
+
+def _shown(line: Union[EpochMetrics, StepsReport]) -> Dict[str, float]:
+    """Return the numbers of a line for TensorBoard."""
+    return {name: value for name, value in line._asdict().items() if value is not None and name in SHOWN}
 
 
 def _json_line(record: Dict[str, Any]) -> str:
@@ -227,7 +251,7 @@ def existing_files(run_dir: Path, overwrite: bool) -> List[Path]:
         UserError: before any file is deleted, if there are files but `overwrite` is false, or a file type is wrong.
     """
     known = [run_dir / name for name in RUN_FILES]
-    patterns = (f"{CHECKPOINTS}/*.safetensors*", f"{ERRORS}/*.json", f"{EVENTS}/events.*")
+    patterns = (f"{CHECKPOINTS}/*.safetensors*", f"{ERRORS}/*.json", f"{EVENTS}/**/events.*")
     known += [path for pattern in patterns for path in run_dir.glob(pattern)]
     existing = [path for path in known if os.path.lexists(path)]
     if existing and not overwrite:
@@ -251,32 +275,3 @@ def _remove_partials(run_dir: Path) -> None:
     remove_partials(run_dir / ERRORS, "*.json.*")
     for name in (*RUN_FILES, STOP):
         remove_partials(run_dir, f"{name}.*")
-
-
-def _discard_later_epochs(run_dir: Path, epochs: int) -> List[EpochMetrics]:
-    """Delete the failure records, and all lines after the first `epochs`; return the remaining metrics."""
-    status.clear_failures(run_dir)
-    for name in ("metrics.jsonl", "samples.jsonl", TIMES):
-        if name != TIMES or (run_dir / TIMES).exists():
-            _keep_epochs(run_dir / name, epochs)
-    lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [EpochMetrics(**json.loads(line)) for line in lines]
-
-
-def _keep_epochs(path: Path, epochs: int) -> None:
-    """Truncate a file of JSON lines after the last line of the first `epochs` epochs."""
-    kept = 0
-    with path.open("r+b") as file:
-        for line in file:
-            if not line.endswith(b"\n") or _epoch(line) > epochs:
-                break
-            kept += len(line)
-        file.truncate(kept)
-
-
-def _epoch(line: bytes) -> float:
-    """Return the epoch of a JSON line; infinite if invalid, as the last line may be after a machine crash."""
-    try:
-        return int(json.loads(line)["epoch"])
-    except (ValueError, TypeError, KeyError):
-        return math.inf

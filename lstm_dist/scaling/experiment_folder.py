@@ -39,14 +39,15 @@ class ExperimentFolder:
         """Create or continue this experiment, with jobs of this kind.
 
         Jobs of kind network depend on the launcher alone. They take over all other settings of a folder that exists,
-        and training in a folder without training jobs replaces them.
+        and training in a folder without training jobs replaces them. The number of bytes follows from the others, and
+        from the number of control flags, of which earlier versions had fewer.
 
         Raises:
             UserError: if the folder holds another experiment or other files.
         """
         file, settings = self.path / "experiment.json", experiment.model_dump()
         is_trained = (self.path / "points").exists()
-        needed = None if kind == "points" and is_trained else ("launcher",)
+        needed = [key for key in settings if key != "bytes"] if kind == "points" and is_trained else ["launcher"]
         defaults = {"layers": 1, "max_chars": experiment.max_chars}  # for folders without these settings
         create_or_continue(file, settings, "another experiment,", defaults, needed)
         if kind == "points" and not is_trained:

@@ -7,6 +7,8 @@ from typing import Any, Dict, List, NamedTuple, Sequence
 
 from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.subprocess_job import JobOutcome, ProgramVersion, create_folder, execute, read_json_lines
+from lstm_dist.run.metrics_file import FILE as METRICS
+from lstm_dist.run.metrics_file import is_epoch
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 from lstm_dist.scaling.experiment_text import text_length
 from lstm_dist.scaling.job_energy import job_energy
@@ -94,7 +96,7 @@ class TrainRuns:
         }  # fmt: skip
         if outcome.has_failed:
             return row
-        metrics = read_json_lines(run_dir / "metrics.jsonl")
+        metrics = list(filter(is_epoch, read_json_lines(run_dir / METRICS)))
         if point.mode == "perplexity":
             last, target = metrics[-1], self._target.perplexity
             chars = last["step"] * point.streams * self._experiment.seq_len

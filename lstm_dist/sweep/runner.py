@@ -12,6 +12,8 @@ from lstm_dist.experiments.folder import create_or_continue, write_json
 from lstm_dist.experiments.launchers import Launcher
 from lstm_dist.experiments.records import Record, read_row
 from lstm_dist.experiments.subprocess_job import create_folder, execute, read_json_lines
+from lstm_dist.run.metrics_file import FILE as METRICS
+from lstm_dist.run.metrics_file import is_epoch
 from lstm_dist.sweep.grid import Trial
 
 
@@ -100,7 +102,7 @@ class Trials:
         create_folder(folder)
         environment = {"OMP_NUM_THREADS": "1", **os.environ, **self.launcher.environment()}
         outcome = execute(self.command(name), folder, environment)
-        lines = [] if outcome.has_failed else read_json_lines(folder / "run" / "metrics.jsonl")
+        lines = [] if outcome.has_failed else list(filter(is_epoch, read_json_lines(folder / "run" / METRICS)))
         trial, all_finite = self._trials[name], all(map(is_finite, lines))
         row = TrialRow(
             name=name,

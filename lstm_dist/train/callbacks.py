@@ -17,6 +17,9 @@ class Progress(NamedTuple):
         loss: nats, summed over those windows and all workers.
         grad_norm: summed over those windows.
         seconds: of training.
+        unreported_steps: since the last report of steps.
+        unreported_loss: nats, summed over those steps and all workers.
+        unreported_grad_norm: summed over those steps.
     """
 
     step: int = 0
@@ -25,6 +28,18 @@ class Progress(NamedTuple):
     loss: float = 0.0
     grad_norm: float = 0.0
     seconds: float = 0.0
+    unreported_steps: int = 0
+    unreported_loss: float = 0.0
+    unreported_grad_norm: float = 0.0
+
+    @property
+    def reported_step(self) -> int:
+        """Return the step after which the last report was written."""
+        return self.step - self.unreported_steps
+
+    def reported(self) -> "Progress":
+        """Return the same position after a report of the steps so far."""
+        return self._replace(unreported_steps=0, unreported_loss=0.0, unreported_grad_norm=0.0)
 
 
 BEGINNING = Progress()
@@ -41,7 +56,7 @@ class Callbacks:
         """Report progress: `step` is finished, and `phase` comes next."""
 
     def begin_steps(self, step: int) -> None:
-        """Take note that steps follow: after `step`, at the beginning, an epoch's end or a checkpoint."""
+        """Take note that steps follow: after `step`, at the beginning, an epoch's end, a checkpoint or evaluation."""
 
     def joules(self) -> Tuple[float, float]:
         """Return the energy that this worker has accounted for so far: of packages, of GPUs; nan if unknown."""
@@ -50,8 +65,8 @@ class Callbacks:
     def write_samples(self, epoch: int) -> None:
         """Write samples; called at the end of an epoch that is logged to the console."""
 
-    def validate(self, epoch: int, loss: float) -> None:
-        """Handle the validation loss; called on every rank."""
+    def validate(self, epoch: float, loss: float) -> None:
+        """Handle the validation loss after this number of epochs, a fraction inside one; called on every rank."""
 
     def commit(self, progress: Progress, state: LSTMState) -> None:
         """Write a checkpoint; called on every rank after the same step."""

@@ -70,7 +70,7 @@ def _refuse_ineffective(given: Set[str], settings: RunConfig) -> None:
         ("decay_factor", schedule == "constant", "--learning-rate-schedule step or cosine"),
         ("learning_rate_schedule", never_decays, "--decay-epochs below --epochs"),
         ("eval_every", not settings.valid_fraction, "--valid-fraction"),
-        ("eval_every", settings.eval_every > epochs, "as many --epochs"),
+        ("eval_every", settings.every.evaluation.epochs > epochs, "as many --epochs"),
     ):
         if name in given and has_no_effect:
             value = shown(getattr(settings, name))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from functools import partial
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence
@@ -14,15 +13,7 @@ from typing_extensions import Literal
 from lstm_dist.cli import possible_path
 from lstm_dist.encoding import NO_ENCODING, is_encoding
 from lstm_dist.options import fields_of, option, shown
-
-_EPOCHS = re.compile(r"([1-9][0-9]{0,8})epochs?")
-_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh])")
-
-
-def parse_seconds(text: str) -> float:
-    """Return the seconds of a time such as 90s, 5m or 23.5h; 0 for anything else."""
-    match = _TIME.fullmatch(text)
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]] if match else 0.0
+from lstm_dist.train.interval import NEVER, Intervals, interval_text, parse_interval, parse_seconds
 
 
 def require_encoding(name: Optional[str]) -> Optional[str]:
@@ -181,7 +172,8 @@ class RunConfig:
     )
     checkpoint_every: str = _run(
         "60s",
-        "time or epochs between checkpoints, such as 60s, 5m, 1epoch or 10epochs; the last step always gets one",
+        "time, steps or epochs between two checkpoints, such as 60s, 5m, 500steps or 10epochs; the last step always "
+        "gets one",
     )
     time_limit: Optional[str] = _run(
         None,
@@ -195,8 +187,16 @@ class RunConfig:
         ge=1,
         le=10**6,
     )
-    eval_every: int = _run(1, "epochs between two evaluations on the validation set", ge=1, le=10**9)
-    log_every: int = _run(20, "epochs between two log lines with samples (metrics.jsonl has every epoch)", ge=1)
+    eval_every: str = _run(
+        "1epoch",
+        "epochs, steps or time between two evaluations on the validation set, such as 2epochs, 500steps or 10m; a "
+        "plain number counts epochs",
+    )
+    log_every: str = _run(
+        "20epochs",
+        "epochs, steps or time between two log lines, such as 20epochs, 500steps or 30s; a plain number counts epochs. "
+        "The lines of epochs come with samples; metrics.jsonl has every line and every epoch",
+    )
     prefix: Optional[List[str]] = _run(
         None,
         "text to continue in every sample; may be repeated (default: 分开, 不分开 and 战争中部队 as in the D2L "
@@ -242,12 +242,11 @@ class RunConfig:
             raise ValueError("give this or --global-batch-size, not both")
         return value
 
-    @field_validator("checkpoint_every")
+    @field_validator("checkpoint_every", "eval_every", "log_every", mode="before")
     @classmethod
-    def _time_or_epochs(cls, value: str) -> str:
-        if not _EPOCHS.fullmatch(value) and not parse_seconds(value):
-            raise ValueError("Input should be a time or a number of epochs, such as 60s, 5m, 1epoch or 10epochs")
-        return value
+    def _interval(cls, value: Any, info: ValidationInfo) -> Any:
+        # A number of epochs was never written without unit for checkpoints, where it would be mistaken for seconds.
+        return interval_text(value, numbers_are_epochs=info.field_name != "checkpoint_every")
 
     @field_validator("time_limit")
     @classmethod
@@ -275,15 +274,10 @@ class RunConfig:
         return value
 
     @property
-    def checkpoint_seconds(self) -> float:
-        """Return the seconds between two checkpoints; 0 if the interval is in epochs."""
-        return parse_seconds(self.checkpoint_every)
-
-    @property
-    def checkpoint_epochs(self) -> int:
-        """Return the epochs between two checkpoints; 0 if the interval is in seconds."""
-        match = _EPOCHS.fullmatch(self.checkpoint_every)
-        return int(match[1]) if match else 0
+    def every(self) -> Intervals:
+        """Return how often the run reports, evaluates (never without validation set) and writes a checkpoint."""
+        evaluation = parse_interval(self.eval_every) if self.valid_fraction else NEVER
+        return Intervals(parse_interval(self.log_every), evaluation, parse_interval(self.checkpoint_every))
 
     def deadline(self, began: float) -> float:
         """Return when a process started at `began` must stop to end within --time-limit; infinite without a limit."""

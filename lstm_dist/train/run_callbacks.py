@@ -20,6 +20,7 @@ from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.callbacks import Callbacks, Progress
 from lstm_dist.train.epoch_forecast import EpochForecast
+from lstm_dist.train.interval import IntervalClock, Intervals
 from lstm_dist.train.metrics import perplexity
 from lstm_dist.train.session import Session
 
@@ -27,27 +28,28 @@ from lstm_dist.train.session import Session
 class GuardedCallbacks(Callbacks):
     """Callbacks that request stops and periodic checkpoints, and report progress to the watchdog."""
 
-    def __init__(self, world: World, stop: StopRequest, watchdog: Watchdog, checkpoint_seconds: float) -> None:
+    def __init__(self, world: World, stop: StopRequest, watchdog: Watchdog, every: Intervals) -> None:
         """Make the callbacks.
 
         Args:
             world: all workers.
             stop: the stop requests of this worker.
             watchdog: receives the progress.
-            checkpoint_seconds: seconds between two checkpoints by the root's clock; 0 means none are requested.
+            every: how often the run reports, evaluates and writes a checkpoint; the root requests what is due by its
+                clock.
         """
         self._world, self._stop, self._watchdog = world, stop, watchdog
-        self._seconds = checkpoint_seconds
-        self._last_checkpoint = time.monotonic()
+        self._clocks = {name: IntervalClock(interval) for name, interval in every._asdict().items()}
         self._phase = ""
 
     def requests(self) -> ControlFlags:
-        """Return whether this worker wants to stop, and, on the root, whether a checkpoint is due."""
-        now = time.monotonic()
-        is_due = self._world.is_root and 0 < self._seconds <= now - self._last_checkpoint
-        if is_due:
-            self._last_checkpoint = now  # the checkpoint follows the next step; do not request it again until then
-        return ControlFlags(self._stop.is_requested(), is_due)
+        """Return whether this worker wants to stop and, on the root, what is due by the clock."""
+        wants_stop = self._stop.is_requested()
+        if not self._world.is_root:
+            return ControlFlags(wants_stop)
+        # What is due follows the next step; its clock restarts here, so that it is not requested again until then.
+        due = {name: clock.take() for name, clock in self._clocks.items()}
+        return ControlFlags(wants_stop, due["checkpoint"], due["log"], due["evaluation"])
 
     def beat(self, phase: str, step: int) -> None:
         """Report progress to the watchdog."""
@@ -55,11 +57,11 @@ class GuardedCallbacks(Callbacks):
         self._watchdog.beat(phase, step)
 
     def begin_steps(self, step: int) -> None:
-        """Give the watchdog's time for a step after a checkpoint, at whose end all ranks go on at once.
+        """Give the watchdog's time for a step after a checkpoint or evaluation, whose end all ranks reach at once.
 
         After samples, it has to be that for samples, because the root may still be writing them.
         """
-        if self._phase == "checkpoint":
+        if self._phase in ("checkpoint", "validation"):
             self.beat("step", step)
 
 
@@ -75,7 +77,7 @@ class RunCallbacks(GuardedCallbacks):
             stop: the stop requests of this worker.
             watchdog: receives the progress.
         """
-        super().__init__(session.world, stop, watchdog, session.job.settings.checkpoint_seconds)
+        super().__init__(session.world, stop, watchdog, session.job.settings.every)
         self._session, self._facts = session, dict(facts)
         self._model = session.job.model
         self._checkpoints = CheckpointDir.of_run(session.run_dir)
@@ -113,15 +115,16 @@ class RunCallbacks(GuardedCallbacks):
             text = continue_text(self._model, job.text.vocabulary, prefix, job.settings.sample_length)
             self._session.log.sample(epoch, prefix, text)
 
-    def validate(self, epoch: int, loss: float) -> None:
+    def validate(self, epoch: float, loss: float) -> None:
         """Save the weights on the root if they are the best so far.
 
         Raises:
             CollectiveError: on every rank, if they cannot be written.
         """
         self._world.run_on_root(lambda: self._keep_best(epoch, loss), "best")
+        self._clocks["evaluation"].restart()
 
-    def _keep_best(self, epoch: int, loss: float) -> None:
+    def _keep_best(self, epoch: float, loss: float) -> None:
         if self._best is None:
             best = self._checkpoints.best()
             self._best = best.facts["valid"]["loss"] if best and "valid" in best.facts else math.inf
@@ -155,7 +158,7 @@ class RunCallbacks(GuardedCallbacks):
             )
         streams = {name: self._world.gather_rows(part, name) for name, part in zip(STATE, state)}
         self._world.run_on_root(lambda: self._write(progress, streams), "commit")
-        self._last_checkpoint = time.monotonic()
+        self._clocks["checkpoint"].restart()
 
     def _write(self, progress: Progress, streams: Dict[str, np.ndarray]) -> None:
         started, session = time.monotonic(), self._session

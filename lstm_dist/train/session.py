@@ -102,8 +102,8 @@ def open_meter(ctx: mx.Context, world: World) -> energy.Meter:
 
 def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Optional[IO[str]]) -> RootLog:
     may_exist = job.settings.overwrite or job.settings.auto_resume
-    epochs = previous.progress.epoch if previous else None
-    log = RootLog(run_dir, may_exist, epochs, lock, job.settings.tensorboard)
+    epochs, reported = (previous.progress.epoch, previous.progress.reported_step) if previous else (None, 0)
+    log = RootLog(run_dir, may_exist, epochs, reported, lock, job.settings.tensorboard)
     if previous is None and not job.settings.auto_resume:  # else they are those of an attempt without a checkpoint
         timeline.remove(run_dir)
         remove_card(run_dir)

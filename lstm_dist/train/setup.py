@@ -210,9 +210,7 @@ def make_schedule(job: Job, size: int) -> Schedule:
         wire_dtype=settings.wire_dtype,
         resets_every_window=settings.resets_every_window,
         chars_per_step=streams * settings.seq_len,
-        log_every=settings.log_every,
-        checkpoint_epochs=settings.checkpoint_epochs,
+        every=settings.every,
         until_perplexity=settings.until_perplexity or 0.0,
         time_every=settings.time_every,
-        eval_every=settings.eval_every,
     )

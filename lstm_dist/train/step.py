@@ -1,6 +1,6 @@
 """One training step on every worker: gradients of its own streams, averaging, clipping, SGD update.
 
-The workers agree in it on stops and checkpoints: their requests are averaged with the gradients.
+The workers agree in it on stops, checkpoints and what else is due: their requests are averaged with the gradients.
 """
 
 from typing import NamedTuple, Tuple
@@ -12,6 +12,7 @@ from lstm_dist.comm.world import World
 from lstm_dist.data.batching import Window
 from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LanguageModel, LSTMState
+from lstm_dist.train.interval import Intervals
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step_timer import NOT_PROFILED, StepTimer
 
@@ -28,11 +29,9 @@ class Schedule(NamedTuple):
         wire_dtype: communication data type of the gradients, "float32" or "float16".
         resets_every_window: whether state is zeroed before every window, not only at the start of an epoch.
         chars_per_step: B * T of the whole job.
-        log_every: epochs between two console lines.
-        checkpoint_epochs: epochs between two checkpoints; 0 leaves checkpoints to the requests.
+        every: how often the run reports, evaluates and writes a checkpoint; what is due by a clock is requested.
         until_perplexity: training ends with the first epoch at or below this perplexity; 0 means never.
         time_every: every time_every-th step is profiled; 0 means none.
-        eval_every: epochs between two evaluations on the validation set.
     """
 
     epochs: int
@@ -42,11 +41,9 @@ class Schedule(NamedTuple):
     wire_dtype: str
     resets_every_window: bool
     chars_per_step: int
-    log_every: int
-    checkpoint_epochs: int = 0
+    every: Intervals = Intervals()
     until_perplexity: float = 0.0
     time_every: int = 0
-    eval_every: int = 1
 
 
 class NotFiniteError(ArithmeticError):
@@ -64,7 +61,7 @@ class StepResult(NamedTuple):
     def read(self) -> Tuple[float, float, ControlFlags]:
         """Wait for the step; return the loss (nats, summed over this worker's characters), norm and agreed flags.
 
-        A flag is set on every worker if any worker has requested the stop or the checkpoint that it stands for.
+        A flag is set on every worker if any worker has requested the action that it stands for.
 
         Raises:
             NotFiniteError: if the norm or a flag is not finite.

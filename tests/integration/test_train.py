@@ -117,8 +117,8 @@ def test_resolved_configuration_is_written(trained: Trained, song_file: Path):
         "tensorboard": False,
         "stall_timeout": 300.0,
         "valid_fraction": 0.0,
-        "eval_every": 1,
-        "log_every": 2,
+        "eval_every": "1epoch",
+        "log_every": "2epochs",
         "prefix": DOCUMENT_PREFIXES,
         "sample_length": 30,
     }

@@ -12,6 +12,8 @@ from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.parameters import initial_parameters
 from lstm_dist.train.callbacks import Callbacks
+from lstm_dist.train.evaluator import Evaluator
+from lstm_dist.train.interval import Interval, Intervals
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import NotFiniteError, Schedule
 from lstm_dist.train.trainer import Trainer
@@ -34,6 +36,7 @@ def walk(
     layers=1,
     epochs=EPOCHS,
     uses_rows=False,
+    every=Intervals(),  # noqa: B008 - a tuple
 ):
     """Train, and return the parameters under the D2L chapter's names, and the log.
 
@@ -45,9 +48,9 @@ def walk(
     model.load(named, "test")
     batches = batches_of(world, sampling, uses_rows)
     assert epochs * batches.steps_per_epoch >= 30
-    numbers = schedule(world, sampling, reference_batch_size, max_norm, wire_dtype, epochs)
-    log = Record()
-    Trainer(model, batches, world, numbers, log, callbacks or Callbacks()).run()
+    numbers = schedule(world, sampling, reference_batch_size, max_norm, wire_dtype, epochs)._replace(every=every)
+    log, evaluator = Record(), Evaluator(TOKENS[:200], STREAMS, T, world)
+    Trainer(model, batches, world, numbers, log, callbacks or Callbacks(), evaluator=evaluator).run()
     return model.parameters.to_named(), log
 
 
@@ -65,7 +68,6 @@ def schedule(world, sampling, reference_batch_size=32, max_norm=5.0, wire_dtype=
         wire_dtype=wire_dtype,
         resets_every_window=sampling == "random",
         chars_per_step=STREAMS * T,
-        log_every=100,
     )
 
 
@@ -198,6 +200,30 @@ def test_request_of_one_rank_is_executed_by_all_after_the_same_step(world, rank,
     assert once.commits[1] in (12, 13)
     assert (len(once.commits) == 2) == flags.stop
     assert len(set(world.allgather_object(str(once.commits), "commits"))) == 1
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "random"])
+def test_reports_and_evaluations_inside_epochs_do_not_change_the_weights(world, sampling):
+    every = Intervals(log=Interval(steps=4), evaluation=Interval(steps=7))
+    plain, _ = walk(world, sampling)
+    watched, log = walk(world, sampling, every=every)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(watched[name], value, err_msg=name)
+    _, alone = walk(FakeWorld(), sampling, every=every)
+    assert [report.step for report in log.reports] == [report.step for report in alone.reports]
+    assert [report.step for report in log.reports if report.valid_perplexity] == [7, 14, 21, 28, 35]
+    for ours, theirs in zip(log.reports, alone.reports):
+        assert ours.loss == pytest.approx(theirs.loss, rel=5e-6)
+        assert (ours.valid_perplexity or 0.0) == pytest.approx(theirs.valid_perplexity or 0.0, rel=1e-4)
+
+
+@pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
+def test_what_is_due_by_the_clock_of_the_root_is_done_by_all_after_the_same_step(world, wire_dtype):
+    once = RequestOnce(world, 0, 12, ControlFlags(report=True, evaluate=True))
+    _, log = walk(world, "consecutive", callbacks=once, wire_dtype=wire_dtype)
+    found = [(report.step, report.loss, report.valid_perplexity) for report in log.reports]
+    assert [(step, valid is not None) for step, _, valid in found] == [(12, False), (13, True)]
+    assert len(set(world.allgather_object(str(found), "reports"))) == 1
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])

@@ -1,11 +1,11 @@
 """A group without other processes, and a run log that keeps its records."""
 
-from typing import Any, Dict, List, Mapping, NoReturn, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NoReturn, Optional, Sequence, Tuple
 
 import numpy as np
 
 from lstm_dist.comm.process_group import Group
-from lstm_dist.run.epoch_metrics import EpochMetrics
+from lstm_dist.run.metrics_file import EpochMetrics, StepsReport
 from lstm_dist.run.run_log import RunLog
 from lstm_dist.run.step_times import StepTimes
 
@@ -85,14 +85,20 @@ class Record(RunLog):
         self.losses: List[float] = []
         self.norms: List[float] = []
         self.shown: List[int] = []
+        self.reports: List[StepsReport] = []
+        self.valid: List[Optional[float]] = []
         self.chars = 0
         self.parts: List[Tuple[int, StepTimes]] = []
 
     def epoch(self, metrics: EpochMetrics, show: bool) -> None:
         self.losses.append(metrics.loss)
         self.norms.append(metrics.grad_norm)
+        self.valid.append(metrics.valid_perplexity)
         if show:
             self.shown.append(metrics.epoch)
+
+    def report(self, report: StepsReport) -> None:
+        self.reports.append(report)
 
     def advance(self, chars: int) -> None:
         self.chars += chars

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from lstm_dist.train.interval import Interval, Intervals
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import Schedule
 
@@ -13,7 +14,7 @@ TOKENS = np.random.default_rng(0).integers(0, V, B * (T * 4 + 1)).astype(np.int3
 def schedule(**changes):
     numbers = {
         "epochs": 2, "learning_rate": LearningRate(0.01), "max_norm": 5.0, "gradient_scale": 1.0,
-        "resets_every_window": False, "chars_per_step": B * T, "log_every": 2, "wire_dtype": "float32",
-        "checkpoint_epochs": 0,
+        "resets_every_window": False, "chars_per_step": B * T, "wire_dtype": "float32",
+        "every": Intervals(log=Interval(epochs=2), evaluation=Interval(epochs=1)),
     }  # fmt: skip
     return Schedule(**{**numbers, **changes})

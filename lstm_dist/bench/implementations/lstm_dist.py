@@ -15,6 +15,7 @@ from lstm_dist.model.language_model import LanguageModel
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.callbacks import Callbacks
+from lstm_dist.train.interval import Interval, Intervals
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.run_callbacks import GuardedCallbacks
 from lstm_dist.train.step import Schedule, StepResult, train_step
@@ -40,7 +41,6 @@ class LstmDist(Implementation):
             wire_dtype="float32",
             resets_every_window=False,
             chars_per_step=case.streams * case.seq_len,
-            log_every=1,
         )
         self._callbacks = Callbacks()
         self._last: Optional[StepResult] = None
@@ -94,7 +94,7 @@ class LstmDistGuarded(LstmDist):
         self._guards = ExitStack()
         self._guards.enter_context(stop)
         self._guards.enter_context(watchdog)
-        self._callbacks = GuardedCallbacks(self._world, stop, watchdog, checkpoint_seconds=60.0)
+        self._callbacks = GuardedCallbacks(self._world, stop, watchdog, Intervals(checkpoint=Interval(seconds=60.0)))
 
     def close(self) -> None:
         """Stop the checks, then shut down."""

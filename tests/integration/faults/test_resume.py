@@ -46,8 +46,12 @@ def test_resume_with_schedule_and_validation_set_is_bit_identical(song_file: Pat
     assert [row["valid_perplexity"] is None for row in rows(tmp_path / "whole")[:EPOCHS]] == [True, False] * 2 + [True]
 
 
-def test_resume_of_a_deeper_model_is_bit_identical(song_file: Path, tmp_path: Path):
-    kill_and_resume(mpirun(2), tmp_path, 2, f"--corpus={song_file}", "--layers=3")
+def test_resume_of_a_deeper_model_with_reports_inside_epochs_is_bit_identical(song_file: Path, tmp_path: Path):
+    flags = ["--layers=3", "--valid-fraction=0.1", "--log-every=7steps", "--eval-every=11steps"]
+    kill_and_resume(mpirun(2), tmp_path, 2, f"--corpus={song_file}", *flags, steps=26)
+    reports = [row for row in rows(tmp_path / "broken") if "steps" in row]
+    assert [row["step"] for row in reports] == [k for k in range(1, EPOCHS * 26 + 1) if k % 7 == 0 or k % 11 == 0]
+    assert [row["step"] for row in reports if row["valid_perplexity"]] == list(range(11, EPOCHS * 26 + 1, 11))
 
 
 def test_resume_with_other_numbers_of_workers_follows_the_same_trajectory(song_file: Path, tmp_path: Path):

@@ -76,6 +76,29 @@ def test_log_of_a_run_has_its_settings_epochs_and_times(tmp_path: Path, capsys: 
     assert found[-1]["metadata"]["status"] == "success"
 
 
+def test_log_of_a_run_with_reports_inside_epochs_has_them_between_start_and_stop(tmp_path: Path):
+    run_dir = save_run(tmp_path / "run")
+    reports: List[Dict[str, Any]] = [
+        {"epoch": 0.5, "step": 5, "steps": 5, "loss": 5.5, "chars_per_sec": 800.0, "seconds": 1.0},
+        {"epoch": 1, "step": 10, "steps": 5, "loss": 4.7, "chars_per_sec": 850.0, "seconds": 1.5},
+        EPOCHS[0],
+        {"epoch": 2, "step": 20, "steps": 10, "loss": 4.6, "chars_per_sec": 900.0, "seconds": 3.0},
+        EPOCHS[1],
+        {"epoch": 2.5, "step": 25, "steps": 5, "loss": 4.4, "chars_per_sec": 900.0, "seconds": 5.0},
+    ]
+    reports[3]["valid_perplexity"] = 120.0
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in reports))
+    report.main([str(run_dir), "--export=mlperf"])
+    found = [event for event in events(run_dir / "mlperf.log") if "epoch_num" in event["metadata"]]
+    assert [event["key"] for event in found] == [
+        "epoch_start", "tracked_stats", "tracked_stats", "tracked_stats", "epoch_stop",
+        "epoch_start", "tracked_stats", "eval_accuracy", "tracked_stats", "epoch_stop", "epoch_start", "tracked_stats",
+    ]  # fmt: skip
+    assert [event["metadata"]["epoch_num"] for event in found] == [1] * 5 + [2] * 5 + [3] * 2
+    times = [event["time_ms"] for event in found]
+    assert times == sorted(times)
+
+
 def test_log_of_a_stopped_run_is_that_of_an_aborted_one(tmp_path: Path):
     run_dir = save_run(tmp_path / "run", "stopped")
     report.main([str(run_dir), "--export=mlperf"])

@@ -17,18 +17,27 @@ import pytest
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.files import partial_of
 from lstm_dist.run import console, run_log
-from lstm_dist.run.epoch_metrics import EpochMetrics
+from lstm_dist.run.metrics_file import EpochMetrics, Metrics, StepsReport, read_metrics
 from lstm_dist.run.plot import draw_perplexity
 from lstm_dist.run.run_log import RUN_FILES, RootLog, RunLog
 
 
+def _name_what_is_drawn(metrics: Metrics, path: Path) -> None:
+    path.write_text(f"of {len(metrics.epochs)} epochs and {len(metrics.reports)} reports")
+
+
 @pytest.fixture(autouse=True)
 def _no_time_for_pictures(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(run_log, "draw_perplexity", lambda history, path: path.write_text(f"of {len(history)} epochs"))
+    monkeypatch.setattr(run_log, "draw_perplexity", _name_what_is_drawn)
 
 
 def metrics(epoch: int, perplexity: float = 12.5) -> EpochMetrics:
     return EpochMetrics(epoch, 10 * epoch, 2.5, perplexity, 3.6, 0.25, 12345.6, 30.0 * epoch)
+
+
+def report(step: int, perplexity: float = 12.5) -> StepsReport:
+    """Return a report of the last two steps, where epochs have ten."""
+    return StepsReport(step / 10, step, 2, 2.5, perplexity, 3.6, 0.25, 0.1, 12345.6, 3.0 * step)
 
 
 def contents(folder: Path) -> Dict[str, bytes]:
@@ -111,7 +120,7 @@ def test_new_or_foreign_directory_needs_no_overwrite_flag(tmp_path: Path):
     for run_dir in (tmp_path, tmp_path / "a" / "b"):
         with root_log(run_dir):
             pass
-        assert (run_dir / "perplexity.png").read_text() == "of 1 epochs"
+        assert (run_dir / "perplexity.png").read_text() == "of 1 epochs and 0 reports"
 
 
 @pytest.mark.parametrize("obstacle", ["a folder", "a file for checkpoints", "a file", "a file above"])
@@ -169,8 +178,43 @@ def test_resumed_run_has_no_missing_or_repeated_rows(tmp_path: Path):
     log.finish()
     assert [line["epoch"] for line in records(tmp_path / "metrics.jsonl")] == [1, 2, 3]
     assert [line["text"] for line in records(tmp_path / "samples.jsonl")] == ["分开", "分开了"]
-    assert (tmp_path / "perplexity.png").read_text() == "of 3 epochs"
+    assert (tmp_path / "perplexity.png").read_text() == "of 3 epochs and 0 reports"
     assert "the first part" in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "reported", "kept"),
+    [
+        (0, 0, []),
+        (0, 8, ["2", "4", "6", "8"]),
+        (0, 10, ["2", "4", "6", "8", "10"]),  # stopped between the report and the line of the epoch
+        (1, 10, ["2", "4", "6", "8", "10", "epoch 1"]),
+        (1, 12, ["2", "4", "6", "8", "10", "epoch 1", "12"]),
+        (2, 20, ["2", "4", "6", "8", "10", "epoch 1", "12", "14", "16", "18", "20", "epoch 2"]),
+    ],
+)
+def test_resumed_run_keeps_the_reports_up_to_its_checkpoint(
+    tmp_path: Path, epochs: int, reported: int, kept: List[str]
+):
+    log = RootLog(tmp_path)
+    for epoch in (1, 2):
+        for step in range(10 * epoch - 8, 10 * epoch + 1, 2):
+            log.report(report(step))
+        log.epoch(metrics(epoch), show=False)
+        log.sample(epoch, "分", "分开")
+    (tmp_path / "times.jsonl").write_text("".join(f'{{"epoch": {1 + k // 11}, "step": {k}}}\n' for k in range(1, 21)))
+    log.finish()
+    log = RootLog(tmp_path, resumed_epochs=epochs, reported_step=reported)
+    assert len(records(tmp_path / "times.jsonl")) == max(10 * epochs, reported)
+    found = [f"{line['step']}" if "steps" in line else f"epoch {line['epoch']}" for line in of_metrics(tmp_path)]
+    assert found == kept
+    assert [line["epoch"] for line in records(tmp_path / "samples.jsonl")] == list(range(1, epochs + 1))
+    assert log.last_perplexity() == (12.5 if epochs else 0.0)
+    log.finish()
+
+
+def of_metrics(run_dir: Path) -> List[dict]:
+    return records(run_dir / "metrics.jsonl")
 
 
 # Console output that fails
@@ -248,6 +292,20 @@ def test_every_epoch_is_one_line_of_json(tmp_path: Path):
     assert lines[2] == metrics(3)._asdict()
 
 
+def test_every_report_is_one_line_of_json(tmp_path: Path):
+    with root_log(tmp_path) as log:
+        log.report(report(12))
+        log.epoch(metrics(2), show=False)
+        log.report(report(22)._replace(valid_perplexity=20.0))
+    assert (tmp_path / "perplexity.png").read_text() == "of 2 epochs and 2 reports"
+    lines = of_metrics(tmp_path)
+    names = "epoch step steps loss perplexity bits_per_char grad_norm learning_rate chars_per_sec seconds"
+    assert list(lines[1]) == [*names.split(), "valid_perplexity"]
+    assert (lines[1]["epoch"], lines[1]["step"], lines[3]["valid_perplexity"]) == (1.2, 12, 20.0)
+    expected = Metrics([metrics(1), metrics(2)], [report(12), report(22)._replace(valid_perplexity=20.0)])
+    assert read_metrics(tmp_path / "metrics.jsonl") == expected
+
+
 def test_config_json_and_run_json_are_written(tmp_path: Path, capfd: pytest.CaptureFixture):
     log = RootLog(tmp_path, overwrite=False)
     log.start({"corpus": "歌\udcff\x1b.txt", "prefix": ["分开"]}, {"workers": 2}, epochs=1, chars_per_epoch=10)
@@ -262,8 +320,17 @@ def test_config_json_and_run_json_are_written(tmp_path: Path, capfd: pytest.Capt
 
 
 def test_perplexity_plot_is_a_png_image(tmp_path: Path):
-    for history in ([metrics(1)], [metrics(k, 2000.0 / k) for k in range(1, 200)], [metrics(1, 1.0), metrics(2, 1e38)]):
-        draw_perplexity(history, tmp_path / "perplexity.png")
+    falling = [metrics(k, 2000.0 / k) for k in range(1, 200)]
+    evaluated = [report(k, 2000.0 / k)._replace(valid_perplexity=2100.0 / k) for k in range(2, 2000, 2)]
+    for of_epochs, reports in (
+        ([metrics(1)], []),
+        (falling, []),
+        ([metrics(1, 1.0), metrics(2, 1e38)], []),
+        (falling, evaluated),
+        ([metrics(1)], [report(2)]),
+        ([], [report(2)]),  # until the first epoch ends
+    ):
+        draw_perplexity(Metrics(of_epochs, reports), tmp_path / "perplexity.png")
         data = (tmp_path / "perplexity.png").read_bytes()
         assert data[:8] == b"\x89PNG\r\n\x1a\n"
         width, height = struct.unpack(">II", data[16:24])
@@ -286,11 +353,14 @@ def test_redirected_output_has_no_progress_bar(tmp_path: Path, capfd: pytest.Cap
         log.advance(1000)
         log.epoch(metrics(40), show=True)
         log.sample(40, "分开", "分开不分开")
+        log.report(report(404)._replace(valid_perplexity=20.0))
     shown, errors = capfd.readouterr()
     assert errors == ""
     assert shown.splitlines() == [
         "epoch  40/100 | perplexity   12.50 |  3.600 bits/char | grad norm   0.25 |    12,346 chars/s | 30:00 left",
         " - 分开不分开",
+        "epoch  40.40/100 | step     404 | perplexity   12.50 |  3.600 bits/char | validation   20.00"
+        " | grad norm   0.25 |    12,346 chars/s | 29:48 left",
         f"everything is in {tmp_path}",
     ]
     assert (tmp_path / "log.txt").read_text(encoding="utf-8") == shown
@@ -381,6 +451,7 @@ def test_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     log.say("hello")
     log.advance(1)
     log.epoch(metrics(1), show=True)
+    log.report(report(2))
     log.sample(1, "分", "分开")
     log.finish()
     assert capfd.readouterr() == ("", "")
@@ -418,8 +489,34 @@ def test_epochs_and_samples_are_written_as_events_on_request(tmp_path: Path):
     assert (1, "valid_perplexity") not in scalars
     assert any("sample/天" in value.tag for event in found for value in event.summary.value)
     assert not (tmp_path / "run" / "events").stat().st_mode & 0o077
+    assert not (tmp_path / "run" / "events" / "steps").exists()
     again = RootLog(tmp_path / "run", overwrite=True, with_events=True)
     assert len(events_of(tmp_path / "run" / "events")) == 2, "the events of the overwritten run must be removed"
+    again.finish()
+
+
+def test_reports_are_written_as_events_by_step(tmp_path: Path):
+    log = RootLog(tmp_path / "run", with_events=True)
+    log.start({}, {}, 2, 10)
+    log.report(report(6))
+    log.report(report(8)._replace(valid_perplexity=20.0))
+    log.epoch(metrics(1), show=False)
+    log.finish()
+    resumed = RootLog(tmp_path / "run", resumed_epochs=0, reported_step=6, with_events=True)
+    resumed.report(report(8, 11.0))
+    resumed.finish()
+    folder = tmp_path / "run" / "events" / "steps"
+    found = events_of(folder)
+    written = [(e.step, v.tag, v.simple_value) for e in found for v in e.summary.value if "perplexity" in v.tag]
+    assert written == [
+        (6, "steps/perplexity", 12.5), (8, "steps/perplexity", 12.5), (8, "steps/valid_perplexity", 20.0),
+        (8, "steps/perplexity", 11.0),
+    ]  # fmt: skip
+    assert [e.step for e in found if e.HasField("session_log")] == [6, 8], "TensorBoard discards what is after"
+    names = {value.tag for event in events_of(folder.parent) for value in event.summary.value}
+    assert not any("steps/" in name for name in names)
+    again = RootLog(tmp_path / "run", overwrite=True, with_events=True)
+    assert not events_of(folder)
     again.finish()
 
 

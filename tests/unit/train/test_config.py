@@ -11,6 +11,7 @@ import pytest
 from lstm_dist.errors import UserError
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import FIELDS, RunConfig
+from lstm_dist.train.interval import NEVER, Interval, Intervals
 from lstm_dist.train.same_run import require_same_run
 
 FLAGS = ["--" + name.replace("_", "-") for name in FIELDS]
@@ -62,9 +63,9 @@ def test_defaults_are_the_hyperparameters_of_the_d2l_chapter():
         "until_perplexity": None,
         "time_every": 0,
         "tensorboard": False,
-        "eval_every": 1,
+        "eval_every": "1epoch",
         "stall_timeout": 300.0,
-        "log_every": 20,
+        "log_every": "20epochs",
         "prefix": None,
         "sample_length": 100,
     }
@@ -130,9 +131,9 @@ EVERY_FIELD: Dict[str, Any] = {
     "until_perplexity": 50.0,
     "time_every": 25,
     "tensorboard": True,
-    "eval_every": 15,
+    "eval_every": "15steps",
     "stall_timeout": 7.5,
-    "log_every": 11,
+    "log_every": "11s",
     "prefix": ["天"],
     "sample_length": 12,
 }
@@ -188,19 +189,34 @@ def test_auto_resume_ignores_init_and_overwrite_when_it_resumes(tmp_path: Path):
         parse_config(["--auto-resume"])
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds", "epochs"),
-    [("60s", 60, 0), ("5m", 300, 0), ("0.5h", 1800, 0), ("1epoch", 0, 1), ("10epochs", 0, 10)],
-)
-def test_checkpoint_interval_is_a_time_or_a_number_of_epochs(text: str, seconds: float, epochs: int):
-    settings = parse_config([f"--checkpoint-every={text}"])
-    assert (settings.checkpoint_seconds, settings.checkpoint_epochs) == (seconds, epochs)
+def test_intervals_are_epochs_steps_or_times():
+    flags = ["--valid-fraction=0.1", "--log-every=30s", "--eval-every=500steps", "--checkpoint-every=10epochs"]
+    every = Intervals(Interval(seconds=30.0), Interval(steps=500), Interval(epochs=10))
+    assert parse_config(flags).every == every
+    assert parse_config(flags[1:2]).every.evaluation == NEVER, "there is no validation set"
+    assert parse_config([]).every == Intervals(Interval(epochs=20), NEVER, Interval(seconds=60.0))
 
 
-@pytest.mark.parametrize("text", ["", "0s", "-1s", "5", "1e3s", "0epochs", "epoch", "5 m", "nan", "1d", "٣s"])
+@pytest.mark.parametrize("name", ["log_every", "eval_every"])
+def test_plain_number_counts_epochs_of_logs_and_evaluations(tmp_path: Path, name: str):
+    """As in all earlier versions, whose config.json has numbers."""
+    number = parse_config([toml(tmp_path, f"{name} = 7\nvalid_fraction = 0.1")])
+    text = parse_config([f"--{name.replace('_', '-')}=7", "--valid-fraction=0.1"])
+    assert getattr(number, name) == getattr(text, name) == "7epochs"
+    assert number == text
+
+
+def test_checkpoints_have_no_plain_number():
+    assert refusal(["--checkpoint-every=60"]) == (
+        "--checkpoint-every 60: should have a unit, such as 60s, 60steps or 60epochs"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "0s", "-1s", "1e3s", "0epochs", "0steps", "epoch", "5 m", "nan", "1d", "٣s"])
 def test_invalid_times_are_refused(text: str):
-    with pytest.raises(UserError, match="--checkpoint-every .*: should be a time or a number of epochs, such as 60s"):
-        parse_config([f"--checkpoint-every={text}"])
+    for flag in ("--checkpoint-every", "--log-every", "--eval-every"):
+        with pytest.raises(UserError, match=f"{flag} .*: should be a whole number of epochs or steps, at least 1, or "):
+            parse_config([f"{flag}={text}", "--valid-fraction=0.1"])
     with pytest.raises(UserError, match="--time-limit .*: should be a time, such as 90s, 55m or 23.5h"):
         parse_config([f"--time-limit={text}"])
 
@@ -262,11 +278,11 @@ def test_config_of_a_run_gives_its_settings_to_another(tmp_path: Path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**then.resolved(2, ["天"]), "corpus_sha256": "0" * 64}, indent=2), encoding="utf-8")
     again = parse_config([f"--config={path}", "--epochs=7"])
-    assert (again.streams(5), again.hidden_size, again.eval_every, again.prefix) == (8, 64, 3, ["天"])
+    assert (again.streams(5), again.hidden_size, again.eval_every, again.prefix) == (8, 64, "3epochs", ["天"])
     assert (again.epochs, again.init) == (7, Path("w.safetensors").resolve())
     assert (again.run_dir, again.overwrite, again.time_limit) == (None, False, None)
     assert parse_config([f"--config={path}", "--batch-size-per-worker=9"]).streams(2) == 18
-    assert parse_config([f"--config={path}", "--valid-fraction=0"]).eval_every == 3  # it was not asked for here
+    assert parse_config([f"--config={path}", "--valid-fraction=0"]).eval_every == "3epochs"  # it was not asked for here
     resumed = parse_config([f"--config={path}", "--resume", "--run-dir=b"], {"seed": 8})
     assert (resumed.seed, resumed.init, resumed.run_dir) == (0, None, Path("b"))
 
@@ -276,13 +292,13 @@ def test_settings_without_effect_are_refused(tmp_path: Path):
     assert refusal(["--decay-epochs=9"]) == f"--decay-epochs 9: {schedule}"
     assert refusal(["--decay-factor=0.5", "--warm-up-steps=5"]) == f"--decay-factor 0.5: {schedule}"
     assert refusal([toml(tmp_path, "eval_every = 4")]) == (
-        "--eval-every 4: has no effect without --valid-fraction: add that, or leave it out"
+        "--eval-every 4epochs: has no effect without --valid-fraction: add that, or leave it out"
     )
     assert refusal(["--learning-rate-schedule=step", "--decay-epochs=200"]) == (
         "--learning-rate-schedule step: has no effect without --decay-epochs below --epochs: add that, or leave it out"
     )
     assert refusal(["--eval-every=9", "--valid-fraction=0.1", "--epochs=8"]) == (
-        "--eval-every 9: has no effect without as many --epochs: add that, or leave it out"
+        "--eval-every 9epochs: has no effect without as many --epochs: add that, or leave it out"
     )
     assert refusal(["--eval-every=4"]) == refusal([toml(tmp_path, "eval_every = 4")])
     assert "has no effect" in refusal(["--eval-every=4"], {"valid_fraction": 0.0})
@@ -341,8 +357,9 @@ def test_streams_are_given_per_job_or_per_worker():
 @pytest.mark.parametrize(
     "flag",
     ["--max-chars=0", "--seq-len=1", "--seq-len=10000", "--global-batch-size=1", "--hidden-size=1", "--epochs=1",
-     "--learning-rate=1e-300", "--max-norm=1e300", "--seed=0", f"--seed={2**63 - 1}", "--log-every=1",
-     "--log-every=1000000", "--sample-length=1", "--max-corpus-bytes=1", f"--max-corpus-bytes={10**30}",
+     "--learning-rate=1e-300", "--max-norm=1e300", "--seed=0", f"--seed={2**63 - 1}",
+     "--log-every=1steps", "--log-every=1000000epochs", "--sample-length=1", "--max-corpus-bytes=1",
+     f"--max-corpus-bytes={10**30}",
      f"--max-chars={10**30}", "--prefix= "],
 )  # fmt: skip
 def test_limits_of_the_ranges_are_accepted(flag: str):
@@ -408,7 +425,9 @@ BAD_FLAGS = [
     ("--seed=0x10", "--seed 0x10", "valid integer"),
     ("--device=cuda", "--device cuda", "'auto', 'cpu' or 'gpu'"),
     ("--recurrence=steps", "--recurrence steps", "'auto', 'persistent' or 'loop'"),
-    ("--log-every=0", "--log-every 0", "greater than or equal to 1"),
+    ("--log-every=0", "--log-every 0", "at least 1, or a time, such as 20epochs, 500steps, 30s or 5m"),
+    ("--log-every=1.5epochs", "--log-every 1.5epochs", "should be a whole number of epochs or steps"),
+    ("--eval-every=5steps2", "--eval-every 5steps2", "should be a whole number of epochs or steps"),
     ("--prefix=", "--prefix", "at least one character"),
     ("--prefix=天 --prefix=", "--prefix", "at least one character"),
     ("--sample-length=0", "--sample-length 0", "greater than or equal to 1"),
@@ -474,6 +493,10 @@ BAD_FILES = [
     ('run_dir = "a\\u0000b"', "--run-dir a", "control character (in {})"),
     ('run_dir = "a\\u001bb"', "--run-dir a", "control character (in {})"),
     ("overwrite = 7", "--overwrite 7", "valid boolean"),
+    ("log_every = true", "--log-every true", "should not be a boolean (in {})"),
+    ("log_every = 1.5", "--log-every 1.5", "at least 1, or a time"),
+    ("eval_every = [3]", "--eval-every [3]", "valid string (in {})"),
+    ("checkpoint_every = 60", "--checkpoint-every 60", "should have a unit, such as 60s, 60steps or 60epochs (in {})"),
     ("global_batch_size = 4\nbatch_size_per_worker = 4", "--batch-size-per-worker 4", "--global-batch-size, not both"),
 ]
 

@@ -17,6 +17,7 @@ from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.command_line import parse_config
+from lstm_dist.train.interval import Intervals
 from lstm_dist.train.run_callbacks import GuardedCallbacks, RunCallbacks
 from lstm_dist.train.session import Session
 from lstm_dist.train.setup import Job
@@ -42,14 +43,12 @@ def test_weights_are_compared_before_they_are_checked_and_saved(tmp_path: Path, 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("phase", "then"), [("checkpoint", "step"), ("samples", "samples"), ("validation", "validation")]
-)
-def test_step_after_a_checkpoint_has_the_time_of_a_step(phase: str, then: str):
+@pytest.mark.parametrize(("phase", "then"), [("checkpoint", "step"), ("samples", "samples"), ("validation", "step")])
+def test_step_after_a_checkpoint_or_an_evaluation_has_the_time_of_a_step(phase: str, then: str):
     """After samples, which the root alone writes, the other ranks wait for it in their next step."""
     phases: List[str] = []
     watchdog = SimpleNamespace(beat=lambda phase, _: phases.append(phase))
-    callbacks = GuardedCallbacks(FakeWorld(), StopRequest(), watchdog, 0)
+    callbacks = GuardedCallbacks(FakeWorld(), StopRequest(), watchdog, Intervals())
     callbacks.beat(phase, 3)
     callbacks.begin_steps(3)
     assert phases[-1] == then

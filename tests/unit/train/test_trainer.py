@@ -10,11 +10,13 @@ import pytest
 
 from lstm_dist.data.batching import ConsecutiveBatches
 from lstm_dist.model.char_lstm import CharLSTM
-from lstm_dist.model.control_flags import NO_REQUEST, ControlFlags
+from lstm_dist.model.control_flags import FLAGS, NO_REQUEST, ControlFlags
 from lstm_dist.model.language_model import LSTMState
 from lstm_dist.model.parameters import initial_parameters
 from lstm_dist.run.step_times import PARTS
-from lstm_dist.train.callbacks import Callbacks, Progress
+from lstm_dist.train.callbacks import BEGINNING, Callbacks, Progress
+from lstm_dist.train.evaluator import Evaluator
+from lstm_dist.train.interval import Interval, Intervals
 from lstm_dist.train.lr_schedule import LearningRate
 from lstm_dist.train.step import NotFiniteError, train_step
 from lstm_dist.train.trainer import Trainer
@@ -65,11 +67,12 @@ class Kept(Callbacks):
         self.commits.append((progress, weights, [part.asnumpy() for part in state]))
 
 
-def trainer(model, log=None, callbacks=None, progress=Progress(), state=None, **changes):  # noqa: B008 - a tuple
+def trainer(model, log=None, callbacks=None, progress=BEGINNING, state=None, evaluator=None, **changes):
     callbacks = callbacks or Kept()
     callbacks.model = model
     batches = ConsecutiveBatches(TOKENS, B, T)
-    return Trainer(model, batches, FakeWorld(), schedule(**changes), log or Record(), callbacks, progress, state)
+    world, plan = FakeWorld(), schedule(**changes)
+    return Trainer(model, batches, world, plan, log or Record(), callbacks, progress, state, evaluator)
 
 
 def run(model, log=None, callbacks=None, **changes):
@@ -171,7 +174,7 @@ def test_non_finite_loss_makes_the_control_flags_nan():
     model = Watched()
     window = next(ConsecutiveBatches(TOKENS, B, T).epoch(1))
     model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
-    assert model.gradients.flags.asnumpy().tolist() == [0.0, 0.0]
+    assert model.gradients.flags.asnumpy().tolist() == [0.0] * FLAGS
     model.parameters.views["b_y"][:1] = float("inf")
     model.loss_and_gradients(window.inputs, window.targets, model.zero_state(B))
     assert np.isnan(model.gradients.flags.asnumpy()).all()
@@ -194,7 +197,7 @@ def test_checkpoints_before_the_first_step_and_after_the_last():
 
 def test_checkpoint_every_n_epochs():
     kept = Kept()
-    run(Watched(), callbacks=kept, epochs=5, checkpoint_epochs=2)
+    run(Watched(), callbacks=kept, epochs=5, every=Intervals(checkpoint=Interval(epochs=2)))
     assert [p.epoch for p, _, _ in kept.commits] == [0, 2, 4, 5]
 
 
@@ -227,11 +230,12 @@ class Slow:
         raise InterruptedError
 
 
+@pytest.mark.parametrize("interval", [lambda step: Interval(epochs=step // 4), lambda step: Interval(steps=step)])
 @pytest.mark.parametrize("requested", [4, 8])
-def test_stop_at_the_end_of_an_epoch_is_committed_before_validation(requested):
+def test_stop_at_the_end_of_an_epoch_is_committed_before_validation(requested, interval):
     kept, first = Kept({requested: ControlFlags(stop=True)}), Record()
-    job = trainer(Watched(), first, kept, epochs=3, eval_every=requested // 4)
-    job._evaluator = Slow()
+    every = Intervals(log=Interval(epochs=2), evaluation=interval(requested))
+    job = trainer(Watched(), first, kept, epochs=3, every=every, evaluator=Slow())
     with pytest.raises(InterruptedError):
         job.run()
     progress, weights, state = kept.commits[-1]
@@ -391,7 +395,7 @@ def test_energy_of_an_epoch_is_that_of_its_steps_on_all_workers(size):
     known, unknown = Metrics(), Metrics()
     for log, callbacks in ((known, Metered()), (unknown, Metered(gpus_are_known=False))):
         batches = ConsecutiveBatches(TOKENS, B, T, 0, size)
-        Trainer(Watched(), batches, FakeWorld(size=size), schedule(log_every=1), log, callbacks).run()
+        Trainer(Watched(), batches, FakeWorld(size=size), schedule(), log, callbacks).run()
     assert known.energy == [(40.0 * size, 12.0 * size)] * 2
     assert unknown.energy == [(40.0 * size, None)] * 2
     assert known.losses == unknown.losses
@@ -466,3 +470,172 @@ def test_pending_stop_request_prevents_a_profiled_step():
     assert trainer(model, Record(), kept, time_every=3).run().was_stopped
     assert len(model.starts) == 2
     assert [progress.step for progress, _, _ in kept.commits] == [0, 2]
+
+
+# Reports and evaluations inside epochs
+
+VALIDATION = np.random.default_rng(1).integers(0, V, 60).astype(np.int32)
+EVERY = [
+    Intervals(log=Interval(steps=1)),
+    Intervals(log=Interval(steps=3), evaluation=Interval(steps=5)),
+    Intervals(log=Interval(epochs=1), evaluation=Interval(steps=2)),
+    Intervals(log=Interval(steps=4), evaluation=Interval(epochs=1), checkpoint=Interval(steps=3)),
+    Intervals(log=Interval(steps=7), evaluation=Interval(steps=7), checkpoint=Interval(steps=7)),
+]
+
+
+def evaluator():
+    return Evaluator(VALIDATION, 2, T, FakeWorld())
+
+
+def facts(reports):
+    """Return what does not depend on the clock."""
+    return [report._replace(seconds=0.0, chars_per_sec=0.0) for report in reports]
+
+
+@pytest.mark.parametrize("every", EVERY)
+def test_weights_and_states_are_bit_identical_with_any_intervals(every):
+    plain, watched, kept, log = Watched(), Watched(), Kept(), Record()
+    trainer(plain, callbacks=Kept(), epochs=4).run()
+    trainer(watched, log, kept, epochs=4, every=every, evaluator=evaluator()).run()
+    np.testing.assert_array_equal(plain.parameters.flat.asnumpy(), watched.parameters.flat.asnumpy())
+    np.testing.assert_array_equal(plain.starts, watched.starts)
+    np.testing.assert_array_equal(plain.ends, watched.ends)
+    assert log.reports or every.log.epochs
+
+
+def test_reports_cover_all_steps_once():
+    """Against the loss, norm and learning rate of every step; an epoch has 4 of them."""
+    rate = LearningRate(0.5, "step", every=2, factor=0.5)
+    numbers = {"epochs": 3, "learning_rate": rate}
+    single = run(Watched(), every=Intervals(log=Interval(steps=1)), **numbers).reports
+    assert [report.step for report in single] == list(range(1, 13))
+    assert [report.epoch for report in single] == [k / 4 for k in range(1, 13)]
+    assert [report.learning_rate for report in single] == [rate.at(k) for k in range(12)]
+    log = run(Watched(), every=Intervals(log=Interval(steps=5)), **numbers)
+    assert [(report.step, report.steps, report.epoch) for report in log.reports] == [(5, 5, 1.25), (10, 5, 2.5)]
+    for report, steps in zip(log.reports, (single[:5], single[5:10])):
+        assert report.loss == pytest.approx(np.mean([step.loss for step in steps]), rel=1e-12)
+        assert report.grad_norm == pytest.approx(np.mean([step.grad_norm for step in steps]), rel=1e-12)
+        assert report.perplexity == pytest.approx(np.exp(report.loss))
+        assert report.learning_rate == steps[-1].learning_rate
+        assert report.valid_perplexity is None
+    assert log.losses == pytest.approx([np.mean([s.loss for s in single[k : k + 4]]) for k in (0, 4, 8)], rel=1e-12)
+
+
+def test_evaluation_inside_an_epoch_is_that_of_the_weights_after_its_step():
+    log = Record()
+    every = Intervals(log=Interval(steps=4), evaluation=Interval(steps=3))
+    trainer(Watched(), log, epochs=3, every=every, evaluator=evaluator()).run()
+    assert [(report.step, report.steps) for report in log.reports] == [(3, 3), (4, 1), (6, 2), (8, 2), (9, 1), (12, 3)]
+    assert [report.step for report in log.reports if report.valid_perplexity is not None] == [3, 6, 9, 12]
+    assert log.valid == [None, None, log.reports[-1].valid_perplexity], "the epoch ends with an evaluation"
+    for report in log.reports:
+        if report.valid_perplexity is not None:
+            model = Watched()
+            trainer(model, epochs=3).run(until_step=report.step)
+            assert report.valid_perplexity == pytest.approx(np.exp(evaluator().evaluate(model).loss), rel=1e-12)
+
+
+def test_a_report_does_not_wait_for_the_step_that_has_started():
+    model, started = Watched(), []
+
+    class Started(Record):
+        def report(self, report):
+            started.append((report.step, len(model.starts)))
+
+    every = Intervals(log=Interval(steps=1), evaluation=Interval(steps=3))
+    trainer(model, Started(), epochs=2, every=every, evaluator=evaluator()).run()
+    # Steps 3 and 6 are evaluated before the next one starts; steps 4 and 8 are the last of their epochs.
+    assert started == [(1, 2), (2, 3), (3, 3), (4, 4), (5, 6), (6, 6), (7, 8), (8, 8)]
+
+
+@pytest.mark.parametrize("requested", range(1, 12))
+def test_reports_and_evaluations_by_time_follow_their_request(requested):
+    kept, log = Kept({requested: ControlFlags(report=True)}), Record()
+    trainer(Watched(), log, kept, epochs=3, every=Intervals(log=Interval(seconds=1.0))).run()
+    assert [report.step for report in log.reports] == [requested]
+    kept, log = Kept({requested: ControlFlags(evaluate=True)}), Record()
+    every = Intervals(evaluation=Interval(seconds=1.0))
+    trainer(Watched(), log, kept, epochs=3, every=every, evaluator=evaluator()).run()
+    assert [report.step for report in log.reports] == [requested + 1], "the next step has started"
+    assert log.reports[0].valid_perplexity is not None
+
+
+def test_checkpoints_after_every_third_step():
+    kept = Kept()
+    run(Watched(), callbacks=kept, epochs=3, every=Intervals(checkpoint=Interval(steps=3)))
+    assert [progress.step for progress, _, _ in kept.commits] == [0, 3, 6, 9, 12]
+    (_, expected, _), _ = uninterrupted()
+    np.testing.assert_array_equal(kept.commits[-1][1], expected)
+
+
+@pytest.mark.parametrize("every", EVERY[1:4:2])
+@pytest.mark.parametrize("requested", range(2, 11))
+def test_reports_of_a_resumed_run_are_those_of_an_uninterrupted_one(every, requested):
+    whole, first, second = Record(), Record(), Record()
+    trainer(Watched(), whole, epochs=3, every=every, evaluator=evaluator()).run()
+    kept = Kept({requested: ControlFlags(stop=True)})
+    trainer(Watched(), first, kept, epochs=3, every=every, evaluator=evaluator()).run()
+    progress, weights, state = kept.commits[-1]
+    assert progress.reported_step == (first.reports[-1].step if first.reports else 0)
+    model = Watched()
+    model.parameters.flat[:] = weights
+    on = LSTMState(*(mx.nd.array(part) for part in state))
+    trainer(model, second, progress=progress, state=on, epochs=3, every=every, evaluator=evaluator()).run()
+    assert len(whole.reports) == len(first.reports) + len(second.reports)
+    for one, other in zip(facts(whole.reports), facts([*first.reports, *second.reports])):
+        assert one == pytest.approx(other, rel=1e-12)
+    assert whole.valid == [*first.valid, *second.valid]
+
+
+def test_run_that_is_resumed_with_reports_begins_them_at_its_epoch():
+    """As do those whose checkpoint is of a version without reports."""
+    kept = Kept({5: ControlFlags(stop=True)})
+    trainer(Watched(), callbacks=kept, epochs=3).run()
+    progress, _, state = kept.commits[-1]
+    assert (progress.position, progress.unreported_steps) == (2, 2)
+    for given, covered in ((progress, 4), (progress.reported(), 2)):
+        log, on = Record(), LSTMState(*(mx.nd.array(part) for part in state))
+        every = Intervals(log=Interval(steps=8))
+        trainer(Watched(), log, progress=given, state=on, epochs=3, every=every).run()
+        assert [(report.step, report.steps) for report in log.reports] == [(8, covered)]
+
+
+def test_replay_has_the_reports_of_the_run():
+    """Their lines are in the log of the run, so that a run resumed from there must not write them again."""
+    every = EVERY[1]
+    stopped = Kept({8: ControlFlags(stop=True)})
+    trainer(Watched(), callbacks=stopped, epochs=3, every=every, evaluator=evaluator()).run()
+    target, _, _ = stopped.commits[-1]
+    model, kept = Watched(), Kept()
+    trainer(model, callbacks=kept, epochs=3, every=every).replay(Progress(), model.zero_state(B), target.step)
+    assert kept.commits[-1][0].reported_step == target.reported_step
+
+
+def test_times_of_profiled_steps_are_logged_before_the_report_that_covers_them():
+    class Ordered(Record):
+        def report(self, report):
+            super().report(report)
+            reported.append((report.step, [row["step"] for _, row in self.parts]))
+
+    reported, log, every = [], Ordered(), Intervals(log=Interval(steps=5))
+    run(Watched(), log, epochs=3, time_every=2, every=every)
+    assert reported == [(5, [2, 4]), (10, [2, 4, 6, 8, 10])]
+    assert [(epoch, row["step"]) for epoch, row in log.parts] == [(1, 2), (1, 4), (2, 6), (2, 8), (3, 10), (3, 12)]
+
+
+def test_epochs_with_a_report_are_shown_and_sampled():
+    kept = Kept()
+    log = run(Watched(), callbacks=kept, epochs=7, every=Intervals(log=Interval(steps=10)))
+    assert [report.epoch for report in log.reports] == [2.5, 5.0]
+    assert log.shown == kept.samples == [3, 5, 7], "and the last one"
+
+
+def test_evaluation_inside_an_epoch_is_reported_to_the_watchdog_and_ends_with_steps():
+    kept, ended = Kept(), []
+    kept.begin_steps = ended.append
+    every = Intervals(evaluation=Interval(steps=2))
+    trainer(Watched(), callbacks=kept, epochs=1, every=every, evaluator=evaluator()).run()
+    assert {step for phase, step in kept.beats if phase == "validation"} == {2, 4}
+    assert ended == [0, 2, 4]
