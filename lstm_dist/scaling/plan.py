@@ -28,6 +28,7 @@ _DETERMINED = {
     "log_every": "leave it out",
     "sample_length": "leave it out",
     "seed": "leave it out",
+    "dry_run": "use --dry-run before the --",
 }
 
 

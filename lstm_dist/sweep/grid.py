@@ -46,6 +46,7 @@ _DETERMINED = {
     "checkpoint_every": "leave it out",
     "eval_every": "leave it out",
     "until_perplexity": "leave it out",
+    "dry_run": "use --dry-run before the --",
 }
 
 

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -132,7 +132,11 @@ def _gradients(counts: Sequence[int], uses_rows: bool, wire_dtype: str) -> str:
         return "no step of this epoch is left"
     low, high = min(counts), max(counts)
     size = f"{low:,}" if low == high else f"{low:,} to {high:,}"
-    what = f"of W_x only the rows of a batch's characters ({len(counts)} steps counted)" if uses_rows else "all"
+    what = (
+        f"of W_x only the rows of a batch's characters ({len(counts)} steps counted)"
+        if uses_rows
+        else "of all parameters"
+    )
     return f"{size} bytes a step as {wire_dtype}, {what}"
 
 
@@ -150,13 +154,15 @@ def _host_rows(start: Start, shares: Sequence[Share]) -> List[Row]:
         ranks = [start.ranks[number] for number in numbers]
         found = [f"{rank['device']}{' ' + rank['gpu'] if rank['gpu'] else ''}" for rank in ranks]
         cores = cores_text(frozenset(core for rank in ranks for core in rank["cores"]))
-        threads = ranges_text({rank["threads"] for rank in ranks})
-        streams = ranges_text({shares[number].streams for number in numbers})
-        name = f"  rank{'s' if len(numbers) > 1 else ''} {ranges_text(numbers)}"
-        each = f"{streams} streams and {threads} thread{'' if threads == '1' else 's'}"
-        each += " each" if len(numbers) > 1 else ""
-        rows.append((name, f"{host}: {', '.join(dict.fromkeys(found))}; {each}; {cores}"))
+        streams = _counted({shares[number].streams for number in numbers}, "stream")
+        threads = _counted({rank["threads"] for rank in ranks}, "thread")
+        name, each = (f"  ranks {ranges_text(numbers)}", " each") if len(numbers) > 1 else (f"  rank {numbers[0]}", "")
+        rows.append((name, f"{host}: {', '.join(dict.fromkeys(found))}; {streams} and {threads}{each}; {cores}"))
     return rows
+
+
+def _counted(numbers: Set[int], noun: str) -> str:
+    return f"{ranges_text(numbers)} {noun}{'' if numbers == {1} else 's'}"
 
 
 def _output(settings: RunConfig, progress: Progress) -> str:

@@ -1,5 +1,6 @@
 """launch/cluster.sh on simulated hosts (network namespaces), each with its own sshd, address and loopback."""
 
+import json
 import re
 import subprocess
 import sys
@@ -69,6 +70,8 @@ def test_three_hosts_follow_the_trajectory_of_one_process(
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
     assert f"\n3 workers over {controller} on cpu(0)" in done.stdout
     same_trajectory(reference.alone, run_dir)
+    ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
+    assert [(rank["host"], rank["interfaces"]) for rank in ranks] == [(f"node{k}", ["eth0"]) for k in (1, 2, 3)]
     looker.join(timeout=5)
     assert seen
     assert not [line for line in seen if b"hunter2" in line]
@@ -83,8 +86,8 @@ def test_hostfile_is_read_and_horovodrun_finds_the_interface(
     run_dir = tmp_path / "run"
     done = start(network, "--hostfile", str(hostfile), *reference.flags, f"--run-dir={run_dir}")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
-    ranks = re.findall(r'"host": "(\w+)"', (run_dir / "run.json").read_text())
-    assert ranks == ["node2", "node3", "node3"]
+    ranks = json.loads((run_dir / "run.json").read_bytes())["ranks"]
+    assert [rank["host"] for rank in ranks] == ["node2", "node3", "node3"]
     same_trajectory(reference.alone, run_dir)
 
 
