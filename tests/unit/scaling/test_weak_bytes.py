@@ -7,6 +7,7 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 
+from lstm_dist.model.control_flags import FLAGS
 from lstm_dist.model.parameters import number_of_parameters
 from lstm_dist.scaling.analysis import analyse
 from lstm_dist.scaling.experiment_text import text_length
@@ -17,7 +18,7 @@ from tests.support.scaling_results import EXPERIMENT, network, save, scaling_poi
 
 B, T, H, V, STEPS = 32, 35, 1024, 1595, 8
 PARAMETERS = number_of_parameters(V, H)
-DENSE = 4 * (2 + PARAMETERS)
+DENSE = 4 * (FLAGS + PARAMETERS)
 SETTINGS: Dict[str, Any] = {**EXPERIMENT, "hidden_size": H, "parameters": PARAMETERS, "bytes": DENSE, "steps": STEPS}
 ONE = text_length(B, STEPS, T)
 
