@@ -198,6 +198,7 @@ class Rows(NamedTuple):
         inconsistencies: differences in machine or program between rows.
         unfinished: folders of jobs without a row, interrupted or still running.
         series: what tells a series apart, in words; empty for the only one.
+        on_several_hosts: whether a job of the folder ran on several hosts.
     """
 
     experiment: Experiment
@@ -207,6 +208,7 @@ class Rows(NamedTuple):
     inconsistencies: List[str]
     unfinished: List[str]
     series: str = ""
+    on_several_hosts: bool = False
 
     def finished(self, modes: Sequence[str]) -> List[TrainRow]:
         """Return the finished training jobs of these modes."""

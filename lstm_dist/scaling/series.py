@@ -20,6 +20,7 @@ def split_series(rows: Rows) -> List[Rows]:
             experiment=experiment,
             train_rows=[row for row in rows.train_rows if row.varied == varied],
             series=describe(setting, factors),
+            on_several_hosts=any(row.hosts > 1 for row in rows.train_rows),
         )
         for varied, experiment, setting in zip(found, experiments, settings)
     ]

@@ -16,7 +16,7 @@ class JobGroup(NamedTuple):
 
     Attributes:
         series: name of the series; empty for the only one.
-        hosts: number of hosts; 0 if all jobs of the series ran on a single one.
+        hosts: number of hosts; 0 if all jobs of the folder ran on a single one.
     """
 
     mode: str
@@ -81,7 +81,6 @@ def job_groups(rows: Rows, mode: str) -> List[JobGroup]:
     if found and 1 not in found:
         streams = rows.experiment.streams
         found[1] = [row for row in rows.finished(MODES) if row.workers == 1 and row.streams == streams]
-    on_several = max((row.hosts for jobs in found.values() for row in jobs), default=0) > 1
     return [
         JobGroup(
             mode=mode,
@@ -90,7 +89,7 @@ def job_groups(rows: Rows, mode: str) -> List[JobGroup]:
             oversubscribed=any(job.oversubscribed for job in jobs),
             rows=jobs,
             series=rows.series,
-            hosts=max(job.hosts for job in jobs) if on_several else 0,
+            hosts=max(job.hosts for job in jobs) if rows.on_several_hosts else 0,
         )
         for workers, jobs in sorted(found.items())
         if jobs

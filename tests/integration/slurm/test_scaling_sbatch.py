@@ -17,10 +17,12 @@ Env = Optional[Dict[str, str]]
 SMALL = ("--streams=4", "--steps=4", "--epochs=2", "--time-every=2", "--repeat=1", "--mode=strong")
 
 
-def scale(cluster: Cluster, song_file: Path, out: Path, *flags: str, env: Env = None, **how: Any) -> Any:
+def scale(
+    cluster: Cluster, song_file: Path, out: Path, *flags: str, per_node: str = "2", env: Env = None, **how: Any
+) -> Any:
     """Run jobs/scale.py on the head node."""
     program = (sys.executable, str(ROOT / "jobs" / "scale.py"), *SMALL, "--workers=1,2,4", f"--out={out}", *flags)
-    array = ("--slurm-array", "--per-node=2", "--", "--hidden-size=8", "--seq-len=5", f"--corpus={song_file}")
+    array = ("--slurm-array", f"--per-node={per_node}", "--", "--hidden-size=8", "--seq-len=5", f"--corpus={song_file}")
     command = cluster.head.inside(*program, *array, cwd=cluster.submit_dir)
     return run(command, env=cluster.variables(env), **how)
 
@@ -55,3 +57,11 @@ def test_job_without_a_result_is_recorded_as_failed(cluster: Cluster, song_file:
     assert row["state"] == "failed"
     assert row["message"].startswith("Slurm job ")
     assert "/nowhere/bin/python" in row["message"]
+
+
+def test_every_number_of_workers_per_node_gets_its_nodes(cluster: Cluster, song_file: Path, tmp_path: Path):
+    done = scale(cluster, song_file, tmp_path / "out", "--workers=2", per_node="2,1")
+    assert done.returncode == 0, done.stderr
+    assert "2 jobs (2 --workers-per-node)" in done.stdout
+    found = read_rows(tmp_path / "out")
+    assert {name: row["hosts"] for name, row in found.items()} == {"strong-n002-r1": 1, "strong-n002-pernode1-r1": 2}
