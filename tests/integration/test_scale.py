@@ -330,6 +330,7 @@ def test_folder_goes_on_with_more_values_of_every_factor(tmp_path: Path, capsys:
     words = [*SMALL, "--workers=2,4", "--mode=weak", f"--out={tmp_path}/out"]
     assert main([*words, *TRAINED]) == 0
     settings = (tmp_path / "out" / "experiment.json").read_bytes()
+    assert json.loads(settings)["flags"] == list(TRAINED[1:]), "as in folders from before there were factors"
     more = ["--threads=1,2", "--controller=mpi,gloo", "--wire-dtype=float32,float16"]
     capsys.readouterr()
     assert main([*words, *more, *TRAINED]) == 0
