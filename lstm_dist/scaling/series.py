@@ -1,8 +1,8 @@
 """Divide the jobs of an experiment into series: jobs that differ only in mode, number of workers and streams."""
 
-from typing import List
+from typing import Dict, List, Sequence
 
-from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.records import Experiment, Rows
 from lstm_dist.scaling.variation import Variation, describe
 
 
@@ -13,8 +13,8 @@ def split_series(rows: Rows) -> List[Rows]:
     """
     found = sorted({row.varied for row in rows.train_rows} or {Variation()}, key=_order)
     experiments = [rows.experiment.varied(varied) for varied in found]
-    settings = [experiment.model_dump(include=set(Variation.model_fields)) for experiment in experiments]
-    factors = [factor for factor in Variation.model_fields if len({setting[factor] for setting in settings}) > 1]
+    settings = [factor_settings(experiment) for experiment in experiments]
+    factors = varying(settings)
     return [
         rows._replace(
             experiment=experiment,
@@ -24,6 +24,16 @@ def split_series(rows: Rows) -> List[Rows]:
         )
         for varied, experiment, setting in zip(found, experiments, settings)
     ]
+
+
+def factor_settings(experiment: Experiment) -> Dict[str, object]:
+    """Return the settings of a series that a sweep can vary."""
+    return experiment.model_dump(include=set(Variation.model_fields))
+
+
+def varying(settings: Sequence[Dict[str, object]]) -> List[str]:
+    """Return the factors that have several values in these settings."""
+    return [factor for factor in Variation.model_fields if len({setting[factor] for setting in settings}) > 1]
 
 
 def _order(varied: Variation) -> List[str]:

@@ -18,12 +18,11 @@ from lstm_dist.experiments.report.figure import (
 )
 from lstm_dist.experiments.report.formatters import counted, number
 from lstm_dist.scaling.comparison.points import PointComparison
-from lstm_dist.scaling.summary import SCALING
 
 
 @styled
-def ratio_figure(mode: str, points: Sequence[PointComparison]) -> Picture:
-    """Draw the ratio of throughputs of one mode against the number of workers, with a line at 1."""
+def ratio_figure(series: str, points: Sequence[PointComparison]) -> Picture:
+    """Draw the ratio of throughputs of one series against the number of workers, with a line at 1."""
     figure, axes = panel()
     workers = [point.groups[0].workers for point in points]
     marks = [Mark(n, point.ratio, HUES[0], "o", point.oversubscribed) for n, point in zip(workers, points)]
@@ -36,4 +35,4 @@ def ratio_figure(mode: str, points: Sequence[PointComparison]) -> Picture:
     values = "; ".join(
         f"{counted(n, 'worker')}: {number(point.ratio.value, 3)}, {point.verdict}" for n, point in zip(workers, points)
     )
-    return to_picture(figure, f"{SCALING[mode]}: ratio of throughputs", f"Ratio against workers. {values}.")
+    return to_picture(figure, f"{series}: ratio of throughputs", f"Ratio against workers. {values}.")

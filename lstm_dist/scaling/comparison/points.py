@@ -1,15 +1,16 @@
 """Compare two scaling experiments point by point: the ratio of their throughputs, and of the parts of their steps."""
 
 from math import isfinite
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 from lstm_dist.experiments.report.formatters import counted
 from lstm_dist.experiments.stats import Estimate, mean, ratio
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
-from lstm_dist.scaling.series import split_series
+from lstm_dist.scaling.series import factor_settings, split_series, varying
 from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
 from lstm_dist.scaling.throughput import JobGroup, job_groups
+from lstm_dist.scaling.variation import Variation, describe
 
 FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "no difference", "unknown"
 
@@ -52,8 +53,15 @@ class Comparison(NamedTuple):
 
 
 def compare_points(first: Rows, second: Rows) -> Comparison:
-    """Compare the weak and strong points of the same number of workers and streams, by mode and number of workers."""
-    groups = _groups(first), _groups(second)
+    """Compare the weak and strong points of the same number of workers and streams.
+
+    Series are matched by the factors that vary within one of the experiments, so that two experiments with a single
+    series each are compared even if these differ, for example, in the number of threads.
+    """
+    series = split_series(first), split_series(second)
+    settings = [[factor_settings(rows.experiment) for rows in side] for side in series]
+    factors = [factor for factor in Variation.model_fields if any(factor in varying(side) for side in settings)]
+    groups = _groups(series[0], factors), _groups(series[1], factors)
     common = [key for key in groups[1] if key in groups[0]]
     only = tuple([_name(key) for key in groups[k] if key not in groups[1 - k]] for k in (0, 1))
     return Comparison([_compare(groups[0][key], groups[1][key]) for key in common], (only[0], only[1]))
@@ -62,8 +70,14 @@ def compare_points(first: Rows, second: Rows) -> Comparison:
 _Key = Tuple[str, str, int, int]  # mode, series, workers, streams
 
 
-def _groups(rows: Rows) -> Dict[_Key, JobGroup]:
-    found = [group for mode in MODES for series in split_series(rows) for group in job_groups(series, mode)]
+def _groups(series: Sequence[Rows], factors: Sequence[str]) -> Dict[_Key, JobGroup]:
+    """Return the groups of all series, named by their values of the factors."""
+    found = [
+        group._replace(series=describe(factor_settings(rows.experiment), factors))
+        for mode in MODES
+        for rows in series
+        for group in job_groups(rows, mode)
+    ]
     return {(group.mode, group.series, group.workers, group.streams): group for group in found}
 
 

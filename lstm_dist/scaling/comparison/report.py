@@ -1,7 +1,8 @@
 """Build the report that compares two scaling experiments, A and B."""
 
+from collections import defaultdict
 from pathlib import Path
-from typing import List, Sequence
+from typing import Dict, List, Sequence
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.report.document import Cell, Report, Row, Section, Table, estimate_cells
@@ -18,8 +19,8 @@ from lstm_dist.scaling.comparison.points import (
     PointComparison,
     compare_points,
 )
-from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
+from lstm_dist.scaling.summary import SCALING
 from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark
 
 STEM = "comparison"  # of the report's files
@@ -76,7 +77,9 @@ def _count(points: Sequence[PointComparison]) -> str:
 
 
 def _throughput(comparison: Comparison) -> Section:
-    by_mode = {mode: [p for p in comparison.points if p.groups[0].mode == mode] for mode in MODES}
+    by_series: Dict[str, List[PointComparison]] = defaultdict(list)
+    for point in comparison.points:
+        by_series[", ".join(filter(None, (SCALING[point.groups[0].mode], point.groups[0].series)))].append(point)
     paragraph = (
         "B is faster or slower where the 95 % interval of the ratio excludes 1, and there is no difference where it "
         "includes 1: the jobs differ by no more than repeated jobs do. One point in twenty would be called different "
@@ -85,7 +88,7 @@ def _throughput(comparison: Comparison) -> Section:
     notes = [f"Only {name} has {listed(missing)}." for name, missing in zip("AB", comparison.only) if missing]
     columns = ["mode", "workers", "streams", "jobs A / B", "chars/s, A", "chars/s, B", "B / A", "95 %", "B is", ""]
     table = Table("Throughput of all workers together", columns, [_row(p) for p in comparison.points], f"{STEM}.csv")
-    pictures = [[ratio_figure(mode, points) for mode, points in by_mode.items() if points]]
+    pictures = [[ratio_figure(name, points) for name, points in by_series.items()]]
     return Section("throughput", "Throughput", [paragraph], [table], pictures, notes)
 
 

@@ -121,6 +121,23 @@ def test_series_are_compared_with_those_of_the_same_name(tmp_path: Path):
     assert found.only[0] == [f"weak, {name} with 4 workers and 128 streams" for name in ("mpi", "gloo")]
 
 
+def test_an_experiment_of_one_series_is_compared_with_that_of_the_same_settings(tmp_path: Path):
+    alone = [varied_point(2, repeat, 0.8, {}) for repeat in (1, 2, 3)]
+    one = read_rows(save(tmp_path / "one", *alone, settings=OWN), allow_mixed=False)
+    two = read_rows(save(tmp_path / "two", *swept(2), settings=OWN), allow_mixed=False)
+    (found,) = compare_points(one, two).points
+    assert (found.groups[0].series, found.ratio.value) == ("mpi", pytest.approx(1 / 0.8))
+
+
+def test_single_series_with_other_settings_are_compared(tmp_path: Path):
+    jobs = [varied_point(2, repeat, 1.0, {}) for repeat in (1, 2, 3)]
+    first, second = (
+        read_rows(save(tmp_path / str(threads), *jobs, settings={**OWN, "threads": threads}), allow_mixed=False)
+        for threads in (1, 2)
+    )
+    assert [one.ratio.value for one in compare_points(first, second).points] == [pytest.approx(1.0)]
+
+
 def test_a_single_combination_changes_no_name():
     factors = Factors(threads=(2,), controller=("gloo",), workers_per_node=(4,), wire_dtype=("float16",))
     assert factors.variations == [Variation()]
