@@ -5,6 +5,7 @@ python jobs/scale.py --workers 1,2,4,8 -H node1:4,node2:4 --out DIR   on several
 python jobs/scale.py network --workers 1,2 --out scaling              the allreduce alone, from 1 KiB on
 python jobs/scale.py --workers 1,2 --out scaling --to-perplexity 99   also measure the time to perplexity 99
 python jobs/scale.py --workers 1,2 --out DIR -- --hidden-size 512     the flags after -- go to jobs/train.py
+python jobs/scale.py --workers 4,8 --controller mpi,gloo --out DIR    with both controllers, relative to 4 workers
 
 The same command resumes an interrupted measurement. In weak scaling, every worker has --streams streams; in strong
 scaling, all workers share them. The text is the beginning of the corpus, repeated if it is too short; it grows with

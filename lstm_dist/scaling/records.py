@@ -6,6 +6,7 @@ points/<id>/row.json                  a training job: weak-n002-r1, strong-n004-
 network/<path>-n<NNN>/row.json        a job that only runs allreduces, of many sizes
 """
 
+import re
 from pathlib import Path
 from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -34,7 +35,7 @@ class Experiment(Record):
         time_every: every Nth step is profiled.
         threads: OpenMP threads per worker.
         workers_per_node: most workers on a node; None if a node has as many as its slots.
-        controller, wire_dtype: of all jobs that do not vary them; the controller is unknown in old folders.
+        controller, wire_dtype: of all jobs that do not vary them; old folders have the controller in `launcher` only.
         flags: other flags of jobs/train.py.
         max_chars: characters of the corpus that jobs of mode perplexity use; 0 means all.
         launcher: description of the launcher.
@@ -62,10 +63,9 @@ class Experiment(Record):
     def varied(self, varied: Variation) -> "Experiment":
         """Return the settings of jobs that differ in these."""
         ratio = ITEM_SIZES[varied.wire_dtype or self.wire_dtype] / ITEM_SIZES[self.wire_dtype]
-        launcher = self.launcher
-        if varied.controller:
-            launcher = launcher.replace(f"--{self.controller}", f"--{varied.controller}", 1)
-        changed = {**varied.given, "bytes": round(ratio * self.bytes), "launcher": launcher}
+        controller = varied.controller or self.controller or ("gloo" if "--gloo" in self.launcher else "mpi")
+        launcher = re.sub(r"--(mpi|gloo)(?= )", f"--{controller}", self.launcher, count=1)
+        changed = {**varied.given, "controller": controller, "launcher": launcher, "bytes": round(ratio * self.bytes)}
         return self.model_copy(update=changed)
 
 

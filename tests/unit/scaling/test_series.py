@@ -99,6 +99,17 @@ def test_series_have_the_settings_of_their_jobs(tmp_path: Path):
     assert [len(part.train_rows) for part in series] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("launcher", "own"), [("horovodrun --gloo on a:2,b:2", "gloo"), ("srun --mpi=pmix", "mpi")])
+def test_folder_from_before_there_were_factors_is_a_series(launcher: str, own: str, tmp_path: Path):
+    other = "mpi" if own == "gloo" else "gloo"
+    rows = [varied_point(2, 1, 1.0, varied) for varied in ({}, {"controller": other})]
+    for row in rows[:1]:
+        del row["varied"]
+    series = split_series(read_rows(save(tmp_path, *rows, settings={"launcher": launcher}), allow_mixed=False))
+    assert [part.series for part in series] == [own, other]
+    assert series[0].experiment.launcher == launcher
+
+
 def test_hosts_are_reported_beside_the_workers(tmp_path: Path):
     rows = [
         varied_point(2, 1, 1.0, {}),
