@@ -220,7 +220,10 @@ def test_reports_and_evaluations_inside_epochs_do_not_change_the_weights(world, 
 @pytest.mark.parametrize("wire_dtype", ["float32", "float16"])
 def test_what_is_due_by_the_clock_of_the_root_is_done_by_all_after_the_same_step(world, wire_dtype):
     once = RequestOnce(world, 0, 12, ControlFlags(report=True, evaluate=True))
-    _, log = walk(world, "consecutive", callbacks=once, wire_dtype=wire_dtype)
+    ours, log = walk(world, "consecutive", callbacks=once, wire_dtype=wire_dtype)
+    plain, _ = walk(world, "consecutive", wire_dtype=wire_dtype)
+    for name, value in plain.items():
+        np.testing.assert_array_equal(ours[name], value, err_msg=name)
     found = [(report.step, report.loss, report.valid_perplexity) for report in log.reports]
     assert [(step, valid is not None) for step, _, valid in found] == [(12, False), (13, True)]
     assert len(set(world.allgather_object(str(found), "reports"))) == 1
