@@ -6,6 +6,7 @@ from typing import Any, Dict, List
 import pytest
 
 from lstm_dist.cluster.cpu_affinity import Affinity
+from lstm_dist.model.control_flags import FLAGS
 from lstm_dist.train.callbacks import BEGINNING, Progress
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.dry_run import describe_dry_run, step_bytes
@@ -51,7 +52,7 @@ def test_workers_are_grouped_by_host_and_their_devices_are_named_in_order(song_f
 @pytest.mark.parametrize(("wire_dtype", "width"), [("float32", 4), ("float16", 2)])
 def test_bytes_are_those_of_the_type_of_communication(song_file: Path, wire_dtype: str, width: int):
     resolved = job(song_file, f"--wire-dtype={wire_dtype}")
-    numbers = resolved.model.weights.size + 2  # and the two control flags
+    numbers = resolved.model.weights.size + FLAGS
     assert step_bytes(resolved, BEGINNING) == [width * numbers] * resolved.batches.steps_per_epoch
     last = Progress(step=3, position=resolved.batches.steps_per_epoch - 1)
     assert len(step_bytes(resolved, last)) == 1
