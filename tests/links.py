@@ -1,13 +1,13 @@
 """Compare predicted with measured step times of hosts behind links of a known rate and latency; run by hand.
 
-    .venv/bin/python -m tests.links                 five links: about twenty-five minutes on two cores
+    .venv/bin/python -m tests.links                 five links: about half an hour on two cores
     .venv/bin/python -m tests.links --only=1gbit    the links of this rate between one worker on each of four hosts
-    .venv/bin/python -m tests.links --only=pairs    two workers on each of two hosts
+    .venv/bin/python -m tests.links --only=pairs    two workers on each of three hosts
 
 Each link is measured with jobs/scale.py and analysed as jobs/report.py does. The latency is that of plain MPI, because
 plain MPI sends without negotiating first. Within a host, plain MPI uses shared memory, and only the rate is compared.
-"From fewer" is the prediction without the allreduces of that number of workers. The exit status is 1 if any relative
-error is above LIMIT.
+"From fewer hosts" is the prediction without the allreduces on the last host. The exit status is 1 if any relative error
+is above LIMIT.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
 
 
 LAYOUTS = {rate: [Layout(4, 1, Cable(rate, latency)) for latency in LATENCIES] for rate in RATES}
-LAYOUTS["pairs"] = [Layout(2, 2, Cable("100mbit", 2e-3, inside="400mbit"))]
+LAYOUTS["pairs"] = [Layout(3, 2, Cable("100mbit", 2e-3, inside="400mbit"))]
 
 
 class Quantity(NamedTuple):
@@ -89,7 +89,7 @@ def judge(cable: Cable, rows: Rows) -> List[Quantity]:
         Quantity("latency, ms", 1e3 * cable.latency, 1e3 * plain.between.alpha_short),
         Quantity("Mbit/s", cable.mbit, 8e-6 / horovod.between.beta),
         *steps(found, ""),
-        *([steps(without_largest(rows), " from fewer")[-1]] if within else []),
+        *([steps(analyse(on_fewer_hosts(rows)), " from fewer hosts")[-1]] if within else []),
     ]
 
 
@@ -106,10 +106,10 @@ def steps(found: Findings, how: str) -> List[Quantity]:
     ]
 
 
-def without_largest(rows: Rows) -> Findings:
-    """Return the findings without the allreduces of the largest number of workers."""
-    largest = max(row.workers for row in rows.allreduce_rows)
-    return analyse(rows._replace(allreduce_rows=[row for row in rows.allreduce_rows if row.workers < largest]))
+def on_fewer_hosts(rows: Rows) -> Rows:
+    """Return the rows without the allreduces on the largest number of hosts."""
+    most = max(row.hosts for row in rows.allreduce_rows)
+    return rows._replace(allreduce_rows=[row for row in rows.allreduce_rows if row.hosts < most])
 
 
 def trials(only: str) -> Iterator[List[Quantity]]:
