@@ -3,9 +3,11 @@
 import os
 import signal
 from pathlib import Path
+from typing import Iterator
 
 import pytest
 
+from lstm_dist.cluster.start_signals import SIGNALS
 from tests.support.programs import TRAIN, run
 from tests.support.trained import TRAINED_FLAGS, Trained
 from tests.support.verses import verses
@@ -18,6 +20,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def _signal_handlers() -> Iterator[None]:
+    """Restore the handlers of signals: a training that ends by SystemExit leaves the signals ignored."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,7 @@ def test_change_of_each_part_of_a_step(tmp_path: Path) -> None:
 
 def test_page_shows_differences_and_points_of_one_experiment(tmp_path: Path) -> None:
     compare(tmp_path)
-    page = (tmp_path / "b" / "comparison.md").read_text()
+    page = (tmp_path / "b" / "comparison.md").read_text(encoding="utf-8")
     changed = page[page.index("## What differs") :]
     assert all(text in changed for text in ("numpy 2", "ab12", "cd34"))
     assert "Only A has strong with 1 worker and 32 streams and strong with 2 workers and 32 streams." in page
@@ -86,7 +86,7 @@ def test_page_shows_differences_and_points_of_one_experiment(tmp_path: Path) -> 
 def test_equal_experiments_differ_in_nothing(tmp_path: Path) -> None:
     folders = [save(tmp_path / name, *first_experiment(3)) for name in "ab"]
     report.main([str(folder) for folder in folders])
-    page = (folders[1] / "comparison.md").read_text()
+    page = (folders[1] / "comparison.md").read_text(encoding="utf-8")
     assert "Settings, program, machine and versions are the same." in page
     assert "nothing that was recorded" in page
 
