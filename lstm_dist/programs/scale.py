@@ -101,6 +101,8 @@ def describe_plan(jobs: Dict[str, int], runs: Runs, options: ScalingOptions) -> 
         factors = {f"--{name.replace('_', '-')}": chosen for name, chosen in options.factors._asdict().items()}
         modes = [*options.modes, *(["perplexity"] if options.flags.to_perplexity else [])]
         values.update({"--mode": modes, **factors, "--repeat": range(options.flags.repeat)})
+    else:
+        values = {"--workers": [n for n in options.workers if n > 1], "paths": runs.paths}
     product = " x ".join(f"{len(chosen)} {flag}" for flag, chosen in values.items() if len(chosen) > 1)
     text = counted(len(runs.workers), "job") + (f" ({product})" if product else "")
     if len(jobs) < len(runs.workers):

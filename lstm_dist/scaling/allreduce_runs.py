@@ -44,6 +44,11 @@ class AllreduceRuns:
         """Return the number of workers of each job, by name, in execution order."""
         return {name: job.workers for name, job in self._jobs.items()}
 
+    @property
+    def paths(self) -> List[str]:
+        """Return the measured paths."""
+        return list(dict.fromkeys(job.path for job in self._jobs.values()))
+
     def command(self, name: str) -> List[str]:
         """Return the command of a job."""
         job, result = self._jobs[name], (self.folder / name / "result.json").resolve()

@@ -79,8 +79,9 @@ def parse(argv: Sequence[str], description: str) -> ScalingOptions:
     parser = _parser(description)
     flags = parser.parse(argv[:cut])
     for name, value in vars(flags).items():
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < 1 and name not in _BELOW_ONE:
-            raise UserError(f"{_flag(name)} {value:g}: should be at least 1")
+        least = 0 if name in _BELOW_ONE else 1
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= least:  # nan is refused
+            raise UserError(f"{_flag(name)} {value:g}: should be at least {least}")
     if flags.what not in ("training", "network"):
         raise UserError(f"{flags.what}: should be training or network; flags of jobs/train.py go after a --")
     _refuse_ineffective({name for name, value in vars(flags).items() if value != parser.get_default(name)}, flags)
@@ -159,12 +160,13 @@ def _parse_names(flag: str, text: str, known: Sequence[str]) -> Tuple[str, ...]:
 
 def _parse_factors(flags: argparse.Namespace) -> Factors:
     """Return the values of each factor; in an array of Slurm, a node has one worker by default."""
-    per_node = flags.workers_per_node or ("1" if flags.slurm_array else "")
+    per_node = "1" if flags.workers_per_node is None and flags.slurm_array else flags.workers_per_node
+    wire_dtype = "float32" if flags.wire_dtype is None else flags.wire_dtype
     return Factors(
-        workers_per_node=_parse_numbers("--workers-per-node", per_node) if per_node else (None,),
+        workers_per_node=(None,) if per_node is None else _parse_numbers("--workers-per-node", per_node),
         threads=_parse_numbers("--threads", flags.threads),
         controller=_parse_names("--controller", flags.controller, ("mpi", "gloo")),
-        wire_dtype=_parse_names("--wire-dtype", flags.wire_dtype or "float32", list(ITEM_SIZES)),
+        wire_dtype=_parse_names("--wire-dtype", wire_dtype, list(ITEM_SIZES)),
     )
 
 

@@ -31,12 +31,19 @@ class SlurmArray:
 
     Attributes:
         jobs: Slurm's job number of each job, by name.
+
+    Raises:
+        UserError: if `sbatch_flags` cannot be split into words.
     """
 
     def __init__(self, folder: ExperimentFolder, requests: Dict[str, Request], sbatch_flags: str) -> None:
         self._folder = folder
         self._requests = requests
-        self._sbatch_flags = shlex.split(sbatch_flags)
+        try:
+            self._sbatch_flags = shlex.split(sbatch_flags)
+        except ValueError as error:
+            reason = f"cannot be split into flags ({error}): check its quotes"
+            raise UserError(f"--sbatch {sbatch_flags}: {reason}") from None
         self._file = folder.path / "array.json"
         self.jobs: Dict[str, str] = json.loads(self._file.read_bytes()) if self._file.exists() else {}
 

@@ -269,6 +269,14 @@ def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
         (["--workers=1,2", "--interface=eth0"], "--interface eth0: only with -H or --hostfile: add one, or leave it"),
         (["network", "--workers=1,2", "--to-perplexity=9"], "--to-perplexity 9.0: only for training: leave it out"),
         (["--workers=1,2", "--slurm-array", "-H", "a:1"], "-H a:1: only for horovodrun, as Slurm selects the nodes"),
+        (["--workers=1,2", "--time-every=-1"], "--time-every -1: should be at least 0"),
+        (["network", "--workers=1,2", "--seconds=nan"], "--seconds nan: should be at least 0"),
+        (["--workers=1,2", "--wire-dtype="], "--wire-dtype : '' should be one of float32, float16"),
+        (["--workers=2", "-H", "a:2", "--workers-per-node="], "--workers-per-node : should be positive integers"),
+        (
+            ["--workers=1,2", "--slurm-array", "--sbatch=--comment='a b"],
+            "--sbatch --comment='a b: cannot be split into flags (No closing quotation): check its quotes",
+        ),
         (["--worker=1"], "--workers"),
         (["512", "--workers=1"], "512: should be training or network; flags of jobs/train.py go after a --"),
     ],
@@ -298,6 +306,15 @@ def test_training_flags_that_the_points_determine_are_refused(flag: str, tmp_pat
     status, message = refusal(main, words, capsys)
     assert status == 2
     assert message.startswith(f"{flag.split('=')[0]} after --: the points determine it: ")
+
+
+def test_network_jobs_are_counted_by_workers_and_paths(tmp_path: Path, capsys: pytest.CaptureFixture):
+    for flags, plan in (
+        (["--workers=1,2,4", "--controller=mpi,gloo"], "# 6 jobs (2 --workers x 3 paths)"),
+        (["--workers=1,2"], "# 2 jobs (2 paths)"),
+    ):
+        assert main(["network", *flags, "--dry-run", f"--out={tmp_path}/out"]) == 0
+        assert capsys.readouterr().out.splitlines()[0] == plan
 
 
 @pytest.fixture
