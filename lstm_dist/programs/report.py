@@ -7,9 +7,9 @@ python jobs/report.py RUN_DIR --trace    the steps of a run with --time-every, f
 python jobs/report.py DIR --export mlperf,extrap    also what was measured, for other tools
 
 It writes DIR/report.html (a single file that needs no network), DIR/report.md with the same content, and CSV files of
-the tables: of an experiment scaling.csv, efficiency.csv, times.csv, steps.csv, workers.csv, network.csv, perplexity.csv,
-cost.csv and spent.csv, as far as they have been measured; of a run goodput.csv and attempts.csv. A comparison is written
-to B/comparison.html, comparison.md, comparison.csv and comparison-steps.csv.
+the tables: of an experiment scaling.csv, efficiency.csv, times.csv, steps.csv, workers.csv, network.csv,
+perplexity.csv, cost.csv and spent.csv, as far as they have been measured; of a run goodput.csv and attempts.csv. A
+comparison is written to B/comparison.html, comparison.md, comparison.csv and comparison-steps.csv.
 
 With --trace, only RUN_DIR/trace.json is written, in the Trace Event Format, which the Perfetto viewer (ui.perfetto.dev)
 opens. With --export, an experiment also gets logs of MLPerf, DIR/mlperf/JOB.log, or texts of Extra-P,
