@@ -1,6 +1,7 @@
 """Compute all numbers of a report from the rows of an experiment; its text and pictures use only these."""
 
-from typing import List, NamedTuple, Optional
+from collections import defaultdict
+from typing import Dict, List, NamedTuple, Optional, Set
 
 from lstm_dist.scaling.bottlenecks import LossShares, loss_shares
 from lstm_dist.scaling.efficiency_tree import EfficiencyTree, efficiency_trees
@@ -66,10 +67,13 @@ class Findings(NamedTuple):
     target_runs: List[TargetRuns]
 
     @property
-    def oversubscribed(self) -> List[int]:
-        """Return the numbers of workers that were oversubscribed."""
-        groups = [throughput.group for mode in self.modes for throughput in mode.throughputs]
-        return sorted({group.workers for group in groups if group.oversubscribed})
+    def oversubscribed(self) -> Dict[str, List[int]]:
+        """Return the numbers of workers that were oversubscribed, by the name of their series."""
+        found: Dict[str, Set[int]] = defaultdict(set)
+        for group in (throughput.group for mode in self.modes for throughput in mode.throughputs):
+            if group.oversubscribed:
+                found[group.series].add(group.workers)
+        return {series: sorted(numbers) for series, numbers in found.items()}
 
 
 def analyse(rows: Rows) -> Findings:

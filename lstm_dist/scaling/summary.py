@@ -50,15 +50,27 @@ def summary(findings: Findings) -> str:
             sentences.append(f"What would help: {'; '.join(filter(None, remedies))}.")
     if not any(sentences):
         sentences.append(
-            "No conclusions about scaling: this needs finished jobs of two numbers of workers with a core each."
+            "The series are not compared: this needs a number of workers with finished jobs in all of them, and with a "
+            "core for each of their threads."
+            if len(findings.series) > 1
+            else "No conclusions about scaling: this needs finished jobs of two numbers of workers with a core each."
         )
     if findings.oversubscribed:
-        numbers = listed([str(workers) for workers in findings.oversubscribed])
         sentences.append(
-            f"{numbers} workers were oversubscribed (more workers than cores or GPUs): their results are shown, but "
-            "not used for conclusions."
+            f"The jobs of {_oversubscribed(findings)} were oversubscribed (more threads than cores, or workers than "
+            "GPUs): their results are shown, but not used for conclusions."
         )
     return " ".join(filter(None, sentences))
+
+
+def _oversubscribed(findings: Findings) -> str:
+    """Name the oversubscribed numbers of workers, with their series if there are several."""
+    return listed(
+        [
+            listed([*map(str, others), counted(last, "worker")]) + (f" ({series})" if series else "")
+            for series, (*others, last) in findings.oversubscribed.items()
+        ]
+    )
 
 
 def _compare_series(findings: Findings, name: str) -> str:
@@ -91,6 +103,7 @@ def _usable(mode: ModeFindings) -> ModeFindings:
 
 def _summarize_baseline(modes: List[ModeFindings]) -> str:
     firsts = [mode.loss_shares[0] for mode in modes if mode.loss_shares]
+    firsts = [shares for shares in firsts if not shares.breakdown.group.oversubscribed]
     if not firsts:
         return ""
     first = min(firsts, key=lambda shares: shares.breakdown.group.workers)

@@ -41,7 +41,7 @@ class PointComparison(NamedTuple):
 
     @property
     def oversubscribed(self) -> bool:
-        """Return whether one of the experiments had more workers than cores or GPUs."""
+        """Return whether one of the experiments had more threads than cores, or workers than GPUs."""
         return any(group.oversubscribed for group in self.groups)
 
 

@@ -26,9 +26,9 @@ def throughput(findings: Findings, out: str) -> Section:
         return section._replace(paragraphs=notes, tables=tables if tables[0].rows else [])
     paragraphs = [
         "In weak scaling every worker has as many streams as a single worker; in strong scaling all workers share "
-        f"them.{_series(findings)} {_baseline(modes)} Hollow markers are oversubscribed (more workers than cores or "
-        "GPUs); the laws are not fitted to them. Bars are 95 % intervals, with an arrow where one leaves the "
-        "picture; short dashes are the single jobs of a number of workers with fewer than three."
+        f"them.{_series(findings)} {_baseline(modes)} Hollow markers are oversubscribed (more threads than cores, or "
+        "workers than GPUs); the laws are not fitted to them. Bars are 95 % intervals, with an arrow where one leaves "
+        "the picture; short dashes are the single jobs of a number of workers with fewer than three."
     ]
     pictures = [[figure(group) for figure in FIGURES] for group in figures.compared(modes)]
     pictures += [figures.speedup_figures(modes)]

@@ -364,8 +364,14 @@ def test_oversubscribed_groups_are_marked_and_not_used(whole: Report):
     assert "fill: var(--paper)" in whole.html  # hollow markers
     summary = whole.markdown.split("\n\n")[1]
     assert "8 workers are" not in summary
-    assert "8 workers were oversubscribed (more workers than cores or GPUs)" in summary
+    assert "The jobs of 8 workers were oversubscribed (more threads than cores, or workers than GPUs)" in summary
     assert not [r for r in whole.rows("network.csv") if r["workers"] == "8" and r["residual_percent"]]
+
+
+def test_an_oversubscribed_baseline_is_not_used_for_conclusions(tmp_path: Path):
+    summary = said(made(save(tmp_path, scaling_point("weak", 8, 1)))).split("\n\n")[1]
+    assert summary.startswith("No conclusions about scaling: ")
+    assert "The jobs of 8 workers were oversubscribed" in summary
 
 
 def test_the_summary_names_what_limits_the_job(whole: Report):

@@ -13,6 +13,7 @@ from lstm_dist.scaling.extrap_text import extrap_texts
 from lstm_dist.scaling.point import Point
 from lstm_dist.scaling.records import read_rows
 from lstm_dist.scaling.series import split_series
+from lstm_dist.scaling.summary import summary
 from lstm_dist.scaling.variation import Factors, Variation
 from tests.support.scaling_results import GRADIENTS, LAW, SINGLE, network, save, scaling_point
 
@@ -122,6 +123,37 @@ def test_hosts_are_reported_beside_the_workers(tmp_path: Path):
     said = (folder / "report.md").read_text(encoding="utf-8")
     assert "2 on 1 host |" in said
     assert "4 on 4 hosts |" in said
+
+
+FAILED: Dict[str, Any] = {"state": "failed", "status": 76, "epochs": [], "times": []}
+
+
+def summary_of(folder: Path, *rows: Dict[str, Any]) -> str:
+    return summary(analyse(read_rows(save(folder, *rows, settings=OWN), allow_mixed=False)))
+
+
+def test_oversubscribed_jobs_are_named_with_their_series(tmp_path: Path):
+    rows = [
+        varied_point(n, 1, 1.0, varied, oversubscribed=n > most)
+        for varied, most in (({}, 4), ({"threads": 2}, 1))
+        for n in (1, 2, 4)
+    ]
+    said = summary_of(tmp_path, *rows)
+    assert "The jobs of 2 and 4 workers (2 threads) were oversubscribed (more threads than cores, or " in said
+    rows[3]["oversubscribed"] = rows[0]["oversubscribed"] = True
+    said = summary_of(tmp_path, *rows)
+    assert "The jobs of 1 worker (1 thread) and 1, 2 and 4 workers (2 threads) were oversubscribed" in said
+
+
+@pytest.mark.parametrize(
+    "others", [[varied_point(1, 1, 1.0, {"threads": 2})], [varied_point(2, 1, 1.0, {"threads": 2}, **FAILED)]]
+)
+def test_series_without_a_common_number_of_workers_are_not_compared(others: List[Dict[str, Any]], tmp_path: Path):
+    said = summary_of(tmp_path, *(varied_point(n, 1, 1.0, {}) for n in (2, 4)), *others)
+    assert said == (
+        "The series are not compared: this needs a number of workers with finished jobs in all of them, and with a "
+        "core for each of their threads."
+    )
 
 
 def test_series_are_compared_with_those_of_the_same_name(tmp_path: Path):
