@@ -4,7 +4,7 @@ from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Dict, List, Sequence
 
-from lstm_dist.errors import UserError
+from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments import run_report
 from lstm_dist.experiments.mlperf_log import mlperf_log
 from lstm_dist.scaling import records
@@ -44,6 +44,8 @@ def exported(folder: Path, names: Sequence[str], allow_mixed: bool) -> Dict[str,
     rows = records.read_rows(folder, allow_mixed)
     if MLPERF in names:
         jobs = [row.id for row in rows.train_rows if row.state == "finished"]
+        if not jobs:
+            raise UserError("--export mlperf: no training job has finished; leave mlperf out", ExitStatus.NO_INPUT)
         files.update({f"mlperf/{job}.log": mlperf_log(folder / "points" / job / "run") for job in jobs})
     if EXTRAP in names:
         files.update(extrap_texts(analyse(rows)))

@@ -13,7 +13,8 @@ comparison is written to B/comparison.html, comparison.md, comparison.csv and co
 
 With --trace, only RUN_DIR/trace.json is written, in the Trace Event Format, which the Perfetto viewer (ui.perfetto.dev)
 opens. With --export, an experiment also gets logs of MLPerf, DIR/mlperf/JOB.log, or texts of Extra-P,
-DIR/extrap-weak.txt and extrap-strong.txt; a run RUN_DIR/mlperf.log.
+DIR/extrap-weak.txt and extrap-strong.txt (or one for each series, as in extrap-weak-gloo.txt); a run gets
+RUN_DIR/mlperf.log.
 """
 
 import argparse

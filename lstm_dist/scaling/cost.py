@@ -67,7 +67,7 @@ def _inverse(value: Estimate) -> Estimate:
 
 
 def spent(rows: Sequence[TrainRow]) -> Spent:
-    """Return what jobs took; failed ones count from when they have described their run."""
+    """Return what jobs took, without those that failed before it was known on which hosts they ran."""
     return Spent(
         sum(row.seconds * row.hosts for row in rows) / HOUR, sum(row.seconds * row.cores for row in rows) / HOUR
     )

@@ -14,6 +14,7 @@ from lstm_dist.scaling.profiled_steps import ProfiledJob, profiled_jobs
 from lstm_dist.scaling.throughput import JobGroup
 
 FACTORS = ("load_balance", "serialization", "transfer", "computation_scaling")
+NEGLIGIBLE = 0.005  # loss of a factor, which a report does not name
 ACCEPTABLE = 0.8  # POP regards efficiencies above it as acceptable
 
 
@@ -80,9 +81,9 @@ class EfficiencyTree(NamedTuple):
 
     @property
     def lowest_factor(self) -> Optional[str]:
-        """Return the name of the lowest factor, or None if all are 1 to the percent that a report shows."""
+        """Return the name of the lowest factor, or None if the loss of each is negligible."""
         name = min(FACTORS, key=lambda factor: getattr(self, factor))
-        return name if getattr(self, name) < 0.995 else None
+        return name if getattr(self, name) < 1 - NEGLIGIBLE else None
 
 
 def efficiency_trees(groups: Sequence[JobGroup]) -> List[EfficiencyTree]:

@@ -109,7 +109,10 @@ class HostLinks(NamedTuple):
         return self.between.overhead + both
 
     def bounds(self, workers: int, size: float) -> "tuple[HostLinks, HostLinks]":
-        """Return two versions that cost the same at the measured workers: latency all per call, and all per message.
+        """Return two versions, whose latency is all per call, and all per message.
+
+        With one known link, all three cost the same at the measured workers. With two, the first costs no more and the
+        second no less than this one.
 
         Args:
             workers: the largest measured number of workers.

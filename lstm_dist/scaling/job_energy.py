@@ -6,6 +6,7 @@ from math import fsum
 from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+ACCOUNTED = "sacct, for the whole step of the workers, with its start"  # source of an energy
 _TIMEOUT = 60.0  # seconds for sacct
 _UNSET = 2**63  # Slurm writes numbers above this for energy that was not measured
 
@@ -86,4 +87,4 @@ def _accounted(job: str) -> "tuple[Optional[float], str]":
     joules = max((raw for raw in steps if raw < _UNSET), default=0)
     if not joules:
         return None, "sacct has no energy (AcctGatherEnergyType is not set in slurm.conf)"
-    return float(joules), "sacct, for the whole step of the workers, with its start"
+    return float(joules), ACCOUNTED

@@ -33,7 +33,8 @@ class ProfiledJob(NamedTuple):
 
 def profiled_jobs(rows: Sequence[TrainRow]) -> List[ProfiledJob]:
     """Return the jobs that have steps with the times of all workers, and of each job only these steps."""
-    jobs = [_profiled_job(row, _complete_steps(row)) for row in rows if _complete_steps(row)]
+    complete = [(row, _complete_steps(row)) for row in rows]
+    jobs = [_profiled_job(row, steps) for row, steps in complete if steps]
     return [job for job in jobs if job.useful.any()]
 
 

@@ -30,7 +30,11 @@ class Distribution(NamedTuple):
 
 
 class WorkerDistribution(NamedTuple):
-    """The useful time (data, compute, update) of one worker; its whole step is as long as that of all others."""
+    """The useful time (data, compute, update) of one worker; its whole step is as long as that of all others.
+
+    Attributes:
+        host: those of the rank in all jobs, as each may run on other nodes.
+    """
 
     rank: int
     host: str
@@ -77,9 +81,8 @@ def _step_distribution(group: JobGroup, jobs: Sequence[ProfiledJob]) -> StepDist
     times = [job.total.max(axis=1) for job in jobs]
     slowest_job, slowest = max(zip(jobs, times), key=lambda one: float(one[1].max()))
     useful = np.concatenate([job.useful for job in jobs])
-    workers = [
-        WorkerDistribution(rank, host, _distribution(useful[:, rank])) for rank, host in enumerate(jobs[0].hosts)
-    ]
+    hosts = [", ".join(dict.fromkeys(of_rank)) for of_rank in zip(*(job.hosts for job in jobs))]
+    workers = [WorkerDistribution(rank, host, _distribution(useful[:, rank])) for rank, host in enumerate(hosts)]
     return StepDistribution(
         group=group,
         whole=_distribution(np.concatenate(times)),

@@ -3,6 +3,7 @@
 from typing import Any, List, NamedTuple, Sequence
 
 from lstm_dist.scaling.records import JobRow, Rows
+from lstm_dist.scaling.variation import Variation
 
 _ORIGINS = {"commit": "commit", "code": "digest of the code", "hosts": "hosts", "cores": "cores", "devices": "devices"}
 
@@ -21,7 +22,7 @@ def differences(first: Rows, second: Rows) -> List[Difference]:
 
 
 def _settings(first: Rows, second: Rows) -> List[Difference]:
-    pair = first.experiment.model_dump(), second.experiment.model_dump()
+    pair = [rows.experiment.varied(Variation()).model_dump() for rows in (first, second)]
     return [
         Difference(name.replace("_", " "), _text(pair[0][name]), _text(pair[1][name]))
         for name in pair[0]
@@ -62,6 +63,8 @@ def _values(values: Sequence[Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    if value is None:  # workers per node
+        return "all"
     if isinstance(value, (list, tuple)):
         return " ".join(map(str, value)) or "none"
     return str(value) if value != "" else "unknown"

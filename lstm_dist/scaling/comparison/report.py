@@ -37,7 +37,7 @@ def report(folders: Sequence[Path], rows: Sequence[Rows]) -> Report:
     if not comparison.points:
         raise UserError(
             f"{folders[0]} and {folders[1]}: have no finished weak or strong point with the same number of workers and "
-            "streams; measure one with the same --workers, --mode and --global-batch-size",
+            "streams; measure one with the same --workers, --mode and --streams",
             ExitStatus.BAD_DATA,
         )
     facts = [("A", str(folders[0].resolve())), ("B", str(folders[1].resolve()))]

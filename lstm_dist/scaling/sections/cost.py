@@ -8,6 +8,7 @@ from lstm_dist.experiments.report.formatters import capitalized, counted, decima
 from lstm_dist.experiments.stats import Estimate
 from lstm_dist.scaling.analysis import Findings
 from lstm_dist.scaling.cost import Cost, costs, energy_sources, spent
+from lstm_dist.scaling.job_energy import ACCOUNTED
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import TrainRow
 from lstm_dist.scaling.tables.cost import cost_table, spent_table
@@ -97,10 +98,12 @@ def _energy(jobs: Sequence[TrainRow]) -> str:
     known, unknown = (energy_sources(jobs, is_known) for is_known in (True, False))
     sentences = []
     if known:
+        sentences.append(f"The energy comes from: {'; '.join(known)}.")
+    if set(known) - {ACCOUNTED}:
         sentences.append(
-            f"The energy comes from: {'; '.join(known)}. The counters of RAPL and NVML were read on every host, at the "
-            "beginning and the end of the epochs that count. RAPL counts whole processor packages, also cores that the "
-            "job does not use; memory, network and cooling are not included."
+            "The counters of RAPL and NVML were read on every host, at the beginning and the end of the epochs that "
+            "count. RAPL counts whole processor packages, also cores that the job does not use; memory, network and "
+            "cooling are not included."
         )
     if unknown:
         which = "of some jobs " if known else ""

@@ -5,7 +5,7 @@ from typing import List
 from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.formatters import capitalized, counted, listed, number, percent
 from lstm_dist.scaling.analysis import Findings, ModeFindings
-from lstm_dist.scaling.efficiency_tree import ACCEPTABLE, EfficiencyTree
+from lstm_dist.scaling.efficiency_tree import ACCEPTABLE, NEGLIGIBLE, EfficiencyTree
 from lstm_dist.scaling.summary import full_name
 from lstm_dist.scaling.tables.efficiency import MEANINGS, POOR, efficiency_table, factors_table
 
@@ -46,7 +46,7 @@ def _lowest_factor(mode: ModeFindings) -> str:
     workers, total = tree.group.workers, percent(tree.global_efficiency, 0)
     start = f"{capitalized(full_name(mode))}, {counted(workers, 'worker')}: global efficiency {total}."
     if not tree.lowest_factor:
-        return f"{start} Nothing is lost."
+        return f"{start} Every factor is at least {percent(1 - NEGLIGIBLE)}."
     lowest, meaning = getattr(tree, tree.lowest_factor), MEANINGS[tree.lowest_factor]
     loss = f"{start} The lowest factor is {meaning.label}, {percent(lowest, 0)}"
     return f"{loss}, which is acceptable." if lowest >= ACCEPTABLE else f"{loss}. {meaning.remedy}"

@@ -4,7 +4,7 @@ from math import isfinite
 from typing import Sequence
 
 from lstm_dist.experiments.report.document import Cell, Row, Table, estimate_cells
-from lstm_dist.experiments.report.formatters import milliseconds, number, signed
+from lstm_dist.experiments.report.formatters import counted, milliseconds, number, signed
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import TrainRow
@@ -85,4 +85,4 @@ def _law_row(mode: ModeFindings, law: Law) -> Row:
 def _limit_text(law: Law) -> str:
     if not isfinite(law.limit):
         return "no limit"
-    return number(law.limit, 1) + (f" at {number(law.peak)} workers" if isfinite(law.peak) else "")
+    return number(law.limit, 1) + (f" at {counted(round(law.peak), 'worker')}" if isfinite(law.peak) else "")

@@ -9,7 +9,7 @@ import pytest
 from lstm_dist.errors import UserError
 from lstm_dist.programs import report
 from lstm_dist.run import timeline
-from tests.support.scaling_results import GRADIENTS, LAW, LINK, SINGLE, SPREAD, point, save, scaling_point
+from tests.support.scaling_results import GRADIENTS, LAW, LINK, SINGLE, SPREAD, network, point, save, scaling_point
 
 BEGAN = 1_700_000_000.0  # seconds since 1970
 EPOCHS = (
@@ -174,8 +174,12 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path:
     assert refused(str(out), "--export=extrap") == (
         "--export extrap: no training job has finished that was not oversubscribed; leave extrap out"
     )
+    network_only = save(tmp_path / "network", network("mpi", 2))
+    assert refused(str(network_only), "--export=mlperf") == (
+        "--export mlperf: no training job has finished; leave mlperf out"
+    )
     job = out / "points" / "weak-n008-r1" / "run"
     reason = "config.json, run.json or metrics.jsonl is missing or damaged: leave mlperf out"
     assert refused(str(out), "--export=mlperf") == f"--export mlperf: {job}: {reason}"
-    for folder in (out, run_dir):
+    for folder in (out, run_dir, network_only):
         assert not list(folder.glob("report.*"))

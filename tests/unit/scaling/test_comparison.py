@@ -8,6 +8,8 @@ import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.programs import report
+from lstm_dist.scaling.comparison.differences import differences
+from lstm_dist.scaling.records import read_rows
 from tests.support.scaling_results import save, scaling_point
 
 RATIO = {1: 1.01, 2: 1.3, 4: 0.7}  # of B over A; three repetitions scatter by 2 %
@@ -91,9 +93,25 @@ def test_equal_experiments_differ_in_nothing(tmp_path: Path) -> None:
     assert "nothing that was recorded" in page
 
 
+def test_settings_of_an_old_folder_are_those_that_its_jobs_had(tmp_path: Path) -> None:
+    """A folder from before there were factors has the controller in its launcher only."""
+    launcher = {"launcher": "horovodrun --mpi on a:2,b:2"}
+    settings = launcher, {**launcher, "controller": "mpi", "wire_dtype": "float32"}
+    rows = [
+        read_rows(save(tmp_path / name, scaling_point("weak", 1, 1), settings=own), allow_mixed=False)
+        for name, own in zip("ab", settings)
+    ]
+    assert differences(*rows) == []
+    third = save(tmp_path / "c", scaling_point("weak", 1, 1), settings={**settings[1], "workers_per_node": 2})
+    assert differences(rows[0], read_rows(third, allow_mixed=False)) == [("workers per node", "all", "2")]
+
+
 def test_experiments_without_a_common_point_are_refused(tmp_path: Path) -> None:
     folders = save(tmp_path / "a", scaling_point("weak", 1, 1)), save(tmp_path / "b", scaling_point("weak", 2, 1))
-    with pytest.raises(UserError, match="have no finished weak or strong point with the same number") as error:
+    message = (
+        "have no finished weak or strong point with the same number.* with the same --workers, --mode and --streams"
+    )
+    with pytest.raises(UserError, match=message) as error:
         report.main([str(folder) for folder in folders])
     assert error.value.status == ExitStatus.BAD_DATA
     assert not list(tmp_path.glob("*/comparison*"))

@@ -9,6 +9,7 @@ import pytest
 from lstm_dist.experiments.report.document import Section
 from lstm_dist.experiments.report.render import as_csv
 from lstm_dist.scaling.analysis import analyse
+from lstm_dist.scaling.job_energy import ACCOUNTED
 from lstm_dist.scaling.records import read_rows
 from lstm_dist.scaling.sections.cost import cost
 from tests.support.scaling_results import SPREAD, point, save
@@ -100,6 +101,13 @@ def test_energy_is_that_of_the_jobs_that_know_theirs(tmp_path: Path):
     assert said.startswith("The energy comes from: RAPL of 2 packages. ")
     assert said.endswith("The energy of some jobs is unknown: permission denied: energy_uj; it was not recorded.")
     assert "kWh" not in text(found)[1], "the energy of the fastest is unknown"
+
+
+def test_energy_of_slurm_is_not_said_to_be_that_of_counters(tmp_path: Path):
+    accounted = job(2, 10_000.0, energy=energy(400.0, ACCOUNTED))
+    assert text(section(tmp_path / "slurm", accounted))[-1] == f"The energy comes from: {ACCOUNTED}."
+    both = text(section(tmp_path / "both", accounted, job(2, 10_000.0, 2, energy=energy(400.0))))[-1]
+    assert "The counters of RAPL and NVML were read on every host" in both
 
 
 def test_energy_of_a_proposal_is_in_kilowatt_hours(tmp_path: Path):

@@ -12,6 +12,7 @@ import pytest
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.programs import report
+from lstm_dist.scaling.speedup_laws import Law
 from tests.support.scaling_results import (
     EXPERIMENT,
     GRADIENTS,
@@ -147,6 +148,18 @@ def test_laws_are_fitted_without_oversubscribed_groups(whole: Report):
         assert float(rows[f"Amdahl, {mode}"][2].text) > 5
 
 
+def test_a_law_that_is_largest_at_one_worker_says_so(tmp_path: Path):
+    points, slow = [scaling_point("weak", workers, 1) for workers in (1, 2, 4)], Law("USL", 1.5, 0.1)
+    for row in points:
+        row["epochs"] = [{"chars_per_sec": SINGLE * slow.speedup(row["workers"]), "steps": 50}]
+    assert "1.0 at 1 worker |" in said(made(save(tmp_path, *points)))
+
+
+def test_help_names_every_csv_file(whole: Report):
+    named = re.findall(r"[\w-]+\.csv", report.__doc__ or "")
+    assert {path.name for path in whole.folder.glob("*.csv")} <= set(named)
+
+
 def test_times_csv_has_the_times_of_the_parts_and_the_slowest_rank(whole: Report):
     compute = whole.row("times.csv", mode="weak", workers=4, part="compute")
     assert float(compute["least_ms"]) == pytest.approx(51)
@@ -195,6 +208,17 @@ def test_the_efficiency_of_profiled_steps_is_compared_with_that_of_the_throughpu
     found = made(save(tmp_path, *points))
     difference = 100 * elapsed[1] / elapsed[2] * (1 - 1 / slower)
     assert f"by at most {difference:.1f} percentage points under weak scaling (2 workers)" in said(found)
+
+
+def test_an_efficiency_without_a_low_factor_says_what_its_factors_are(tmp_path: Path):
+    """The product of four factors may be lower than all of them, so that something is lost."""
+    points = [scaling_point("weak", workers, 1) for workers in (1, 2)]
+    for row in points:
+        for one in row["times"]:
+            slower = 1.004 if row["workers"] == 2 else 1.0
+            one.update(data=0.0, update=0.0, wait=0.0, compute=0.05 * slower, wire=0.0002 * (row["workers"] - 1))
+    found = said(made(save(tmp_path, *points)))
+    assert "Weak scaling, 2 workers: global efficiency 99 %. Every factor is at least 99.5 %." in found
 
 
 def test_the_distribution_of_steps_says_what_it_cannot_know(whole: Report):

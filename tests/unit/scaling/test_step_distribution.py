@@ -45,6 +45,14 @@ def test_every_worker_has_a_distribution_of_its_useful_time():
     assert (second.useful.median, second.useful.slowest) == pytest.approx((0.05, 0.05))
 
 
+def test_every_host_of_a_rank_is_named():
+    """Jobs of a Slurm array are on other nodes in each repetition."""
+    first, second = row(equal(5, 2)), row(equal(5, 2), repeat=2)
+    moved = tuple(one.model_copy(update={"host": f"{one.host}b"}) for one in second.times)
+    found = distribution(first, second.model_copy(update={"times": moved}))
+    assert [worker.host for worker in found.workers] == ["node0, node0b", "node1, node1b"]
+
+
 @pytest.mark.parametrize(("steps", "has_95", "has_99"), [(1, 0, 0), (19, 0, 0), (20, 1, 0), (99, 1, 0), (100, 1, 1)])
 def test_percentiles_of_too_few_steps_are_unknown(steps: int, has_95: int, has_99: int):
     whole = distribution(row(equal(steps, 1))).whole
