@@ -132,6 +132,7 @@ class RootLog(RunLog):
     def start(  # noqa: D102
         self, config: Dict[str, Any], card: Dict[str, Any], epochs: int, chars_per_epoch: int, initial_chars: int = 0
     ) -> None:
+        self._require_current()
         text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
         with written(self.run_dir / "config.json"):
             # A non-UTF-8 path contains lone surrogates, which are written as JSON escapes.
@@ -163,9 +164,17 @@ class RootLog(RunLog):
     def note(self, line: str) -> None:  # noqa: D102
         self._write(self._log, printable(line) + "\n")
 
-    def _write(self, file: IO[str], text: str) -> None:
+    def _require_current(self) -> None:
+        """Check that no later attempt at this job has claimed the run directory.
+
+        Raises:
+            UserError: if one has.
+        """
         if is_superseded(self.run_dir):
             raise superseded(self.run_dir)
+
+    def _write(self, file: IO[str], text: str) -> None:
+        self._require_current()
         with written(Path(file.name)):
             file.write(text)
             file.flush()
@@ -203,6 +212,7 @@ class RootLog(RunLog):
         )
 
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:  # noqa: D102
+        self._require_current()
         path = self.run_dir / TIMES
         with written(path), path.open("a", encoding="utf-8") as file:
             file.writelines(_json_line({"epoch": epoch, **row}) for row in rows)

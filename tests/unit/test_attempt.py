@@ -83,8 +83,10 @@ def test_stale_root_writes_neither_checkpoint_nor_log_nor_status(tmp_path: Path,
     record_failure(tmp_path, 0, 3, 76, "MXNetError", "shut down")
     with pytest.raises(UserError, match="a later attempt"):
         checkpoints.commit(3, b"three")
-    with pytest.raises(UserError, match="a later attempt"):
-        stale.note("a line")
+    row = {"step": 3, "rank": 0, "host": "a", "data": 0.0, "compute": 1.0, "wait": 0.0, "wire": 0.0, "update": 0.0}
+    for write in (lambda: stale.note("a line"), lambda: stale.start({}, {}, 1, 1), lambda: stale.times(1, [row])):
+        with pytest.raises(UserError, match="a later attempt"):
+            write()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert read_status(tmp_path)["attempt"] == "a.2"
     for file in (lock, stale._log, stale._metrics, stale._samples, stale._lock):
