@@ -120,7 +120,8 @@ class RootLog(RunLog):
             self._log = (run_dir / "log.txt").open(mode, encoding="utf-8")
             self._metrics = (run_dir / METRICS).open(mode, encoding="utf-8")
             self._samples = (run_dir / SAMPLES).open(mode, encoding="utf-8")
-            self._events = Events(run_dir / EVENTS, (resumed_epochs or 0) + 1) if with_events else None
+            first = (resumed_epochs or 0) + 1, reported_step + 1
+            self._events = Events(run_dir / EVENTS, *first) if with_events else None
         except OSError as error:
             raise cannot_write(run_dir, str(error.strerror)) from None
         console = open_console()

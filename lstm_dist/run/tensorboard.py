@@ -31,17 +31,18 @@ STEPS = "steps"  # folder of the reports
 class Events:
     """The event files of one part of a run."""
 
-    def __init__(self, folder: Path, first_epoch: int) -> None:
+    def __init__(self, folder: Path, first_epoch: int, first_step: int) -> None:
         """Create the file of the epochs; that of the reports is created with the first one.
 
         Args:
             folder: of the event files.
             first_epoch: of this part.
+            first_step: that its reports cover.
 
         Raises:
             OSError: if it cannot be written; the other methods raise it too.
         """
-        self._folder = folder
+        self._folder, self._first_step = folder, first_step
         self._epochs = _EventFile(folder, first_epoch)
         self._steps: Optional[_EventFile] = None
 
@@ -52,7 +53,7 @@ class Events:
     def report(self, step: int, numbers: Dict[str, float]) -> None:
         """Write the numbers of a report after this step, by name."""
         if self._steps is None:
-            self._steps = _EventFile(self._folder / STEPS, step)
+            self._steps = _EventFile(self._folder / STEPS, self._first_step)
         self._steps.numbers(step, {f"{STEPS}/{name}": value for name, value in numbers.items()})
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
