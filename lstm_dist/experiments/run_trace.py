@@ -205,7 +205,7 @@ def _without_steps(run_dir: Path) -> UserError:
     elif run_report.is_run(run_dir):
         advice = (
             f"has no sampled steps in {step_times.FILE}: start or --resume it with --time-every 25, which takes the "
-            "times of every 25th step; they are written at the end of an epoch"
+            "times of every 25th step; they are written with the next report, checkpoint or epoch"
         )
     else:
         advice = f"{'is not the directory of a run' if run_dir.is_dir() else 'no such folder'}; give --trace one"

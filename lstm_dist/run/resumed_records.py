@@ -11,19 +11,19 @@ from lstm_dist.run.step_times import FILE as TIMES
 SAMPLES = "samples.jsonl"
 
 
-def discard_later_records(run_dir: Path, epochs: int, reported_step: int) -> None:
-    """Truncate the files after the first `epochs` epochs and the report of `reported_step`."""
+def discard_later_records(run_dir: Path, epochs: int, step: int, reported_step: int) -> None:
+    """Truncate the files after the first `epochs` epochs, the times of `step`, and the report of `reported_step`."""
 
     def is_of_epochs(line: Dict[str, Any]) -> bool:
         return int(line["epoch"]) <= epochs
 
-    def is_reported(line: Dict[str, Any]) -> bool:
-        return int(line["step"]) <= reported_step
+    def is_of_metrics(line: Dict[str, Any]) -> bool:
+        return is_of_epochs(line) if is_epoch(line) else int(line["step"]) <= reported_step
 
-    _keep_lines(run_dir / METRICS, lambda line: is_of_epochs(line) if is_epoch(line) else is_reported(line))
+    _keep_lines(run_dir / METRICS, is_of_metrics)
     _keep_lines(run_dir / SAMPLES, is_of_epochs)
     if (run_dir / TIMES).exists():
-        _keep_lines(run_dir / TIMES, lambda line: is_of_epochs(line) or is_reported(line))
+        _keep_lines(run_dir / TIMES, lambda line: int(line["step"]) <= step)
 
 
 def _keep_lines(path: Path, is_kept: Callable[[Dict[str, Any]], bool]) -> None:

@@ -78,6 +78,7 @@ class RootLog(RunLog):
         run_dir: Path,
         overwrite: bool = False,
         resumed_epochs: Optional[int] = None,
+        resumed_step: int = 0,
         reported_step: int = 0,
         lock: Optional[IO[str]] = None,
         with_events: bool = False,
@@ -89,6 +90,7 @@ class RootLog(RunLog):
             overwrite: delete the run that it holds.
             resumed_epochs: resume the run that it holds after this number of epochs; records of later epochs are
                 discarded.
+            resumed_step: of a resumed run, the last one that it does not repeat.
             reported_step: of a resumed run, that of the last report to keep.
             lock: from `claim`, if it was already called.
             with_events: also write event files for TensorBoard.
@@ -113,7 +115,7 @@ class RootLog(RunLog):
             _remove_partials(run_dir)
             if resumed_epochs is not None:
                 status.clear_failures(run_dir)
-                discard_later_records(run_dir, resumed_epochs, reported_step)
+                discard_later_records(run_dir, resumed_epochs, resumed_step, reported_step)
                 epochs = read_metrics(run_dir / METRICS).epochs
                 self._last_perplexity = epochs[-1].perplexity if epochs else 0.0
             mode = "w" if resumed_epochs is None else "a"

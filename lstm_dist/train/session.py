@@ -28,6 +28,7 @@ from lstm_dist.run.status import first_failure, record_failure
 from lstm_dist.run.stop_request import PLANNED, StopRequest, remove_planned
 from lstm_dist.run.watchdog import Watchdog
 from lstm_dist.train.attempt_record import AttemptRecord
+from lstm_dist.train.callbacks import BEGINNING
 from lstm_dist.train.metrics import has_diverged
 from lstm_dist.train.preflight import inspect_run
 from lstm_dist.train.resume import PreviousRun
@@ -102,8 +103,9 @@ def open_meter(ctx: mx.Context, world: World) -> energy.Meter:
 
 def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Optional[IO[str]]) -> RootLog:
     may_exist = job.settings.overwrite or job.settings.auto_resume
-    epochs, reported = (previous.progress.epoch, previous.progress.reported_step) if previous else (None, 0)
-    log = RootLog(run_dir, may_exist, epochs, reported, lock, job.settings.tensorboard)
+    done = previous.progress if previous else BEGINNING
+    epochs = done.epoch if previous else None
+    log = RootLog(run_dir, may_exist, epochs, done.step, done.reported_step, lock, job.settings.tensorboard)
     if previous is None and not job.settings.auto_resume:  # else they are those of an attempt without a checkpoint
         timeline.remove(run_dir)
         remove_card(run_dir)

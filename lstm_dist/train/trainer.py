@@ -222,6 +222,7 @@ class Trainer:
 
     def _commit(self) -> None:
         self._callbacks.beat("checkpoint", self.progress.step)
+        self._log_times()  # a run that is resumed from here does not repeat these steps
         loss, unreported = self._world.sum([self.progress.loss, self.progress.unreported_loss], "loss_so_far")
         rows = self._batches.rows
         state = self._state or self._model.zero_state(rows.stop - rows.start)

@@ -204,8 +204,9 @@ def test_resumed_run_keeps_the_reports_up_to_its_checkpoint(
         log.sample(epoch, "分", "分开")
     (tmp_path / "times.jsonl").write_text("".join(f'{{"epoch": {1 + k // 11}, "step": {k}}}\n' for k in range(1, 21)))
     log.finish()
-    log = RootLog(tmp_path, resumed_epochs=epochs, reported_step=reported)
-    assert len(records(tmp_path / "times.jsonl")) == max(10 * epochs, reported)
+    step = min(20, max(10 * epochs, reported) + 1)
+    log = RootLog(tmp_path, resumed_epochs=epochs, resumed_step=step, reported_step=reported)
+    assert len(records(tmp_path / "times.jsonl")) == step
     found = [f"{line['step']}" if "steps" in line else f"epoch {line['epoch']}" for line in of_metrics(tmp_path)]
     assert found == kept
     assert [line["epoch"] for line in records(tmp_path / "samples.jsonl")] == list(range(1, epochs + 1))

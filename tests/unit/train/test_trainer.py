@@ -625,6 +625,21 @@ def test_times_of_profiled_steps_are_logged_before_the_report_that_covers_them()
     assert [(epoch, row["step"]) for epoch, row in log.parts] == [(1, 2), (1, 4), (2, 6), (2, 8), (3, 10), (3, 12)]
 
 
+@pytest.mark.parametrize("requested", range(2, 11))
+def test_times_of_the_profiled_steps_up_to_a_checkpoint_are_logged_before_it(requested):
+    """Because a run that is resumed from there does not repeat them."""
+
+    class Committing(Kept):
+        def commit(self, progress, state):
+            super().commit(progress, state)
+            logged.append([row["step"] for _, row in log.parts])
+
+    logged, log, kept = [], Record(), Committing({requested: ControlFlags(stop=True)})
+    run(Watched(), log, kept, epochs=3, time_every=2)
+    for (progress, _, _), steps in zip(kept.commits, logged):
+        assert steps == list(range(2, progress.step + 1, 2))
+
+
 def test_epochs_with_a_report_are_shown_and_sampled():
     kept = Kept()
     log = run(Watched(), callbacks=kept, epochs=7, every=Intervals(log=Interval(steps=10)))
