@@ -26,7 +26,8 @@ def option(default: Any, description: str, group: str = "", **extra: Any) -> Any
         default: the default value.
         description: its help.
         group: heading in `--help`.
-        **extra: limits, which pydantic checks (ge, gt, le, lt, allow_inf_nan), and anything else as metadata.
+        **extra: limits, which pydantic checks (ge, gt, le, lt, allow_inf_nan), and anything else as metadata;
+            `metavar` is the name of its value in the help, by default that of its type.
     """
     limits = {name: extra.pop(name) for name in ("ge", "gt", "le", "lt", "allow_inf_nan") if name in extra}
     return Field(default, description=description, json_schema_extra={"group": group, **extra}, **limits)
@@ -75,9 +76,9 @@ def add_options(parser: argparse.ArgumentParser, options: Type[Any]) -> None:
             continue
         common["required"] = field.is_required()
         if get_origin(kind) is list:
-            groups[group].add_argument(flag(name), action="append", metavar=_metavar(get_args(kind)[0]), **common)
-        else:
-            groups[group].add_argument(flag(name), metavar=_metavar(kind), **common)
+            common["action"], kind = "append", get_args(kind)[0]
+        metavar = metadata_of(field, "metavar", "") or _metavar(kind)
+        groups[group].add_argument(flag(name), metavar=metavar, **common)
 
 
 def validated(options: Type[T], values: Mapping[str, Any], where: Callable[[str], str] = lambda _: "") -> T:

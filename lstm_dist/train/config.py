@@ -58,6 +58,7 @@ class RunConfig:
         None,
         "encoding of the text, such as gb18030, big5, utf-16 or cp1252 (default: UTF-8, or UTF-16 or UTF-32 if it is "
         "in one of them)",
+        metavar="NAME",
         decides=False,
     )
     keep_newlines: bool = _text(False, "keep line ends instead of replacing them by spaces")
@@ -174,16 +175,19 @@ class RunConfig:
         "60s",
         "time, steps or epochs between two checkpoints, such as 60s, 5m, 500steps or 10epochs; the last step always "
         "gets one",
+        metavar="INTERVAL",
     )
     time_limit: Optional[str] = _run(
         None,
         "stop with a checkpoint early enough to end within this time, such as 55m or 23.5h; the exit status is then 75",
+        metavar="TIME",
         inherited=False,
     )
     stall_timeout: float = _run(
         300.0,
         "seconds without a finished step after which a worker ends itself and the job (three times as many for samples "
         "and checkpoints)",
+        metavar="SECONDS",
         ge=1,
         le=10**6,
     )
@@ -191,11 +195,13 @@ class RunConfig:
         "1epoch",
         "epochs, steps or time between two evaluations on the validation set, such as 2epochs, 500steps or 10m; a "
         "plain number counts epochs",
+        metavar="INTERVAL",
     )
     log_every: str = _run(
         "20epochs",
         "epochs, steps or time between two log lines, such as 20epochs, 500steps or 30s; a plain number counts epochs. "
         "The lines of epochs come with samples; metrics.jsonl has every line and every epoch",
+        metavar="INTERVAL",
     )
     prefix: Optional[List[str]] = _run(
         None,
