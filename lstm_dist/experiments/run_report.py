@@ -111,8 +111,8 @@ def _time_section(goodput: Goodput) -> Section:
     table = Table("Seconds since the first start", ["part", "seconds", "share"], rows, "goodput.csv")
     notes = [
         "A step counts unless a later attempt repeats it, because the attempt that did it ended before its next "
-        f"checkpoint: {counted(goodput.steps_lost, 'step')} did not count. The time between two attempts includes that "
-        "in which the end of the first was noticed, and that of attempts that did not reach training."
+        f"checkpoint: {counted(goodput.steps_lost, 'step')} did not count. The time between two attempts includes the "
+        "time until the end of the first was noticed, and attempts that ended before they trained."
     ]
     return Section("time", "Where the time went", [], [table], notes=notes)
 
@@ -127,7 +127,7 @@ def _attempts_section(attempts: List[AttemptCourse]) -> Section:
     ]
     if len(ends) > _REASONS:
         notes.insert(0, f"The reasons of the last {_REASONS} of {len(ends)} ends:")
-    paragraphs = ["The beginning of an attempt is given in hours, minutes and seconds since that of the first."]
+    paragraphs = ["The times of beginning are hours, minutes and seconds since the first attempt began."]
     pictures = [workers_figure(attempts), steps_figure(attempts)]
     return Section("attempts", "Attempts over time", paragraphs, [table], [pictures], notes)
 

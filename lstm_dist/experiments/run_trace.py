@@ -1,4 +1,4 @@
-"""The trace of a run: the parts of its sampled steps, one track for each worker, and its attempts and checkpoints.
+"""The trace of a run: the parts of its timed steps, one track for each worker, and its attempts and checkpoints.
 
 The times of steps come from `times.jsonl`, everything else from `timeline.jsonl`.
 """
@@ -59,7 +59,7 @@ class RunTrace(NamedTuple):
     """What a run has for its trace.
 
     Attributes:
-        steps: sampled ones, in the order of their numbers and ranks.
+        steps: timed ones, in the order of their numbers and ranks.
         events: the timeline; empty in a run of an earlier version.
         attempts: at the run; empty without a timeline.
         origin: the earliest known time, in seconds since 1970; 0 if none is known.
@@ -75,7 +75,7 @@ def write(run_dir: Path) -> str:
     """Write the trace into the directory of a run, and return what it has in one line.
 
     Raises:
-        UserError: if the run has no sampled steps, or the file cannot be written; the message says what to do.
+        UserError: if the run has no timed steps, or the file cannot be written; the message says what to do.
     """
     found = read(run_dir)
     path, steps = run_dir / FILE, found.steps
@@ -87,7 +87,7 @@ def write(run_dir: Path) -> str:
             ExitStatus.CANNOT_WRITE,
         ) from None
     counts = [
-        counted(len({step.step for step in steps}), "sampled step"),
+        counted(len({step.step for step in steps}), "timed step"),
         counted(len({step.rank for step in steps}), "worker"),
         counted(len({step.host for step in steps}), "host"),
     ]
@@ -98,7 +98,7 @@ def read(run_dir: Path) -> RunTrace:
     """Read what a run has for its trace; it may still be running.
 
     Raises:
-        UserError: if it has no sampled steps; the message says what to do.
+        UserError: if it has no timed steps; the message says what to do.
     """
     steps = _read_steps(run_dir)
     if not steps:
@@ -198,13 +198,13 @@ def _read_steps(run_dir: Path) -> List[SampledStep]:
 
 
 def _without_steps(run_dir: Path) -> UserError:
-    """Return the error for a folder without sampled steps, which says what to do."""
+    """Return the error for a folder without timed steps, which says what to do."""
     runs = sorted(run_dir.glob(f"points/*/run/{step_times.FILE}"))
     if runs:
         advice = f"holds an experiment: give --trace the directory of one of its runs, such as {runs[0].parent}"
     elif run_report.is_run(run_dir):
         advice = (
-            f"has no sampled steps in {step_times.FILE}: start or --resume it with --time-every 25, which takes the "
+            f"has no timed steps in {step_times.FILE}: start or --resume it with --time-every 25, which takes the "
             "times of every 25th step; they are written with the next report, checkpoint or epoch"
         )
     else:

@@ -41,7 +41,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help=folders)
     mixed = "accept results of different machines or programs, with a warning in the report"
     parser.add_argument("--allow-mixed", action="store_true", help=mixed)
-    trace = "write the sampled steps, attempts and checkpoints of a run into trace.json instead, for a trace viewer"
+    trace = "write the timed steps, attempts and checkpoints of a run into trace.json instead, for a trace viewer"
     parser.add_argument("--trace", action="store_true", help=trace)
     export = "also write what was measured for other tools: mlperf (mlperf-logging), extrap (Extra-P), or both"
     parser.add_argument("--export", type=exports.formats, default=[], metavar="FORMAT,FORMAT", help=export)

@@ -57,7 +57,7 @@ class RunLog:
         """Write the JSON line and the console line of a report of steps."""
 
     def times(self, epoch: int, rows: List[Dict[str, Any]]) -> None:
-        """Write the times of profiled steps of an epoch, a line per step and worker, before `epoch` and `report`."""
+        """Write the times of timed steps of an epoch, a line per step and worker, before `epoch` and `report`."""
 
     def sample(self, epoch: int, prefix: str, text: str) -> None:
         """Show and write a sample."""

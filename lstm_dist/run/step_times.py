@@ -1,4 +1,4 @@
-"""The times of sampled steps: the lines of `times.jsonl` in the run directory, and what a log line says about them."""
+"""The times of timed steps: the lines of `times.jsonl` in the run directory, and what a log line says about them."""
 
 from collections import Counter, defaultdict
 from math import fsum
@@ -72,7 +72,7 @@ def last_worker(waits: Mapping[Worker, float]) -> Worker:
 
 
 class StepShares:
-    """What the workers spent sampled steps on."""
+    """What the workers spent timed steps on."""
 
     def __init__(self) -> None:
         self._last: CounterOf[Worker] = Counter()
@@ -102,6 +102,6 @@ class StepShares:
         place = f" on {slowest.host}" if len(self._hosts) > 1 else ""
         wait, wire = (100 * self._seconds[part] / total for part in ("wait", "wire"))
         return (
-            f"slowest: worker {slowest.rank}{place} ({100 * slowest.share:.0f} % of {steps:,} sampled "
+            f"slowest: worker {slowest.rank}{place} ({100 * slowest.share:.0f} % of {steps:,} timed "
             f"step{'' if steps == 1 else 's'}); wait {wait:.0f} %, communication {wire:.0f} %"
         )

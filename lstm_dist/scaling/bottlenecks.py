@@ -8,7 +8,7 @@ from lstm_dist.scaling.step_breakdown import StepBreakdown
 
 
 class LossShares(NamedTuple):
-    """Fractions of a profiled step, which sum to 1.
+    """Fractions of a timed step, which sum to 1.
 
     Attributes:
         useful: compute that a worker of the baseline needs for the same number of streams.

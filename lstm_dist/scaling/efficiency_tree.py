@@ -2,7 +2,7 @@
 
 The factors are those of POP, the European centre of excellence for Performance Optimisation and Productivity (its
 "Standard Metrics for Performance Analysis", https://co-design.pop-coe.eu/metrics). They are applied to the parts of a
-profiled step (train.step_timer.StepTimes): the useful time of a worker is data + compute + update, and the workers
+timed step (train.step_timer.StepTimes): the useful time of a worker is data + compute + update, and the workers
 depend on each other only once in a step, in the exchange.
 """
 
@@ -28,7 +28,7 @@ class StepSeconds(NamedTuple):
         critical: useful time of the worker that is slowest in the step: the mean over s of the maximum of u over w. A
             step on an ideal network, whose transfers take no time, would take this long.
         elapsed: critical, and the communication of the step averaged over the workers. The wait of the slowest worker,
-            which is the cost of the barrier of a profiled step, is left out.
+            which is the cost of the barrier of a timed step, is left out.
     """
 
     useful: float
@@ -87,7 +87,7 @@ class EfficiencyTree(NamedTuple):
 
 
 def efficiency_trees(groups: Sequence[JobGroup]) -> List[EfficiencyTree]:
-    """Return one tree per group with profiled steps, relative to the group of them with the fewest workers."""
+    """Return one tree per group with timed steps, relative to the group of them with the fewest workers."""
     profiled = [(group, profiled_jobs(group.rows)) for group in groups]
     measured = [(group, _step_seconds(jobs)) for group, jobs in profiled if jobs]
     if not measured:

@@ -38,7 +38,7 @@ def _text(mode: ModeFindings, seq_len: int) -> str:
     """Return the text of a mode; empty if all of its points were oversubscribed.
 
     Every repetition is one value of a point: the seconds of a step by its throughput, and the mean of each part over
-    its profiled steps and workers.
+    its timed steps and workers.
     """
     groups = [rate.group for rate in mode.throughputs if not rate.group.oversubscribed]
     if not groups:

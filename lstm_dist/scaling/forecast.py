@@ -71,7 +71,7 @@ class Forecast(NamedTuple):
 def compare_steps(
     throughputs: List[Throughput], breakdowns: List[StepBreakdown], fit: Optional[LinkFit]
 ) -> List[StepComparison]:
-    """Return one entry per group with profiled steps; without a link, only for one worker."""
+    """Return one entry per group with timed steps; without a link, only for one worker."""
     by_workers = {breakdown.group.workers: breakdown for breakdown in breakdowns}
     return [
         _compare_step(throughput, by_workers[throughput.group.workers], fit)

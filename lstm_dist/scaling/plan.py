@@ -265,7 +265,7 @@ def _add_job_flags(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=50, metavar="N", help="steps per epoch (default 50)")
     add("--epochs", type=int, default=5, metavar="N", help="epochs per job (default 5)")
     add("--warm-up", type=int, default=1, metavar="N", help="initial epochs that are not counted (default 1)")
-    add("--time-every", type=int, default=25, metavar="N", help="profile every Nth step (default 25, 0 = off)")
+    add("--time-every", type=int, default=25, metavar="N", help="time every Nth step (default 25, 0 = off)")
     add("--threads", default="1", metavar="N,N", help="OpenMP threads per worker (default 1)")
     wire = "types of the numbers sent: float32, float16, or both (default float32)"
     add("--wire-dtype", metavar="T,T", help=wire)

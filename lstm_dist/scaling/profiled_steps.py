@@ -1,4 +1,4 @@
-"""Arrange the profiled steps of a job as arrays, with one row per step and one column per worker."""
+"""Arrange the timed steps of a job as arrays, with one row per step and one column per worker."""
 
 from collections import defaultdict
 from typing import Dict, List, NamedTuple, Sequence, Tuple
@@ -12,7 +12,7 @@ Seconds = NDArray[np.float64]
 
 
 class ProfiledJob(NamedTuple):
-    """The profiled steps of one job; the arrays have the shape (steps, workers) and are in seconds.
+    """The timed steps of one job; the arrays have the shape (steps, workers) and are in seconds.
 
     Attributes:
         name: the job's.

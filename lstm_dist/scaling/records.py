@@ -145,8 +145,8 @@ class TrainRow(JobRow):
         repeat: number of the repetition, from 1.
         varied: settings in which it differs from its experiment.
         cores, devices: cores and devices of all workers together.
-        bytes: bytes that a worker sends per step: the median of the profiled steps, or Experiment.bytes if unknown.
-        times: profiled steps.
+        bytes: bytes that a worker sends per step: the median of the timed steps, or Experiment.bytes if unknown.
+        times: timed steps.
         target, reached, chars, train_seconds: of a job of mode perplexity: the target perplexity, whether it was
             reached, and the characters and seconds of training until then.
         energy: None in folders from before it was recorded.

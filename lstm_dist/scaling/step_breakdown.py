@@ -35,12 +35,12 @@ class StepBreakdown(NamedTuple):
 
     @property
     def total(self) -> float:
-        """Return the seconds of a profiled step, averaged over workers and steps."""
+        """Return the seconds of a timed step, averaged over workers and steps."""
         return sum(part.mean for part in self.parts.values())
 
 
 def step_breakdowns(groups: List[JobGroup]) -> List[StepBreakdown]:
-    """Return one breakdown per group with profiled steps."""
+    """Return one breakdown per group with timed steps."""
     return [_step_breakdown(group) for group in groups if any(row.times for row in group.rows)]
 
 

@@ -1,4 +1,4 @@
-"""Describe how the times of profiled steps are distributed, and how much of them is jitter."""
+"""Describe how the times of timed steps are distributed, and how much of them is jitter."""
 
 from math import nan
 from typing import List, NamedTuple, Sequence
@@ -72,7 +72,7 @@ def steps_needed(percentile: int) -> int:
 
 
 def step_distributions(groups: Sequence[JobGroup]) -> List[StepDistribution]:
-    """Return one distribution per group with profiled steps."""
+    """Return one distribution per group with timed steps."""
     profiled = [(group, profiled_jobs(group.rows)) for group in groups]
     return [_step_distribution(group, jobs) for group, jobs in profiled if jobs]
 

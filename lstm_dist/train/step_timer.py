@@ -1,4 +1,4 @@
-"""Profiling of sampled steps: the time of each part of a step.
+"""Timing of every Nth step: the time of each part of a step.
 
 MXNet and Horovod work asynchronously, so a part can only be timed by waiting for it while nothing else runs. That
 slows a step down, which is why only a sample of the steps is profiled.

@@ -58,10 +58,10 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert least > 1e-5 if workers > 1 else least < 1e-4, "only several workers wait for each other"
     logs = [(out / f"points/weak-n00{n}-r1/run/log.txt").read_text(encoding="utf-8") for n in (1, 2)]
     assert [log.count(" left | slowest: worker ") for log in logs] == [0, 1]
-    assert "% of 4 sampled steps); wait " in logs[1], "steps 2, 4, 6 and 8"
+    assert "% of 4 timed steps); wait " in logs[1], "steps 2, 4, 6 and 8"
     run_dir = out / "points/weak-n002-r1/run"
     traced = run([sys.executable, REPORT, str(run_dir), "--trace"], env=ENVIRONMENT)
-    assert "4 sampled steps of 2 workers on 1 host" in traced.stdout, traced.stderr
+    assert "4 timed steps of 2 workers on 1 host" in traced.stdout, traced.stderr
     assert json.loads((run_dir / "trace.json").read_bytes())["traceEvents"]
     experiment = json.loads((out / "experiment.json").read_text())
     assert experiment.pop("layers") == 1

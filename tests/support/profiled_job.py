@@ -1,4 +1,4 @@
-"""Training jobs whose profiled steps are known."""
+"""Training jobs whose timed steps are known."""
 
 from typing import Any, Dict, List
 

@@ -12,7 +12,7 @@ from lstm_dist.scaling.step_breakdown import StepBreakdown, step_breakdowns
 from lstm_dist.scaling.throughput import JobGroup, job_groups
 from lstm_dist.scaling.variation import Variation, describe
 
-FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "no difference", "unknown"
+FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "no difference", "undecided"
 
 
 class PointComparison(NamedTuple):
@@ -22,7 +22,7 @@ class PointComparison(NamedTuple):
         groups: the finished jobs.
         rates: characters per second of all workers together.
         ratio: rate of the second experiment over that of the first, with Welch's 95 % interval.
-        breakdowns: the parts of a step; empty unless both experiments have profiled steps.
+        breakdowns: the parts of a step; empty unless both experiments have timed steps.
     """
 
     groups: Tuple[JobGroup, JobGroup]

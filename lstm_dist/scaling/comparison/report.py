@@ -115,9 +115,9 @@ def _steps(comparison: Comparison) -> Section:
     section = Section("times", "Time of a step", [])
     points = [point for point in comparison.points if point.breakdowns]
     if not points:
-        return section._replace(paragraphs=["No point has profiled steps in both experiments."])
+        return section._replace(paragraphs=["No point has timed steps in both experiments."])
     paragraph = (
-        "Milliseconds of B less those of A, averaged over workers and profiled steps: where a difference comes from."
+        "Milliseconds of B less those of A, averaged over workers and timed steps: where a difference comes from."
     )
     columns = ["mode", "workers", "step, A", *[f"{LABELS[part]}" for part in PARTS], "step, B"]
     rows = [_step_row(point) for point in points]

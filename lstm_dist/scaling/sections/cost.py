@@ -88,7 +88,7 @@ def _amounts(one: Cost) -> str:
 def _spread(value: Estimate) -> str:
     """State the interval of a value, or both measurements if there are only two, whose interval is of little use."""
     if len(value.repeats) == 2:
-        return f" (jobs of {listed([_short(repeat) for repeat in sorted(value.repeats)])})"
+        return f" ({listed([_short(repeat) for repeat in sorted(value.repeats)])} in its two jobs)"
     limits = interval(value.low, value.high, decimals(value.value))
     return f" (95 % interval: {limits})" if isfinite(value.low + value.high) else ""
 

@@ -11,14 +11,14 @@ from lstm_dist.scaling.tables.efficiency import MEANINGS, POOR, efficiency_table
 
 
 def efficiency(findings: Findings) -> List[Section]:
-    """Build the section; without profiled steps there is none, and the section about their times says so."""
+    """Build the section; without timed steps there is none, and the section about their times says so."""
     modes = [mode for mode in findings.modes if mode.trees]
     if not modes:
         return []
     paragraphs = [
         "How well a job uses the time of its workers, as a product of factors after POP, the centre of excellence for "
         "Performance Optimisation and Productivity: global = parallel × computation scaling, and parallel = load "
-        "balance × serialization × transfer. They are computed from the parts of the profiled steps. Computation "
+        "balance × serialization × transfer. They are computed from the parts of the timed steps. Computation "
         f"scaling is relative to {_baselines(modes)}.",
         *(_lowest_factor(mode) for mode in modes),
     ]
@@ -41,7 +41,8 @@ def _lowest_factor(mode: ModeFindings) -> str:
     """State the lowest factor of the largest job that was not oversubscribed."""
     usable = [tree for tree in _comparable(mode) if tree.group.workers > tree.baseline.workers]
     if not usable:
-        return f"{capitalized(full_name(mode))}: only the baseline was profiled, apart from oversubscribed jobs."
+        only = "the only jobs with timed steps are those of the baseline, or oversubscribed"
+        return f"{capitalized(full_name(mode))}: {only}."
     tree = usable[-1]
     workers, total = tree.group.workers, percent(tree.global_efficiency, 0)
     start = f"{capitalized(full_name(mode))}, {counted(workers, 'worker')}: global efficiency {total}."
@@ -57,13 +58,13 @@ def _comparable(mode: ModeFindings) -> List[EfficiencyTree]:
 
 
 def _compare_with_throughput(modes: List[ModeFindings]) -> List[str]:
-    """Compare the efficiency in profiled steps with that of the throughput, which is relative to the same baseline."""
+    """Compare the efficiency in timed steps with that of the throughput, which is relative to the same baseline."""
     largest = [difference for difference in map(_largest_difference, modes) if difference]
     if not largest:
         return []
     return [
         "Relative to the baseline, global efficiency differs from the efficiency of the throughput by at most "
-        f"{listed(largest)}. The throughput is that of all steps. The factors are those of the profiled ones, whose "
+        f"{listed(largest)}. The throughput is that of all steps. The factors are those of the timed ones, whose "
         "parts do not overlap; the cost of their barrier, which is the wait of the slowest worker, is left out."
     ]
 

@@ -13,7 +13,7 @@ def predictions(findings: Findings) -> Section:
     section = Section("prediction", "Predictions from compute and link", [])
     paths = dict.fromkeys(mode.link_fit.name for mode in findings.modes if mode.link_fit and mode.steps)
     if not paths:
-        reason = "Nothing is predicted: this needs profiled steps, and a fitted link of the path that the jobs used."
+        reason = "Nothing is predicted: this needs timed steps, and a fitted link of the path that the jobs used."
         return section._replace(paragraphs=[reason])
     paragraphs = [
         "A predicted step is the own part of the slowest worker (data, compute, update), followed by the communication "

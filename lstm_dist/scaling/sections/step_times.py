@@ -14,9 +14,9 @@ def step_times(findings: Findings, out: str) -> Section:
     section = Section("times", "Time of a step", [])
     modes = [mode for mode in findings.modes if mode.breakdowns]
     if not modes:
-        return section._replace(paragraphs=[f"No step was profiled; run `jobs/scale.py {WORKERS} {out}`."])
+        return section._replace(paragraphs=[f"No step was timed; run `jobs/scale.py {WORKERS} {out}`."])
     paragraphs = [
-        "The parts of the profiled steps: data is cutting the window, compute is forward and backward pass, wait is "
+        "The parts of the timed steps: data is cutting the window, compute is forward and backward pass, wait is "
         "waiting for the slowest worker, communication is the averaging allreduce, update is clipping and the SGD "
         "step. Hatched bars are oversubscribed."
     ]

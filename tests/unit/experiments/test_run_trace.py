@@ -90,7 +90,7 @@ def traced(folder: Path) -> Dict[Tuple[str, str], List[Dict[str, Any]]]:
 STEPS = [line(step, rank, 0.1 * step + 0.001 * rank) for rank in range(4) for step in (5, 10, 15)]
 
 
-def test_every_part_of_every_sampled_step_is_an_event_of_its_worker(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_every_part_of_every_timed_step_is_an_event_of_its_worker(tmp_path: Path, capsys: pytest.CaptureFixture):
     found = traced(save(tmp_path, STEPS))
     assert list(found) == [(f"host node{1 + rank // 2}", f"worker {rank}") for rank in range(4)]
     for rank, events in enumerate(found.values()):
@@ -102,14 +102,14 @@ def test_every_part_of_every_sampled_step_is_an_event_of_its_worker(tmp_path: Pa
         assert [(event["args"]["step"], event["args"]["epoch"]) for event in first] == [(5, 1), (10, 1), (15, 2)]
         assert [event["ts"] - events[0]["ts"] for event in events[:5]] == [0, 1000, 21_000, 25_000, 28_000]
     said = capsys.readouterr().out
-    assert said.startswith(f"written: {tmp_path}/trace.json, 3 sampled steps of 4 workers on 2 hosts: open it in")
+    assert said.startswith(f"written: {tmp_path}/trace.json, 3 timed steps of 4 workers on 2 hosts: open it in")
     about = json.loads((tmp_path / "trace.json").read_bytes())["otherData"]
     assert about["begins"].startswith("2023-11-14T22:13:20.5")
     assert "clocks" in about
 
 
 def test_attempts_checkpoints_and_other_events_have_tracks_of_their_own(tmp_path: Path):
-    """Two attempts: the first begins half a second before the first sampled step, and is killed 8 s later."""
+    """Two attempts: the first begins half a second before the first timed step, and is killed 8 s later."""
     began = T0
 
     def event(kind: str, time: float, **facts: Any) -> Dict[str, Any]:
@@ -178,9 +178,9 @@ def test_lines_that_are_cut_off_or_damaged_are_skipped(tmp_path: Path):
     assert sum(map(len, traced(tmp_path).values())) == len(STEPS) * len(PARTS)
 
 
-def test_run_without_sampled_steps_is_told_what_to_do(tmp_path: Path):
+def test_run_without_timed_steps_is_told_what_to_do(tmp_path: Path):
     (tmp_path / "status.json").write_text("{}")
-    advice = r"has no sampled steps in times\.jsonl: start or --resume it with --time-every 25"
+    advice = r"has no timed steps in times\.jsonl: start or --resume it with --time-every 25"
     with pytest.raises(UserError, match=advice) as error:
         report.main([str(tmp_path), "--trace"])
     assert error.value.status == ExitStatus.NO_INPUT

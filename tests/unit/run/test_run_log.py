@@ -383,8 +383,8 @@ def test_line_names_the_slowest_worker_of_the_steps_since_the_line_before(tmp_pa
         log.epoch(metrics(5), show=True)
     lines = capfd.readouterr().out.splitlines()
     assert [line.split(" left")[1] for line in lines[:3]] == [
-        " | slowest: worker 0 (67 % of 3 sampled steps); wait 20 %, communication 10 %",
-        " | slowest: worker 1 (100 % of 1 sampled step); wait 20 %, communication 10 %",
+        " | slowest: worker 0 (67 % of 3 timed steps); wait 20 %, communication 10 %",
+        " | slowest: worker 1 (100 % of 1 timed step); wait 20 %, communication 10 %",
         "",
     ]
     assert [line["step"] for line in records(tmp_path / "times.jsonl")] == [25, 25, 50, 50, 75, 75, 100, 100]

@@ -1,4 +1,4 @@
-"""What a log line says about sampled steps, for steps with known times."""
+"""What a log line says about timed steps, for steps with known times."""
 
 from typing import Any, Dict, List
 
@@ -29,14 +29,14 @@ def test_slowest_worker_waits_least_in_most_steps():
         for step, waits_of_step in waits.items()
         for wait in [waits_of_step[rank]]
     ]
-    expected = "slowest: worker 3 on node2 (60 % of 5 sampled steps); wait 30 %, communication 10 %"
+    expected = "slowest: worker 3 on node2 (60 % of 5 timed steps); wait 30 %, communication 10 %"
     assert described(rows) == expected
     assert described([r for r in rows if r["step"] < 3], [r for r in rows if r["step"] >= 3]) == expected
 
 
 def test_host_is_named_only_if_there_are_several():
     rows = [row(25, 0, 0.02, 0.34), row(25, 1, 0.30, 0.34)]
-    assert described(rows) == "slowest: worker 0 (100 % of 1 sampled step); wait 16 %, communication 34 %"
+    assert described(rows) == "slowest: worker 0 (100 % of 1 timed step); wait 16 %, communication 34 %"
 
 
 def test_nothing_is_said_about_one_worker_or_no_step():

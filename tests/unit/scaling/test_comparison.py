@@ -56,7 +56,7 @@ def test_ratios_and_verdicts_are_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_points_measured_once_are_undecided(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert {row["verdict"] for row in compare(tmp_path, repeats=1)} == {"unknown"}
+    assert {row["verdict"] for row in compare(tmp_path, repeats=1)} == {"undecided"}
     points = "weak, 1 worker; weak, 2 workers; weak, 4 workers"
     assert f"undecided at 3 ({points}), measured once (measure again with `--repeat 3`)" in capsys.readouterr().out
 

@@ -80,7 +80,7 @@ def test_failed_and_oversubscribed_jobs_are_paid_for_but_not_proposed(tmp_path: 
 
 def test_proposal_from_two_jobs_has_both_in_place_of_an_interval(tmp_path: Path):
     found = section(tmp_path, job(1, 10_000.0, 1), job(1, 20_000.0, 2))
-    assert "cost 19.6 node-hours (jobs of 13.9 and 27.8) and 78.6 core-hours" in text(found)[1]
+    assert "cost 19.6 node-hours (13.9 and 27.8 in its two jobs) and 78.6 core-hours" in text(found)[1]
 
 
 def test_energy_is_that_of_the_jobs_that_know_theirs(tmp_path: Path):

@@ -228,10 +228,10 @@ def test_the_distribution_of_steps_says_what_it_cannot_know(whole: Report):
         [longest] * 3
     )
     assert (row["steps"], row["percentile_99_ms"]) == ("30", "")
-    assert "the 99th needs 100 profiled steps and the 95th 20" in said(whole)
+    assert "the 99th needs 100 timed steps and the 95th 20" in said(whole)
     assert "The fewest here are 30" in said(whole)
     assert float(row["jitter_percent"]) == pytest.approx(0, abs=1e-9), "all steps of the last rank but one are late"
-    assert "Jitter bounds no job: it takes less than 5 % of a step in each." in said(whole)
+    assert "Jitter takes less than 5 % of a step in every job." in said(whole)
     worker = whole.row("workers.csv", mode="weak", workers=4, rank=3)
     assert float(worker["median_ms"]) == pytest.approx(54.1)
 
@@ -242,7 +242,7 @@ def test_jitter_that_bounds_a_job_is_named(tmp_path: Path):
         one["compute"] += 0.05 if one["step"] in (3, 7) and one["rank"] == 0 else 0.0
     found = made(save(tmp_path, scaling_point("weak", 1, 1), jittery))
     assert re.search(
-        r"Jitter bounds 2 workers under weak scaling \(1\d % of a step\), as it takes at least 5 %", said(found)
+        r"Jitter takes 5 % of a step or more in these jobs: 1\d % with 2 workers under weak scaling\.", said(found)
     )
 
 
@@ -440,7 +440,7 @@ def test_missing_measurements_are_reported(tmp_path: Path):
         "The network was not measured; run `jobs/scale.py network --workers 1,2,4 --out '{}'`.",
         "Time to perplexity was not measured; "
         "run `jobs/scale.py --mode weak --workers 1,2,4 --to-perplexity 50 --out '{}'`.",
-        "Nothing is predicted: this needs profiled steps, and a fitted link of the path that the jobs used.",
+        "Nothing is predicted: this needs timed steps, and a fitted link of the path that the jobs used.",
     ):
         assert sentence.format(tmp_path / "a b") in found.markdown
     assert "<code>jobs/scale.py network" in found.html
