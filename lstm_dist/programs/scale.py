@@ -99,8 +99,10 @@ def describe_plan(jobs: Dict[str, int], runs: Runs, options: ScalingOptions) -> 
     values: Dict[str, Sequence[Any]] = {"--workers": options.workers, "--controller": options.factors.controller}
     if isinstance(runs, TrainRuns):
         factors = {f"--{name.replace('_', '-')}": chosen for name, chosen in options.factors._asdict().items()}
-        modes = [*options.modes, *(["perplexity"] if options.flags.to_perplexity else [])]
-        values.update({"--mode": modes, **factors, "--repeat": range(options.flags.repeat)})
+        kinds = {"--mode": options.modes}
+        if options.flags.to_perplexity:
+            kinds = {"kinds of job": [*options.modes, "perplexity"]}
+        values.update({**kinds, **factors, "--repeat": range(options.flags.repeat)})
     else:
         values = {"--workers": [n for n in options.workers if n > 1], "paths": runs.paths}
     product = " x ".join(f"{len(chosen)} {flag}" for flag, chosen in values.items() if len(chosen) > 1)

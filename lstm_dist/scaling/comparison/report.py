@@ -83,7 +83,8 @@ def _throughput(comparison: Comparison) -> Section:
     paragraph = (
         "B is faster or slower where the 95 % interval of the ratio excludes 1, and there is no difference where it "
         "includes 1: the jobs differ by no more than repeated jobs do. One point in twenty would be called different "
-        "by chance."
+        "by chance. Bars in the pictures are these intervals; where A or B has too few jobs, short dashes are the "
+        "single jobs of B, divided by the mean of A."
     )
     notes = [f"Only {name} has {listed(missing)}." for name, missing in zip("AB", comparison.only) if missing]
     columns = ["mode", "workers", "streams", "jobs A / B", "chars/s, A", "chars/s, B", "B / A", "95 %", "B is", ""]
