@@ -74,8 +74,8 @@ def spent(rows: Sequence[TrainRow]) -> Spent:
 
 
 def costs(throughputs: Sequence[Throughput]) -> List[Cost]:
-    """Return the cost of every group whose hosts are known."""
-    return [_cost(rate) for rate in throughputs if min(row.hosts for row in rate.group.rows) > 0]
+    """Return the cost of every group whose hosts and cores are known."""
+    return [_cost(rate) for rate in throughputs if all(row.hosts and row.cores for row in rate.group.rows)]
 
 
 def _cost(rate: Throughput) -> Cost:

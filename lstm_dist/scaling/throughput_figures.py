@@ -96,11 +96,17 @@ def _speedup_figure(series: Sequence[ModeFindings]) -> Picture:
         _draw_laws(axes, mode.laws)
     log2_axis(axes, workers, "workers")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    first = mode.baseline
-    axes.set_ylabel("speedup over one worker" if first == 1 else f"speedup ({first} for {first} workers)")
+    axes.set_ylabel(_speedup_label(sorted({one.baseline for one in series})))
     values = [(rate.group, number(rate.speedup.value, 2)) for mode in series for rate in mode.throughputs]
     label = f"Speedup against workers. {_describe_values(values)}"
     return to_picture(figure, f"{SCALING[mode.name]}: speedup", label, _legend_columns(series))
+
+
+def _speedup_label(baselines: Sequence[int]) -> str:
+    first, *others = baselines
+    if others:
+        return "speedup (N at a baseline of N workers)"
+    return "speedup over one worker" if first == 1 else f"speedup ({first} for {first} workers)"
 
 
 def _workers(modes: Sequence[ModeFindings]) -> List[int]:
@@ -108,9 +114,12 @@ def _workers(modes: Sequence[ModeFindings]) -> List[int]:
 
 
 def _ideal_rates(modes: Sequence[ModeFindings]) -> List[Line]:
-    """Return the throughputs without loss; the modes have one line if their baselines are the same job."""
+    """Return the throughputs without loss; the modes have one line if their baselines are the same job.
+
+    Of several series, the first has a line.
+    """
     lines: Dict[Tuple[int, int], Line] = {}
-    for mode in modes:
+    for mode in modes[:1] if modes[0].series else modes:
         first, *_ = mode.throughputs
         rate = first.chars_per_sec.value / mode.baseline
         line = [(n, n * rate) for n in _workers(modes) if n >= mode.baseline]

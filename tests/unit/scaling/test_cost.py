@@ -67,6 +67,11 @@ def test_cost_is_that_of_hosts_and_cores_at_the_measured_rate(tmp_path: Path):
     )
 
 
+def test_old_jobs_without_their_cores_have_no_cost(tmp_path: Path):
+    found = section(tmp_path, job(1, 10_000.0, cores=0))
+    assert found.paragraphs == ["No job has finished whose cost could be told."]
+
+
 def test_failed_and_oversubscribed_jobs_are_paid_for_but_not_proposed(tmp_path: Path):
     failed = job(2, 1.0, 2, state="failed", status=70, message="no", epochs=[])
     found = section(tmp_path, job(1, 10_000.0), failed, job(2, 90_000.0, oversubscribed=True))

@@ -78,6 +78,24 @@ def test_every_series_has_a_line_of_its_own(whole: Path):
     assert "- series: mpi; gloo" in said
 
 
+def test_pictures_of_series_with_different_baselines_say_so(tmp_path: Path):
+    rows = [
+        varied_point(n, 1, speed, {"threads": threads} if threads > 1 else {})
+        for threads, speed in ((1, 1.0), (2, 1.5), (4, 2.0))
+        for n in (1, 2, 4, 8)
+        if n >= threads
+    ]
+    folder = save(tmp_path, *rows, settings=OWN)
+    report.main([str(folder)])
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    throughput, speedup = (
+        page[page.index(f">Weak scaling: {name}") :].split("</figure>")[0] for name in ("throughput of all", "speedup<")
+    )
+    assert ">speedup (N at a baseline of N workers)<" in speedup
+    assert ">ideal, 1 thread<" in throughput
+    assert throughput.count("stroke-dasharray") == 2, "one ideal line, and its sample in the legend"
+
+
 def test_predictions_use_the_link_of_the_series(whole: Path):
     said = (whole / "report.md").read_text(encoding="utf-8")
     predicted = said[said.index("Steps predicted") :].split("\n\n")[1]
