@@ -1,6 +1,6 @@
 """What Linux tells of this machine: kernel, clock governor, NUMA nodes, GPU driver. What it does not tell is None."""
 
-import platform
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +22,7 @@ def describe_machine(root: Path = _ROOT) -> Dict[str, Any]:
         (their number) and `gpu_driver` (the version of NVIDIA's).
     """
     return {
-        "kernel": platform.release(),
+        "kernel": os.uname().release,  # in Python 3.8 that of `platform` forks
         "processor": this_processor(root / "proc/cpuinfo").name,
         "governor": _governor(root),
         "numa_nodes": len(_numa_nodes(root)) or None,

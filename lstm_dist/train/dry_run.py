@@ -70,7 +70,7 @@ def describe_dry_run(
         return []
     progress = previous.progress if previous else BEGINNING
     rows = [*_job_rows(job, progress, shares), _workers_row(world), *_host_rows(start, shares)]
-    rows.append(("output", _output(job.settings, progress)))
+    rows.append(("output", _output(job.settings, previous)))
     width = max(len(name) for name, _ in rows)
     table = [f"  {name:<{width}}  {text}" for name, text in rows]
     said = previous.lines(start.rounding, start.software, job.settings.epochs) if previous else []
@@ -165,12 +165,15 @@ def _counted(numbers: Set[int], noun: str) -> str:
     return f"{ranges_text(numbers)} {noun}{'' if numbers == {1} else 's'}"
 
 
-def _output(settings: RunConfig, progress: Progress) -> str:
-    """Describe what would be written where."""
+def _output(settings: RunConfig, previous: Optional[PreviousRun]) -> str:
+    """Describe what would be written where, and what would be deleted there."""
     if settings.run_dir is None:
         return "a new folder in runs/; nothing is written now"
-    continued = f", continued after step {progress.step:,}" if progress.step else ""
-    return f"{settings.run_dir}{continued}; nothing is written now"
+    if previous is not None:
+        what = f", continued after step {previous.progress.step:,}"
+    else:
+        what = ", in place of the run that it holds" if existing_files(settings.run_dir, overwrite=True) else ""
+    return f"{settings.run_dir}{what}; nothing is written now"
 
 
 def _size(count: int) -> str:

@@ -71,3 +71,12 @@ def test_only_the_root_describes_a_job_and_says_how_it_resumes(song_file: Path):
     assert any(line.endswith("run, continued after step 7; nothing is written now") for line in told[0])
     assert "(code ffffffffffff -> 000000000000)" in told[0][-2]
     assert told[0][-1].startswith("resumed after step 7, in epoch 1; ")
+
+
+@pytest.mark.parametrize(("name", "replaces"), [("metrics.jsonl", True), ("notes.md", False)])
+def test_run_that_would_be_deleted_is_named(song_file: Path, tmp_path: Path, name: str, replaces: bool):
+    (tmp_path / name).touch()
+    resolved = job(song_file, f"--run-dir={tmp_path}", "--overwrite")
+    found = rows(describe_dry_run(resolved, None, FakeWorld(), PROCESS, ALONE))  # type: ignore[arg-type]
+    said = ", in place of the run that it holds" if replaces else ""
+    assert found["output"] == f"{tmp_path}{said}; nothing is written now"
