@@ -123,6 +123,8 @@ class RunCallbacks(GuardedCallbacks):
         """
         self._world.run_on_root(lambda: self._keep_best(epoch, loss), "best")
         self._clocks["evaluation"].restart()
+        if self._session.job.settings.every.evaluation.is_within_epochs:  # then it is part of a report
+            self._clocks["log"].restart()
 
     def _keep_best(self, epoch: float, loss: float) -> None:
         if self._best is None:

@@ -169,9 +169,9 @@ class Trainer:
         if self._schedule.every.checkpoint.is_due_after_step(step):
             self._agreed = self._agreed._replace(checkpoint=True)
         if agreed.evaluate:
-            self._evaluation_step = step + 1  # which may have started
+            self._evaluation_step = step + 1  # which may have started; a report comes with it
         if not (self._agreed.stop and self._is_evaluation_due(step)):  # it may outlast the request's grace period
-            self._report_if_due(agreed.report)
+            self._report_if_due(agreed.report and not agreed.evaluate)
 
     def _uses_weights_after(self, step: int) -> bool:
         """Return whether the weights after this step are evaluated or saved, before the next one changes them."""

@@ -1,5 +1,6 @@
 """Decisions that a worker bases on its own weights are made on all workers or on none."""
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Dict, List
@@ -14,6 +15,7 @@ from lstm_dist.model.char_lstm import CharLSTM
 from lstm_dist.run.run_log import RunLog
 from lstm_dist.run.stop_request import StopRequest
 from lstm_dist.run.watchdog import Watchdog
+from lstm_dist.train import interval
 from lstm_dist.train.attempt_record import AttemptRecord
 from lstm_dist.train.callbacks import Progress
 from lstm_dist.train.command_line import parse_config
@@ -52,3 +54,21 @@ def test_step_after_a_checkpoint_or_an_evaluation_has_the_time_of_a_step(phase: 
     callbacks.beat(phase, 3)
     callbacks.begin_steps(3)
     assert phases[-1] == then
+
+
+@pytest.mark.parametrize(("eval_every", "reports"), [("5steps", False), ("1m", False), ("1epoch", True)])
+def test_report_is_due_an_interval_after_an_evaluation_that_is_part_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eval_every: str, reports: bool
+):
+    """Otherwise a report of a single step would follow each evaluation that takes longer than the interval."""
+    now = SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(interval, "time", SimpleNamespace(monotonic=lambda: now.seconds))
+    settings = parse_config(["--valid-fraction=0.1", "--log-every=10s", f"--eval-every={eval_every}"])
+    world, job = FakeWorld(), Job(settings, None, None, None, None, [])
+    session = Session(job, None, world, tmp_path, RunLog(), AttemptRecord(tmp_path / "absent", world, 7), Meter())
+    callbacks = RunCallbacks(session, {}, StopRequest(), Watchdog())
+    now.seconds += 11
+    callbacks.validate(0.5, math.inf)
+    assert callbacks.requests().report == reports
+    now.seconds += 11
+    assert callbacks.requests().report

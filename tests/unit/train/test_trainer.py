@@ -558,8 +558,12 @@ def test_reports_and_evaluations_by_time_follow_their_request(requested):
     kept, log = Kept({requested: ControlFlags(evaluate=True)}), Record()
     every = Intervals(evaluation=Interval(seconds=1.0))
     trainer(Watched(), log, kept, epochs=3, every=every, evaluator=evaluator()).run()
-    assert [report.step for report in log.reports] == [requested + 1], "the next step has started"
-    assert log.reports[0].valid_perplexity is not None
+    kept, both = Kept({requested: ControlFlags(report=True, evaluate=True)}), Record()
+    trainer(Watched(), both, kept, epochs=3, every=every, evaluator=evaluator()).run()
+    for reports in (log.reports, both.reports):
+        assert [report.step for report in reports] == [requested + 1], "the next step has started"
+        assert reports[0].steps == requested + 1, "no report of the one step in between"
+        assert reports[0].valid_perplexity is not None
 
 
 def test_checkpoints_after_every_third_step():
