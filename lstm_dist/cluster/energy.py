@@ -65,10 +65,12 @@ def packages(powercap: Path = POWERCAP) -> Source:
             if not (zone / "name").read_text().startswith("package"):
                 continue
             counter = Counter(_reader(zone / "energy_uj"), int((zone / "max_energy_range_uj").read_text()))
-            counter.read()
+            is_readable = counter.read() >= 0 and counter.range > 0
         except PermissionError as error:
             return unknown(f"permission denied: {error.filename} (allow it on every host, with `chmod a+r` as root)")
         except (OSError, ValueError):
+            is_readable = False
+        if not is_readable:
             return unknown(f"RAPL counters cannot be read: {zone}")
         found.append(counter)
     if not found:
@@ -134,7 +136,10 @@ class Gauge:
         self.source = source
         self._joules = 0.0 if source.is_known else nan
         self._last = [0] * len(source.counters)
-        self._count()
+        try:
+            self._count()
+        except OSError:
+            self._joules = nan
 
     def _count(self) -> List[int]:
         """Read all counters, and return what each has counted since the last time, in microjoules."""

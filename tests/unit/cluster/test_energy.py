@@ -98,6 +98,18 @@ def test_counter_without_a_number_is_named(tmp_path: Path):
     assert packages(tmp_path) == unknown(f"RAPL counters cannot be read: {tmp_path}/intel-rapl:0")
 
 
+def test_counter_without_a_range_is_named(tmp_path: Path):
+    (zone(tmp_path, "intel-rapl:0", "package-0", 0).parent / "max_energy_range_uj").write_text("0\n")
+    assert packages(tmp_path) == unknown(f"RAPL counters cannot be read: {tmp_path}/intel-rapl:0")
+
+
+def test_energy_is_unknown_if_a_counter_is_gone_at_once(tmp_path: Path):
+    file = zone(tmp_path, "intel-rapl:0", "package-0", 0)
+    source = packages(tmp_path)
+    file.unlink()
+    assert math.isnan(Meter(source).joules()[0])
+
+
 def test_energy_is_unknown_after_a_counter_is_gone(tmp_path: Path):
     file = zone(tmp_path, "intel-rapl:0", "package-0", 0)
     meter = Meter(packages(tmp_path))
