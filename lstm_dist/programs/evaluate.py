@@ -41,7 +41,7 @@ class Options:
     """The command line, apart from the source of the model."""
 
     corpus: List[Path] = option(..., str(FIELDS["corpus"].description).rpartition(" (")[0])
-    encoding: Optional[str] = option(None, str(FIELDS["encoding"].description))
+    encoding: Optional[str] = option(None, str(FIELDS["encoding"].description), metavar="NAME")
     max_chars: int = option(0, "use only the first N characters (0 = all)", ge=0)
     max_corpus_bytes: int = option(
         FIELDS["max_corpus_bytes"].default, str(FIELDS["max_corpus_bytes"].description), ge=1

@@ -18,6 +18,7 @@ STEM = "report"  # name of the page
 # Characters special in Markdown; HTML entities for angle brackets and &, as Markdown viewers interpret HTML.
 _ESCAPES = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~"}, "<": "&lt;", ">": "&gt;", "&": "&amp;"})
 _CODE = re.compile("`([^`]+)`")
+_FLAG = re.compile(r"(?<![\w/-])--[a-z][a-z-]*")
 
 
 def write(report: Report, folder: Path, stem: str = STEM, others: Mapping[str, str] = {}) -> List[Path]:
@@ -58,6 +59,7 @@ def html(report: Report) -> str:
     options: Dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **options)
     environment.filters["html_text"] = _html_text
+    environment.filters["html_flags"] = _html_flags
     return environment.get_template("page.html.j2").render(report=report)
 
 
@@ -77,8 +79,13 @@ def markdown(report: Report) -> str:
 
 
 def _html_text(text: str) -> Markup:
-    """Escape for HTML, and mark up text between backticks as code."""
-    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
+    """Escape for HTML, mark up text between backticks as code, and keep flags from being broken at their hyphens."""
+    return _html_flags(Markup(_CODE.sub(r"<code>\1</code>", str(escape(text)))))
+
+
+def _html_flags(text: str) -> Markup:
+    """Escape for HTML, and keep flags from being broken at their hyphens."""
+    return Markup(_FLAG.sub(r'<span class="flag">\g<0></span>', str(escape(text))))
 
 
 def _escape_text(text: str) -> str:

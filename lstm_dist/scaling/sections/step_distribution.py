@@ -3,7 +3,7 @@
 from typing import List
 
 from lstm_dist.experiments.report.document import Section
-from lstm_dist.experiments.report.formatters import counted, listed, percent
+from lstm_dist.experiments.report.formatters import counted, percent
 from lstm_dist.scaling.analysis import Findings, ModeFindings
 from lstm_dist.scaling.distribution_figure import distribution_figure
 from lstm_dist.scaling.step_distribution import NAMED_JITTER, steps_needed
@@ -45,9 +45,9 @@ def _judge_jitter(modes: List[ModeFindings]) -> str:
     if not bound:
         return f"Jitter takes less than {limit} of a step in every job."
     return (
-        f"Jitter takes {limit} of a step or more in these jobs: {listed(bound)}. What would help: cores that no other "
-        "program uses, no more threads than cores, and no power saving. The table of the workers shows which of them "
-        "have slow steps."
+        f"Jitter takes {limit} of a step or more in these jobs: {'; '.join(bound)}. What would help: cores that no "
+        "other program uses, no more threads than cores, and no power saving. The table of the workers shows which "
+        "of them have slow steps."
     )
 
 
