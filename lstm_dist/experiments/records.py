@@ -1,7 +1,8 @@
 """JSON records of experiments, validated when they are read."""
 
+import json
 from pathlib import Path
-from typing import Type, TypeVar
+from typing import Any, Type, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,6 +32,18 @@ def read_row(path: Path, record: Type[_Row]) -> _Row:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise damaged_file(path, f"{field}: {first['msg']}" if field else first["msg"]) from None
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of an experiment.
+
+    Raises:
+        UserError: if it is not JSON; the message names it.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise damaged_file(path, str(error)) from None
 
 
 def damaged_file(path: Path, reason: str) -> UserError:

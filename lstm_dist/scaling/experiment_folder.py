@@ -6,6 +6,7 @@ from typing import Any, Dict, Sequence
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.folder import create_or_continue, write_json
+from lstm_dist.experiments.records import read_json
 from lstm_dist.files import replace_text
 from lstm_dist.scaling.records import CORPUS, Experiment
 from lstm_dist.train.config import RunConfig
@@ -55,9 +56,13 @@ class ExperimentFolder:
             (self.path / "points").mkdir(exist_ok=True)
 
     def rows(self, kind: str) -> Dict[str, Dict[str, Any]]:
-        """Return the rows of one kind by job name."""
+        """Return the rows of one kind by job name.
+
+        Raises:
+            UserError: if a row is not JSON.
+        """
         files = sorted(self.path.glob(f"{kind}/*/row.json"))
-        return {file.parent.name: json.loads(file.read_bytes()) for file in files}
+        return {file.parent.name: read_json(file) for file in files}
 
     def write_row(self, kind: str, row: Dict[str, Any]) -> None:
         """Store a row."""

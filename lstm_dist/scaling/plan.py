@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from math import isfinite
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence, Set, Tuple
 
@@ -78,10 +79,7 @@ def parse(argv: Sequence[str], description: str) -> ScalingOptions:
     cut = argv.index("--") if "--" in argv else len(argv)
     parser = _parser(description)
     flags = parser.parse(argv[:cut])
-    for name, value in vars(flags).items():
-        least = 0 if name in _BELOW_ONE else 1
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and not value >= least:  # nan is refused
-            raise UserError(f"{_flag(name)} {value:g}: should be at least {least}")
+    _refuse_out_of_range(flags)
     if flags.what not in ("training", "network"):
         raise UserError(f"{flags.what}: should be training or network; flags of jobs/train.py go after a --")
     _refuse_ineffective({name for name, value in vars(flags).items() if value != parser.get_default(name)}, flags)
@@ -103,6 +101,16 @@ def parse(argv: Sequence[str], description: str) -> ScalingOptions:
 
 
 _BELOW_ONE = ("time_every", "seconds", "to_perplexity")  # flags whose value may be below 1
+
+
+def _refuse_out_of_range(flags: argparse.Namespace) -> None:
+    """Raise UserError if a number is too small, infinite or nan."""
+    for name, value in vars(flags).items():
+        least = 0 if name in _BELOW_ONE else 1
+        if isinstance(value, float) and not isfinite(value):
+            raise UserError(f"{_flag(name)} {value:g}: should be a finite number")
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value < least:
+            raise UserError(f"{_flag(name)} {value:g}: should be at least {least}")
 
 
 def _flag(name: str) -> str:

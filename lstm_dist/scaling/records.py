@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Dict, List, Literal, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from pydantic import FiniteFloat, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.records import Record, damaged_file, read_row
@@ -69,14 +69,18 @@ class Experiment(Record):
         return self.model_copy(update=changed)
 
 
-class EpochThroughput(Record):
+class Measured(Record, allow_inf_nan=False):
+    """A record whose numbers are finite."""
+
+
+class EpochThroughput(Measured):
     """One epoch of a timed job after the warm-up; chars_per_sec is the total of all its workers."""
 
     chars_per_sec: PositiveFloat
     steps: PositiveInt
 
 
-class StepProfile(Record):
+class StepProfile(Measured):
     """Seconds that one worker spent in the parts of one step; run.step_times.StepTimes defines the parts.
 
     Attributes:
@@ -94,7 +98,7 @@ class StepProfile(Record):
     update: NonNegativeFloat
 
 
-class Energy(Record):
+class Energy(Measured):
     """The energy that a training job used.
 
     Attributes:
@@ -110,7 +114,7 @@ class Energy(Record):
     job_chars: PositiveInt
 
 
-class JobRow(Record):
+class JobRow(Measured):
     """Fields common to both kinds of rows.
 
     Attributes:
@@ -163,7 +167,7 @@ class TrainRow(JobRow):
     bytes: NonNegativeInt = 0
     epochs: Tuple[EpochThroughput, ...] = ()
     times: Tuple[StepProfile, ...] = ()
-    target: Optional[FiniteFloat] = None
+    target: Optional[float] = None
     reached: bool = False
     chars: Optional[PositiveInt] = None
     train_seconds: Optional[PositiveFloat] = None
@@ -176,7 +180,7 @@ class TrainRow(JobRow):
         return steps / sum(epoch.steps / epoch.chars_per_sec for epoch in self.epochs)
 
 
-class AllreduceTimes(Record):
+class AllreduceTimes(Measured):
     """Seconds of each allreduce of this many bytes, averaged over the ranks."""
 
     bytes: PositiveInt

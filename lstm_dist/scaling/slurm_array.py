@@ -1,6 +1,5 @@
 """Submit the jobs of an experiment as Slurm job arrays, one for all jobs of a size, and collect their rows."""
 
-import json
 import shlex
 import subprocess
 import time
@@ -10,6 +9,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
 from lstm_dist.cluster.isolation import ROOT
 from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.experiments.folder import write_json
+from lstm_dist.experiments.records import read_json
 from lstm_dist.experiments.subprocess_job import last_error
 from lstm_dist.scaling.experiment_folder import ExperimentFolder
 
@@ -33,7 +33,7 @@ class SlurmArray:
         jobs: Slurm's job number of each job, by name.
 
     Raises:
-        UserError: if `sbatch_flags` cannot be split into words.
+        UserError: if `sbatch_flags` cannot be split into words, or the stored jobs are not JSON.
     """
 
     def __init__(self, folder: ExperimentFolder, requests: Dict[str, Request], sbatch_flags: str) -> None:
@@ -45,7 +45,7 @@ class SlurmArray:
             reason = f"cannot be split into flags ({error}): check its quotes"
             raise UserError(f"--sbatch {sbatch_flags}: {reason}") from None
         self._file = folder.path / "array.json"
-        self.jobs: Dict[str, str] = json.loads(self._file.read_bytes()) if self._file.exists() else {}
+        self.jobs: Dict[str, str] = read_json(self._file) if self._file.exists() else {}
 
     def commands(self, flags: Sequence[str]) -> List[List[str]]:
         """Return the commands that submit the jobs, one for all jobs with the same request."""

@@ -270,7 +270,8 @@ def test_programs_run_on_a_login_node_without_mxnet(tmp_path: Path):
         (["network", "--workers=1,2", "--to-perplexity=9"], "--to-perplexity 9.0: only for training: leave it out"),
         (["--workers=1,2", "--slurm-array", "-H", "a:1"], "-H a:1: only for horovodrun, as Slurm selects the nodes"),
         (["--workers=1,2", "--time-every=-1"], "--time-every -1: should be at least 0"),
-        (["network", "--workers=1,2", "--seconds=nan"], "--seconds nan: should be at least 0"),
+        (["network", "--workers=1,2", "--seconds=nan"], "--seconds nan: should be a finite number"),
+        (["--workers=1,2", "--to-perplexity=inf"], "--to-perplexity inf: should be a finite number"),
         (["--workers=1,2", "--wire-dtype="], "--wire-dtype : '' should be one of float32, float16"),
         (["--workers=2", "-H", "a:2", "--workers-per-node="], "--workers-per-node : should be positive integers"),
         (
@@ -315,6 +316,16 @@ def test_network_jobs_are_counted_by_workers_and_paths(tmp_path: Path, capsys: p
     ):
         assert main(["network", *flags, "--dry-run", f"--out={tmp_path}/out"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == plan
+
+
+@pytest.mark.parametrize("name", ["array.json", "points/weak-n001-r1/row.json"])
+def test_damaged_file_of_the_folder_is_named(name: str, tmp_path: Path, capsys: pytest.CaptureFixture):
+    file = tmp_path / "out" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("{")
+    status, message = refusal(main, [*SMALL, "--workers=1,2", f"--out={tmp_path}/out", *TRAINED], capsys)
+    assert status == 65
+    assert message.startswith(f"{file}: is damaged (Expecting property name")
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import csv
 import html
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -512,6 +513,19 @@ def test_a_damaged_row_is_named(tmp_path: Path, facts: Dict[str, Any], said: str
     assert str(error).startswith(f"{tmp_path}/points/weak-n001-r1/row.json: is damaged ({said}")
     assert str(error).endswith("; delete it and measure again")
     assert error.status is ExitStatus.BAD_DATA
+
+
+@pytest.mark.parametrize(
+    ("facts", "field"),
+    [
+        ({"epochs": [{"chars_per_sec": math.inf, "steps": 50}]}, "epochs.0.chars_per_sec"),
+        ({"seconds": math.inf}, "seconds"),
+        ({"energy": {"joules": math.inf, "chars": 1, "job_chars": 1}}, "energy.joules"),
+    ],
+)
+def test_an_infinite_number_is_damage(tmp_path: Path, facts: Dict[str, Any], field: str):
+    save(tmp_path, {**scaling_point("weak", 1, 1), **facts})
+    assert f"is damaged ({field}: Input should be a finite number)" in str(refused(tmp_path))
 
 
 def test_a_cut_off_file_is_named(tmp_path: Path):
