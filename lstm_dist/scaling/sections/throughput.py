@@ -28,7 +28,8 @@ def throughput(findings: Findings, out: str) -> Section:
         "In weak scaling every worker has as many streams as a single worker; in strong scaling all workers share "
         f"them.{_series(findings)} {_baseline(modes)} Hollow markers are oversubscribed (more threads than cores, or "
         "workers than GPUs); the laws are not fitted to them. Bars are 95 % intervals, with an arrow where one leaves "
-        "the picture; short dashes are the single jobs of a number of workers with fewer than three."
+        "the picture; short dashes are the single jobs of a number of workers with fewer than three. The table has the "
+        "values of two jobs in place of an interval."
     ]
     pictures = [[figure(group) for figure in FIGURES] for group in figures.compared(modes)]
     pictures += [figures.speedup_figures(modes)]
