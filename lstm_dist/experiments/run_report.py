@@ -1,5 +1,6 @@
 """The report of a run: what its time went to, its attempts, and their course over time."""
 
+from math import inf
 from pathlib import Path
 from typing import List, NamedTuple
 
@@ -25,11 +26,13 @@ class RunHistory(NamedTuple):
     Attributes:
         history: its attempts; the last one is complete.
         state: of the last attempt: running, killed, or that of its END.
-        others: events that are not counted, such as the loss of a host.
+        reasons: why each attempt ended, according to the program that started it or else to its root; may be empty.
+        others: other events that are not counted, such as the loss of a host.
     """
 
     history: History
     state: str
+    reasons: List[str]
     others: List[Event]
 
 
@@ -60,8 +63,20 @@ def read(run_dir: Path) -> RunHistory:
             last.advance(last.began, status)
         if state == KILLED:
             history.add(Event(END, last.began, {"state": KILLED}))
-    known = {timeline.START, timeline.COMMIT, timeline.END, timeline.WAITING}
-    return RunHistory(history, state, [event for event in events if event.kind not in known])
+    known = {timeline.START, timeline.COMMIT, timeline.END, timeline.WAITING, timeline.FAILURE}
+    others = [event for event in events if event.kind not in known]
+    return RunHistory(history, state, _reasons(history.attempts, events), others)
+
+
+def _reasons(attempts: List[AttemptCourse], events: List[Event]) -> List[str]:
+    """Return why each attempt ended; a later attempt that failed before it trained has no course of its own."""
+    ends = [*(attempt.began for attempt in attempts[1:]), inf]
+    failures = [event for event in events if event.kind == timeline.FAILURE]
+    found = []
+    for attempt, end in zip(attempts, ends):
+        lines = [str(event.facts.get("line", "")) for event in failures if attempt.began <= event.time < end]
+        found.append(lines[0] if lines else attempt.reason)
+    return found
 
 
 def report(run_dir: Path) -> Report:
@@ -78,7 +93,7 @@ def report(run_dir: Path) -> Report:
         ("workers", _ranges([attempt.workers for attempt in attempts])),
         ("attempts", str(len(attempts))),
     ]
-    sections = [_time_section(goodput), _attempts_section(attempts)]
+    sections = [_time_section(goodput), _attempts_section(attempts, found.reasons)]
     if found.others:
         sections.append(_events_section(found.others, attempts[0].began))
     return Report(f"Goodput of {run_dir.name}", _summary(goodput), [], facts, sections)
@@ -117,14 +132,16 @@ def _time_section(goodput: Goodput) -> Section:
     return Section("time", "Where the time went", [], [table], notes=notes)
 
 
-def _attempts_section(attempts: List[AttemptCourse]) -> Section:
+def _attempts_section(attempts: List[AttemptCourse], reasons: List[str]) -> Section:
     columns = ["attempt", "began", "workers", "steps", "lasted", "starting, s", "lost, steps", "lost, s", "end"]
-    rows = [_attempt_row(place, attempt, attempts[0].began) for place, attempt in enumerate(attempts, 1)]
-    table = Table("Attempts", columns, rows, "attempts.csv", collapsed=len(rows) > _LONG)
-    ends = [(place, attempt) for place, attempt in enumerate(attempts, 1) if attempt.reason]
-    notes = [
-        f"Attempt {place} {end_of(attempt)}: {_first_sentence(attempt.reason)}." for place, attempt in ends[-_REASONS:]
+    first = attempts[0].began
+    rows = [
+        _attempt_row(place, attempt, reason, first) for place, (attempt, reason) in enumerate(zip(attempts, reasons), 1)
     ]
+    table = Table("Attempts", columns, rows, "attempts.csv", collapsed=len(rows) > _LONG)
+    ends = [(place, end_of(attempt), reason) for place, (attempt, reason) in enumerate(zip(attempts, reasons), 1)]
+    ends = [end for end in ends if end[-1]]
+    notes = [f"Attempt {place} {end}: {_first_sentence(reason)}." for place, end, reason in ends[-_REASONS:]]
     if len(ends) > _REASONS:
         notes.insert(0, f"The reasons of the last {_REASONS} of {len(ends)} ends:")
     paragraphs = ["The times of beginning are hours, minutes and seconds since the first attempt began."]
@@ -132,7 +149,7 @@ def _attempts_section(attempts: List[AttemptCourse]) -> Section:
     return Section("attempts", "Attempts over time", paragraphs, [table], [pictures], notes)
 
 
-def _attempt_row(place: int, attempt: AttemptCourse, first: float) -> Row:
+def _attempt_row(place: int, attempt: AttemptCourse, reason: str, first: float) -> Row:
     lasted = attempt.ended - attempt.began
     facts = {"first_step": attempt.first_step, "last_step": attempt.step}
     cells = [
@@ -144,7 +161,7 @@ def _attempt_row(place: int, attempt: AttemptCourse, first: float) -> Row:
         Cell(number(attempt.seconds[STARTING], 1), {"starting": attempt.seconds[STARTING]}),
         Cell(number(attempt.lost_steps), {"lost_steps": attempt.lost_steps}),
         Cell(number(attempt.lost_seconds, 1), {"lost_seconds": attempt.lost_seconds}),
-        Cell(end_of(attempt), {"end": end_of(attempt), "pause_before": attempt.pause, "reason": attempt.reason}),
+        Cell(end_of(attempt), {"end": end_of(attempt), "pause_before": attempt.pause, "reason": reason}),
     ]
     return Row(cells)
 

@@ -25,6 +25,7 @@ from lstm_dist.programs.launch_plan import TRAIN, LaunchPlan, parse
 from lstm_dist.programs.launcher_job import LauncherJob
 from lstm_dist.programs.stop_signals import StopSignals
 from lstm_dist.programs.verdict import DIVERGED, NO_CHECKPOINT, Verdict, classify, last_step
+from lstm_dist.run import timeline
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.train.command_line import parse_config
 from lstm_dist.train.config import RunConfig
@@ -66,6 +67,7 @@ class Supervision:
         while True:
             job = self._start(flags)
             verdict = self._crew.judge(job, classify(job, job.wait()))
+            self._record(verdict)
             if verdict.step > self._best_step:
                 self._restarts, self._best_step = 0, verdict.step
             self._attempt = self._attempt._replace(number=self._attempt.number + 1)
@@ -98,6 +100,11 @@ class Supervision:
     def _may_continue(self, job: LauncherJob) -> bool:
         """Return whether nobody has asked the job to stop, and there is time left."""
         return not self._signals.is_stopping and not job.is_stopping and self._ends - time.monotonic() >= 1
+
+    def _record(self, verdict: Verdict) -> None:
+        """Record why an attempt has failed; its root knows at most that another worker was lost."""
+        if verdict.reason and verdict.status != ExitStatus.STOPPED and verdict.step != NO_CHECKPOINT:
+            timeline.append(self._run_dir, timeline.FAILURE, line=verdict.reason)
 
     def _tell(self, reason: str) -> None:
         restart = f"(restart {self._restarts} of {self._max_restarts})"

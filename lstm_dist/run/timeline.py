@@ -23,6 +23,8 @@ COMMIT = "commit"  # a checkpoint was written: step, seconds
 END = "end"  # the attempt ends by itself: state, step, seconds, and a reason
 # An attempt is over, and the next one cannot start until there are more workers: is_over, if the wait ends in vain.
 WAITING = "waiting"
+# An attempt has failed: line, the first cause, of which the rank that wrote END may know nothing. It is not counted.
+FAILURE = "failure"
 
 _reported: Set[Path] = set()  # files that could not be written, of which the user knows
 

@@ -14,7 +14,7 @@ from lstm_dist.experiments.timeline_figures import steps_figure, workers_figure
 from lstm_dist.files import claim
 from lstm_dist.programs import report
 from lstm_dist.run.goodput import AttemptCourse, History
-from lstm_dist.run.timeline import COMMIT, END, FILE, START, WAITING, Event
+from lstm_dist.run.timeline import COMMIT, END, FAILURE, FILE, START, WAITING, Event
 
 T0 = 1.7e9
 HOSTILE = "<b>|`*\x1b[31m& 'node3'. And so on. And so on"
@@ -60,6 +60,14 @@ def rows(path: Path) -> List[Dict[str, str]]:
 
 def parts(folder: Path) -> Dict[str, float]:
     return {row["part"]: float(row["seconds"]) for row in rows(folder / "goodput.csv")}
+
+
+def test_cause_is_that_of_the_program_that_started_the_attempt(tmp_path: Path):
+    """The root of the first attempt saw another worker's end; the second failure is of one that did not train."""
+    causes = [event(FAILURE, 27, line="rank 1 was killed"), event(FAILURE, 40, line="no worker could start")]
+    report.main([str(save(tmp_path, [*EVENTS[:4], *causes, *EVENTS[4:], LAST]))])
+    assert [row["reason"] for row in rows(tmp_path / "attempts.csv")] == ["rank 1 was killed", "", ""]
+    assert "Attempt 1 failed: rank 1 was killed." in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_report_has_every_part_and_every_attempt(tmp_path: Path, capsys: pytest.CaptureFixture):

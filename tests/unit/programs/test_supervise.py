@@ -18,6 +18,7 @@ from lstm_dist.programs.crew import Crew, HostCrew
 from lstm_dist.programs.launch_plan import TRAIN, HostChanges, parse
 from lstm_dist.programs.supervise import Supervision, gather, make_crew
 from lstm_dist.programs.verdict import Verdict
+from lstm_dist.run import timeline
 from lstm_dist.train.command_line import parse_config
 from tests.support.fake_job import FakeJob, FakeNet
 
@@ -179,6 +180,13 @@ def test_job_without_restarts_names_the_lost_host_and_ends(scene: Scene) -> None
     verdict = scene.run(Attempts(trains_to(5)), max_restarts=0)
     assert verdict.status == 76
     assert verdict.reason == "host n2: it is dead; lost after step 11"
+
+
+def test_failures_of_attempts_are_in_the_timeline(scene: Scene) -> None:
+    scene.net.down["n2"] = "it is dead"
+    scene.run(Attempts(trains_to(5), finishes))
+    failures = [event.facts["line"] for event in timeline.read(scene.run_dir) if event.kind == timeline.FAILURE]
+    assert failures == ["host n2: it is dead; lost after step 11"]
 
 
 def test_job_gives_up_if_too_few_workers_are_left(scene: Scene, capsys: pytest.CaptureFixture) -> None:
