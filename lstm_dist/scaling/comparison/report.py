@@ -19,6 +19,7 @@ from lstm_dist.scaling.comparison.points import (
     PointComparison,
     compare_points,
 )
+from lstm_dist.scaling.point import MODES
 from lstm_dist.scaling.records import Rows
 from lstm_dist.scaling.summary import SCALING
 from lstm_dist.scaling.tables.cells import count_cell, group_cells, mark
@@ -41,7 +42,7 @@ def report(folders: Sequence[Path], rows: Sequence[Rows]) -> Report:
             ExitStatus.BAD_DATA,
         )
     facts = [("A", str(folders[0].resolve())), ("B", str(folders[1].resolve()))]
-    sections = [_throughput(comparison), _steps(comparison), _differences(changed)]
+    sections = [_throughput(comparison, rows), _steps(comparison), _differences(changed)]
     return Report("Two scaling experiments", _summary(comparison, changed), _warnings(rows), facts, sections)
 
 
@@ -61,9 +62,11 @@ def _summary(comparison: Comparison, changed: Sequence[Difference]) -> str:
     verdicts = [texts[verdict].format(_count(points)) for verdict, points in by_verdict.items() if points]
     ratios = sorted(point.ratio.value for point in comparison.points)
     names = listed([difference.name for difference in changed]) or "nothing that was recorded"
+    oversubscribed = sum(point.oversubscribed for point in comparison.points)
+    caution = f" {counted(oversubscribed, 'point')} oversubscribed: the ratio may say little." if oversubscribed else ""
     return (
         f"Of {counted(len(comparison.points), 'common point')}, B is {listed(verdicts)}; the ratio B / A of "
-        f"characters per second is from {number(ratios[0], 3)} to {number(ratios[-1], 3)}. What differs: {names}."
+        f"characters per second is from {number(ratios[0], 3)} to {number(ratios[-1], 3)}.{caution} What differs: {names}."
     )
 
 
@@ -76,7 +79,7 @@ def _count(points: Sequence[PointComparison]) -> str:
     return f"{len(points)} ({names})" if len(points) < 4 else str(len(points))
 
 
-def _throughput(comparison: Comparison) -> Section:
+def _throughput(comparison: Comparison, rows: Sequence[Rows]) -> Section:
     by_series: Dict[str, List[PointComparison]] = defaultdict(list)
     for point in comparison.points:
         by_series[", ".join(filter(None, (SCALING[point.groups[0].mode], point.groups[0].series)))].append(point)
@@ -87,6 +90,8 @@ def _throughput(comparison: Comparison) -> Section:
         "single jobs of B, divided by the mean of A."
     )
     notes = [f"Only {name} has {listed(missing)}." for name, missing in zip("AB", comparison.only) if missing]
+    failed = [[job.id for job in side.failed(MODES)] for side in rows]
+    notes += [f"Failed jobs of {name}: {listed(jobs)}." for name, jobs in zip("AB", failed) if jobs]
     columns = ["mode", "workers", "streams", "jobs A / B", "chars/s, A", "chars/s, B", "B / A", "95 %", "B is", ""]
     table = Table("Throughput of all workers together", columns, [_row(p) for p in comparison.points], f"{STEM}.csv")
     pictures = [[ratio_figure(name, points) for name, points in by_series.items()]]

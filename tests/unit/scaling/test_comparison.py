@@ -10,7 +10,7 @@ from lstm_dist.errors import ExitStatus, UserError
 from lstm_dist.programs import report
 from lstm_dist.scaling.comparison.differences import differences
 from lstm_dist.scaling.records import read_rows
-from tests.support.scaling_results import save, scaling_point
+from tests.support.scaling_results import point, save, scaling_point
 
 RATIO = {1: 1.01, 2: 1.3, 4: 0.7}  # of B over A; three repetitions scatter by 2 %
 
@@ -83,6 +83,15 @@ def test_page_shows_differences_and_points_of_one_experiment(tmp_path: Path) -> 
     changed = page[page.index("## What differs") :]
     assert all(text in changed for text in ("numpy 2", "ab12", "cd34"))
     assert "Only A has strong with 1 worker and 32 streams and strong with 2 workers and 32 streams." in page
+
+
+def test_oversubscribed_points_and_failed_jobs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = [scaling_point("weak", workers, repeat) for workers in (1, 8) for repeat in (1, 2, 3)]
+    lost = point("weak-n002-r1", "weak", 2, 64, 1, state="failed", status=76, message="gone")
+    folders = [save(tmp_path / "a", *jobs), save(tmp_path / "b", *jobs, lost)]
+    report.main([str(folder) for folder in folders])
+    assert "1 point oversubscribed: the ratio may say little." in capsys.readouterr().out
+    assert "Failed jobs of B: weak-n002-r1." in (folders[1] / "comparison.md").read_text(encoding="utf-8")
 
 
 def test_equal_experiments_differ_in_nothing(tmp_path: Path) -> None:
