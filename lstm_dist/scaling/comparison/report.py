@@ -66,7 +66,8 @@ def _summary(comparison: Comparison, changed: Sequence[Difference]) -> str:
     caution = f" {counted(oversubscribed, 'point')} oversubscribed: the ratio may say little." if oversubscribed else ""
     return (
         f"Of {counted(len(comparison.points), 'common point')}, B is {listed(verdicts)}; the ratio B / A of "
-        f"characters per second is from {number(ratios[0], 3)} to {number(ratios[-1], 3)}.{caution} What differs: {names}."
+        f"characters per second is from {number(ratios[0], 3)} to {number(ratios[-1], 3)}.{caution} "
+        f"What differs: {names}."
     )
 
 
