@@ -13,7 +13,7 @@ from lstm_dist.cluster.isolation import ROOT
 _ABOVE_TRAINING = ("experiments", "scaling", "sweep", "bench", "diagnosis", "programs")
 
 _UNTRACKED_SOURCES = ("*.py", "*.cu", "*.sh", "*.sbatch", "*.env", "*.toml")
-_GIT_LIMIT = 5.0  # seconds for all questions to git together
+_GIT_LIMIT = 5.0  # seconds for all questions to git together, and for reading untracked sources
 
 
 def code_digest(program: Path) -> str:
@@ -34,12 +34,12 @@ def git_facts(root: Path = ROOT, limit: float = _GIT_LIMIT) -> Dict[str, Optiona
 
     Args:
         root: of the repository.
-        limit: seconds, after which facts that git has not told stay unknown.
+        limit: seconds, after which facts that are not known yet stay unknown.
 
     Returns:
         `git_commit`, the full hash, with "-dirty" after it if tracked files were changed, and `git_uncommitted`, the
-        SHA-256 of `git diff HEAD` followed by the names and contents of untracked sources; it is None if there is
-        neither. Both are None without git, or if the folder is no repository.
+        SHA-256 of `git diff HEAD` followed by the names and contents of untracked sources; it is empty if there is
+        neither. What is unknown is None: both without git, or if the folder is no repository.
     """
     deadline = time.monotonic() + limit
     head = _git(root, deadline, "rev-parse", "--verify", "HEAD")
@@ -51,8 +51,10 @@ def git_facts(root: Path = ROOT, limit: float = _GIT_LIMIT) -> Dict[str, Optiona
     names = sorted(filter(None, untracked.split(b"\0")))
     digest = hashlib.sha256(diff)
     for name in names:
+        if time.monotonic() > deadline:  # many files, such as an environment that git does not ignore
+            return {"git_commit": commit, "git_uncommitted": None}
         digest.update(b"\0" + name + b"\0" + _content(root / os.fsdecode(name)))
-    return {"git_commit": commit, "git_uncommitted": digest.hexdigest() if diff or names else None}
+    return {"git_commit": commit, "git_uncommitted": digest.hexdigest() if diff or names else ""}
 
 
 def _git(root: Path, deadline: float, *words: str) -> Optional[bytes]:
