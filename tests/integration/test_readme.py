@@ -86,7 +86,7 @@ def measured(words: List[str], song_file: Path, tmp_path: Path) -> List[str]:
         return [*(word for word in words if word != "--report"), f"--out={tmp_path}/out", "--dry-run"]
     if any("report.py" in word for word in words):
         save(tmp_path, *everything())
-        return [*words[:-1], str(tmp_path)]
+        return [str(tmp_path) if word == "scaling" else word for word in words]
     if "--corpus" in words:
         return [*words[: words.index("--corpus")], f"--corpus={song_file}"]
     if "--check" in words:
