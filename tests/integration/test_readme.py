@@ -65,7 +65,7 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
     if "--gpu" in words:  # tests/integration/test_gpu_wheel.py runs it, if enabled
         return [*words, "--help"]
     if re.search(r"(scale|report|experiment|prepare|evaluate)\.py", command):
-        return measured(words, song_file, tmp_path)
+        return measured(words, song_file, trained, tmp_path)
     if "setup.sh" in command or "--help" in words or "doctor.py" in command or "sample.py" in command:
         return words
     if "bench.py" in command:
@@ -80,12 +80,14 @@ def quick(command: str, song_file: Path, trained: Trained, tmp_path: Path) -> Li
     return [*words, *TINY, f"--run-dir={run_dir}"]
 
 
-def measured(words: List[str], song_file: Path, tmp_path: Path) -> List[str]:
+def measured(words: List[str], song_file: Path, trained: Trained, tmp_path: Path) -> List[str]:
     """Return the command on the tests' own texts and results; measuring jobs get --dry-run, as other tests run them."""
     if any(program in word for word in words for program in ("scale.py", "experiment.py")):
         return [*(word for word in words if word != "--report"), f"--out={tmp_path}/out", "--dry-run"]
     if any("report.py" in word for word in words):
         save(tmp_path, *everything())
+        for job in tmp_path.glob("points/*"):  # --export also reads the runs
+            shutil.copytree(trained.run_dir, job / "run")
         return [str(tmp_path) if word == "scaling" else word for word in words]
     if "--corpus" in words:
         return [*words[: words.index("--corpus")], f"--corpus={song_file}"]
