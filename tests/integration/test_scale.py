@@ -13,6 +13,7 @@ from typing import Any, List
 import pytest
 
 from lstm_dist.files import claim
+from lstm_dist.model.control_flags import FLAGS
 from lstm_dist.programs.scale import main
 from tests.support.launchers import ENVIRONMENT
 from tests.support.layered import LayeredEnvironment
@@ -53,7 +54,7 @@ def test_every_point_becomes_a_row(song_file: Path, tmp_path: Path):
         assert [epoch["steps"] for epoch in row["epochs"]] == [4], "the first epoch is the warm-up"
         assert {(one["step"], one["rank"]) for one in row["times"]} == {(s, r) for s in (6, 8) for r in range(workers)}
         assert all(one[part] > 0 for one in row["times"] for part in ("data", "compute", "wire", "update"))
-        assert {one["bytes"] for one in row["times"]} == {row["bytes"]} == {2 * 4 + 4 * parameters}, "a small model"
+        assert {one["bytes"] for one in row["times"]} == {row["bytes"]} == {4 * (FLAGS + parameters)}, "a small model"
         least = min(one["wait"] for one in row["times"])  # a busy machine may interrupt any of these steps
         assert least > 1e-5 if workers > 1 else least < 1e-4, "only several workers wait for each other"
     logs = [(out / f"points/weak-n00{n}-r1/run/log.txt").read_text(encoding="utf-8") for n in (1, 2)]
