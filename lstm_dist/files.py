@@ -281,6 +281,18 @@ def _require_trusted(run_dir: Path, flag: str) -> None:
         raise cannot_write(run_dir, f"it belongs to another user, uid {owner}: give a folder of your own", flag)
 
 
+def remove_former(run_dir: Path, name: str) -> None:
+    """Delete a file of a run that another one replaces.
+
+    Raises:
+        UserError: naming --run-dir, if it exists and cannot be deleted.
+    """
+    try:
+        (run_dir / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(run_dir, f"{name} in it: {error.strerror}") from None
+
+
 def cannot_write(run_dir: Path, reason: str, flag: str = "--run-dir") -> UserError:
     """Return the error for a directory that is not writable."""
     return UserError(f"{flag} {run_dir}: cannot be written ({reason})", ExitStatus.CANNOT_CREATE)

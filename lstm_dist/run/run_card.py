@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, Mapping
 
-from lstm_dist.files import cannot_write, replace_text
+from lstm_dist.files import replace_text
 
 CARD = "run.json"
 
@@ -32,18 +32,6 @@ def write_card(run_dir: Path, card: Mapping[str, Any]) -> None:
     """
     # A path that is not UTF-8 contains lone surrogates, which are written as JSON escapes.
     replace_text(run_dir / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
-
-
-def remove_card(run_dir: Path) -> None:
-    """Delete the run card of a run that another one replaces.
-
-    Raises:
-        UserError: naming --run-dir, if it exists and cannot be deleted.
-    """
-    try:
-        (run_dir / CARD).unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(run_dir, f"{CARD} in it: {error.strerror}") from None
 
 
 def with_starts(card: Mapping[str, Any], earlier: Mapping[str, Any]) -> Dict[str, Any]:

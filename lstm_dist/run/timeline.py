@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Set
 
 from lstm_dist.errors import print_warning
-from lstm_dist.files import cannot_write, is_superseded
+from lstm_dist.files import is_superseded
 
 FILE = "timeline.jsonl"
 
@@ -79,18 +79,6 @@ def read(run_dir: Path) -> List[Event]:
     except OSError:
         return []
     return [event for event in map(_parse, lines) if event.kind]
-
-
-def remove(run_dir: Path) -> None:
-    """Delete the timeline of a run that another one replaces.
-
-    Raises:
-        UserError: naming --run-dir, if it exists and cannot be deleted.
-    """
-    try:
-        (run_dir / FILE).unlink(missing_ok=True)
-    except OSError as error:
-        raise cannot_write(run_dir, f"{FILE} in it: {error.strerror}") from None
 
 
 def _append_line(path: Path, line: bytes) -> None:

@@ -15,13 +15,13 @@ from lstm_dist.comm.horovod_group import is_peer_failure
 from lstm_dist.comm.process_group import CollectiveError
 from lstm_dist.comm.world import World
 from lstm_dist.errors import ExitStatus, UserError
-from lstm_dist.files import missing_guarantees
+from lstm_dist.files import missing_guarantees, remove_former
 from lstm_dist.run import timeline
 from lstm_dist.run.checkpoint_dir import CheckpointDir
 from lstm_dist.run.goodput import FAILED, FINISHED, STOPPED
 from lstm_dist.run.pretrained import D2L_PREFIXES
 from lstm_dist.run.resume_command import resume_command
-from lstm_dist.run.run_card import read_card, remove_card, with_starts
+from lstm_dist.run.run_card import CARD, read_card, with_starts
 from lstm_dist.run.run_dir import choose_run_dir
 from lstm_dist.run.run_log import RootLog, RunLog
 from lstm_dist.run.status import first_failure, record_failure
@@ -107,8 +107,8 @@ def _open_log(job: Job, run_dir: Path, previous: Optional[PreviousRun], lock: Op
     epochs = done.epoch if previous else None
     log = RootLog(run_dir, may_exist, epochs, done.step, done.reported_step, lock, job.settings.tensorboard)
     if previous is None and not job.settings.auto_resume:  # else they are those of an attempt without a checkpoint
-        timeline.remove(run_dir)
-        remove_card(run_dir)
+        remove_former(run_dir, timeline.FILE)
+        remove_former(run_dir, CARD)
     remove_planned(run_dir)
     return log
 
