@@ -19,7 +19,7 @@ RUN_DIR/mlperf.log.
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from lstm_dist.cli import TeachingParser
 from lstm_dist.errors import UserError
@@ -55,15 +55,24 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return given
 
 
-def make_report(folder: Path, allow_mixed: bool) -> Report:
+def make_report(folder: Path, names: Sequence[str], allow_mixed: bool) -> Tuple[Report, Dict[str, str]]:
     """Return the report of a run, if the folder is the directory of one, else that of a scaling experiment.
 
+    Args:
+        folder: with the results.
+        names: of the formats of other tools, in which the results are exported.
+        allow_mixed: whether results of different machines or programs are accepted.
+
+    Returns:
+        The report, and the exported texts by the names of their files.
+
     Raises:
-        UserError: if it is neither, or its results cannot be reported.
+        UserError: if the folder is neither, or its results cannot be reported or exported.
     """
     if run_report.is_run(folder):
-        return run_report.report(folder)
-    return scaling_report(analyse(records.read_rows(folder, allow_mixed)), folder)
+        return run_report.report(folder), exports.of_run(folder, names)
+    findings = analyse(records.read_rows(folder, allow_mixed))
+    return scaling_report(findings, folder), exports.of_experiment(findings, folder, names)
 
 
 def make_comparison(folders: List[Path], allow_mixed: bool) -> Report:
@@ -83,11 +92,12 @@ def main(argv: Optional[List[str]] = None) -> None:
     if given.trace:
         print(run_trace.write(given.folders[0]))
         return
+    stem = render.STEM
+    others: Dict[str, str] = {}
     if len(given.folders) == 2:
-        report, stem = make_comparison(given.folders, given.allow_mixed), comparison.STEM
+        stem, report = comparison.STEM, make_comparison(given.folders, given.allow_mixed)
     else:
-        report, stem = make_report(given.folders[0], given.allow_mixed), render.STEM
-    others = exports.exported(given.folders[0], given.export, given.allow_mixed)
+        report, others = make_report(given.folders[0], given.export, given.allow_mixed)
     files = render.write(report, given.folders[-1], stem, others)
     print(report.summary)
     print(f"written: {', '.join(str(path) for path in files)}")

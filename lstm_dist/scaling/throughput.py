@@ -28,6 +28,11 @@ class JobGroup(NamedTuple):
     hosts: int = 0
 
     @property
+    def title(self) -> str:
+        """Return the mode, and the series if there are several."""
+        return ", ".join(filter(None, (self.mode, self.series)))
+
+    @property
     def bytes(self) -> int:
         """Return the bytes that each worker sends in a step."""
         return round(median(row.bytes for row in self.rows))

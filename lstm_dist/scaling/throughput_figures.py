@@ -156,11 +156,7 @@ def _draw_laws(axes: Axes, laws: FittedLaws) -> None:
 
 
 def _describe_values(values: "Sequence[tuple[JobGroup, str]]") -> str:
-    return "; ".join(f"{_name(group)}, {counted(group.workers, 'worker')}: {text}" for group, text in values) + "."
-
-
-def _name(group: JobGroup) -> str:
-    return ", ".join(filter(None, (group.mode, group.series)))
+    return "; ".join(f"{group.title}, {counted(group.workers, 'worker')}: {text}" for group, text in values) + "."
 
 
 def _panel(modes: Sequence[ModeFindings]) -> "tuple[Figure, Axes]":

@@ -63,7 +63,7 @@ def compare_points(first: Rows, second: Rows) -> Comparison:
     factors = [factor for factor in Variation.model_fields if any(factor in varying(side) for side in settings)]
     groups = _groups(series[0], factors), _groups(series[1], factors)
     common = [key for key in groups[1] if key in groups[0]]
-    only = tuple([_name(key) for key in groups[k] if key not in groups[1 - k]] for k in (0, 1))
+    only = tuple([_name(group) for key, group in groups[k].items() if key not in groups[1 - k]] for k in (0, 1))
     return Comparison([_compare(groups[0][key], groups[1][key]) for key in common], (only[0], only[1]))
 
 
@@ -81,9 +81,8 @@ def _groups(series: Sequence[Rows], factors: Sequence[str]) -> Dict[_Key, JobGro
     return {(group.mode, group.series, group.workers, group.streams): group for group in found}
 
 
-def _name(key: _Key) -> str:
-    mode, series, workers, streams = key
-    return f"{mode}{series and ', '}{series} with {counted(workers, 'worker')} and {counted(streams, 'stream')}"
+def _name(group: JobGroup) -> str:
+    return f"{group.title} with {counted(group.workers, 'worker')} and {counted(group.streams, 'stream')}"
 
 
 def _compare(first: JobGroup, second: JobGroup) -> PointComparison:

@@ -74,9 +74,7 @@ def _summary(comparison: Comparison, changed: Sequence[Difference]) -> str:
 def _count(points: Sequence[PointComparison]) -> str:
     """Count points, and name them if they are few."""
     groups = [point.groups[0] for point in points]
-    names = "; ".join(
-        ", ".join(filter(None, (group.mode, group.series, counted(group.workers, "worker")))) for group in groups
-    )
+    names = "; ".join(f"{group.title}, {counted(group.workers, 'worker')}" for group in groups)
     return f"{len(points)} ({names})" if len(points) < 4 else str(len(points))
 
 
